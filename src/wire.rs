@@ -1,0 +1,7 @@
+//! Pure protocol: bytes in, events out. No sockets, no clock, no randomness, no locks.
+//!
+//! Imports nothing else of ours.
+
+pub mod dsync;
+pub mod imap;
+pub mod sasl;
