@@ -144,7 +144,7 @@ mod tests {
             ("imap", "imap", 0),
             ("imap", "imaps", 1),
             ("mial", "mail", 1),
-            ("cert", "key", 4),
+            ("cert", "key", 3),
         ] {
             assert_eq!(distance(a, b), far, "{a} {b}");
             assert_eq!(distance(b, a), far, "{b} {a}");
