@@ -21,7 +21,7 @@ impl Process {
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).spawn()?;
         // `read` returns when our end of the pipe closes: a test killed by SIGKILL closes it too. The guard has its own
         // group, or a ^C on the terminal would end it before it can do its work.
-        let script = "read -r _; kill -TERM -- \"-$1\"; sleep 2; kill -KILL -- \"-$1\"";
+        let script = "read -r _; kill -s TERM -- \"-$1\"; sleep 2; kill -s KILL -- \"-$1\"";
         let guard = Command::new("sh")
             .args(["-c", script, "guard", &child.id().to_string()])
             .stdin(Stdio::piped())
