@@ -1,6 +1,7 @@
 //! Listeners, TLS, dialling: bytes in and out, with a deadline on every wait.
 
 pub mod dial;
+pub mod imap;
 pub mod listen;
 pub mod stream;
 pub mod tls;
