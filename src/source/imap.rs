@@ -1,0 +1,247 @@
+//! Reads an account over IMAP: its mailboxes, what STATUS says of them, their messages, and bodies in a pipelined stream.
+
+mod account;
+mod bodies;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretSlice};
+
+pub use bodies::{Bodies, BodyEvent};
+
+use crate::mailbox::{Contents, Keywords, Listed, Message, ModSeq, SystemFlags, Uid, UidNext, UidValidity};
+use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
+use crate::wire::imap::command::{self, Simple};
+use crate::wire::imap::date;
+use crate::wire::imap::scan::{Fetch, Response};
+
+/// Who logs in to a side, and with what.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The name, as the side knows it.
+    pub name: String,
+    /// The password.
+    pub password: Arc<SecretSlice<u8>>,
+}
+
+/// What can go wrong while a side is read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The server can't be talked to.
+    #[error(transparent)]
+    Imap(#[from] ImapError),
+    /// The server refused the login: don't try again with the same password.
+    #[error("{server} refuses the login of {name}: {text}")]
+    LoginRefused {
+        /// Which server, with its side.
+        server: String,
+        /// The login name.
+        name: String,
+        /// What it said.
+        text: String,
+    },
+    /// A mailbox can't be read.
+    #[error("{mailbox}: {what}")]
+    Mailbox {
+        /// Its name as the server gave it.
+        mailbox: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// More than we are ready to hold.
+    #[error("{what}")]
+    TooMuch {
+        /// What there is too much of.
+        what: String,
+    },
+}
+
+/// A logged-in connection that reads.
+#[derive(Debug)]
+pub struct Reader {
+    connection: ImapConnection,
+    /// Raw name of the mailbox that is open.
+    open: Option<Vec<u8>>,
+}
+
+impl Reader {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// [`ReadError::LoginRefused`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
+    pub async fn open(server: &ImapServer, login: &Login) -> Result<Self, ReadError> {
+        let mut connection = server.connect().await?;
+        let shown = format!("{} side {}", server.side(), server.name());
+        match connection.login(&login.name, None, login.password.expose_secret()).await? {
+            LoginAnswer::Accepted { .. } => Ok(Self { connection, open: None }),
+            LoginAnswer::Refused { raw, .. } => {
+                Err(ReadError::LoginRefused { server: shown, name: login.name.clone(), text: printable(&raw) })
+            }
+        }
+    }
+
+    /// Whether the server keeps mod-sequences (RFC 7162).
+    #[must_use]
+    pub fn has_modseq(&self) -> bool {
+        self.connection.capabilities().has("CONDSTORE") || self.connection.capabilities().has("QRESYNC")
+    }
+
+    /// What the server announced after the login.
+    pub fn capabilities(&self) -> impl Iterator<Item = &str> {
+        self.connection.capabilities().iter()
+    }
+
+    /// Closes the mailbox that is open, if one is: an import under an open mailbox would end the session.
+    ///
+    /// # Errors
+    /// If the connection breaks.
+    pub async fn close(&mut self) -> Result<(), ReadError> {
+        if self.open.take().is_some() {
+            // It was opened by EXAMINE, so CLOSE expunges nothing (RFC 3501 §6.4.2); UNSELECT needs no such care.
+            let (name, command) = if self.connection.capabilities().has("UNSELECT") {
+                ("UNSELECT", Simple::Unselect)
+            } else {
+                ("CLOSE", Simple::Close)
+            };
+            let tag = self.connection.tag();
+            self.connection.run(name, &tag, command::simple(&tag, command), &mut |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    /// Says goodbye. Errors don't matter any more.
+    pub async fn logout(mut self) {
+        let tag = self.connection.tag();
+        let _ = self.connection.run("LOGOUT", &tag, command::simple(&tag, Simple::Logout), &mut |_| {}).await;
+    }
+
+    async fn examine(&mut self, listed: &Listed) -> Result<Opened, ReadError> {
+        self.open = None;
+        let mut opened = Opened::default();
+        let tag = self.connection.tag();
+        let command = command::examine(&tag, &listed.raw, self.has_modseq());
+        let mut each = |response: Response<'_>| opened.note(&response);
+        let done = self.connection.run("EXAMINE", &tag, command, &mut each).await;
+        done.map_err(|error| match error {
+            ImapError::Refused { text, .. } => self.in_mailbox(listed, format!("can't be opened: {text}")),
+            other => other.into(),
+        })?;
+        self.open = Some(listed.raw.clone());
+        Ok(opened)
+    }
+
+    /// The messages of a mailbox. UIDNEXT is read before the list, so what arrives in between is in neither.
+    ///
+    /// # Errors
+    /// If the mailbox can't be opened, or the server doesn't say what identifies it.
+    pub async fn contents(&mut self, listed: &Listed) -> Result<Contents, ReadError> {
+        let opened = self.examine(listed).await?;
+        let uid_validity =
+            opened.uid_validity.ok_or_else(|| self.in_mailbox(listed, "the server tells no UIDVALIDITY".to_owned()))?;
+        let uid_next = opened
+            .uid_next
+            .or(listed.status.map(|status| status.uid_next.0))
+            .ok_or_else(|| self.in_mailbox(listed, "the server tells no UIDNEXT".to_owned()))?;
+        let mut messages = Vec::with_capacity(opened.exists.min(1 << 20) as usize);
+        if let Some(last) = NonZeroU32::new(uid_next.saturating_sub(1)).filter(|_| opened.exists > 0) {
+            let modseq = opened.highest_modseq.is_some();
+            let tag = self.connection.tag();
+            let command = command::uid_fetch_metadata(&tag, NonZeroU32::MIN..=last, modseq);
+            let mut each = |response: Response<'_>| {
+                if let Response::Fetch(fetch) = response {
+                    messages.extend(message(fetch).filter(|message| message.uid.0 < uid_next));
+                }
+            };
+            self.connection.run("UID FETCH", &tag, command, &mut each).await?;
+        }
+        // A server may send FLAGS of a message twice (unsolicited); the later one is newer.
+        messages.sort_by_key(|message| message.uid);
+        messages.reverse();
+        messages.dedup_by_key(|message| message.uid);
+        messages.reverse();
+        Ok(Contents {
+            uid_validity: UidValidity(uid_validity),
+            uid_next: UidNext(uid_next),
+            highest_modseq: opened.highest_modseq.map(ModSeq),
+            messages,
+        })
+    }
+
+    /// A stream of the bodies of `uids` (ascending) in a mailbox.
+    ///
+    /// # Errors
+    /// If the mailbox can't be opened, or is not the one that was listed any more.
+    pub async fn bodies(
+        &mut self,
+        listed: &Listed,
+        uid_validity: UidValidity,
+        uids: Vec<Uid>,
+    ) -> Result<Bodies<'_>, ReadError> {
+        if self.open.as_deref() != Some(&listed.raw) {
+            let opened = self.examine(listed).await?;
+            if opened.uid_validity != Some(uid_validity.0) {
+                return Err(self.in_mailbox(listed, "was re-created while it was read".to_owned()));
+            }
+        }
+        Ok(Bodies::new(&mut self.connection, String::from_utf8_lossy(&listed.raw).into_owned(), uids))
+    }
+
+    fn in_mailbox(&self, listed: &Listed, what: String) -> ReadError {
+        let server = self.connection.server();
+        ReadError::Mailbox {
+            mailbox: format!("{} side {}, {}", server.side(), server.name(), printable(&listed.raw)),
+            what,
+        }
+    }
+}
+
+/// What EXAMINE tells.
+#[derive(Debug, Default)]
+struct Opened {
+    exists: u32,
+    uid_validity: Option<u32>,
+    uid_next: Option<u32>,
+    highest_modseq: Option<u64>,
+}
+
+impl Opened {
+    fn note(&mut self, response: &Response<'_>) {
+        match response {
+            Response::Exists(count) => self.exists = *count,
+            Response::Status { code: Some(code), .. } => {
+                let small = || code.number().and_then(|number| u32::try_from(number).ok());
+                if code.is("UIDVALIDITY") {
+                    self.uid_validity = small();
+                } else if code.is("UIDNEXT") {
+                    self.uid_next = small();
+                } else if code.is("HIGHESTMODSEQ") {
+                    self.highest_modseq = code.number();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A message from a FETCH that has everything we asked for; unsolicited ones have less and are left out.
+fn message(fetch: Fetch) -> Option<Message> {
+    let (uid, flags, size) = (fetch.uid?, fetch.flags?, fetch.size?);
+    let mut bits = SystemFlags::default();
+    let mut keywords = Vec::new();
+    for flag in flags {
+        match SystemFlags::bit(&flag) {
+            Some(bit) => bits.0 |= bit,
+            None if flag.eq_ignore_ascii_case(b"\\Recent") => {}
+            None => keywords.push(String::from_utf8_lossy(&flag).into_owned()),
+        }
+    }
+    Some(Message {
+        uid: Uid(uid),
+        flags: bits,
+        keywords: Keywords::from_names(keywords),
+        internal_date: fetch.internal_date.as_deref().and_then(date::instant),
+        size,
+        modseq: ModSeq(fetch.modseq.unwrap_or_default()),
+    })
+}

@@ -1,0 +1,212 @@
+//! The list of an account's mailboxes, its subscriptions, and STATUS of each mailbox, pipelined.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{ReadError, Reader};
+use crate::mailbox::{Account, Listed, MailboxName, ModSeq, Status, UidNext, UidValidity};
+use crate::net::imap::{ImapError, printable};
+use crate::wire::imap::command::{self, Extended, Simple};
+use crate::wire::imap::mutf7;
+use crate::wire::imap::scan::{self, ListItem, Namespaces, Response, StatusItems};
+
+/// Mailboxes of one account: far more than any user has, and little memory.
+const MAILBOXES_MAX: usize = 100_000;
+
+/// STATUS commands on the way at once: hides the round trips without filling a slow server's buffers.
+const STATUS_WINDOW: usize = 64;
+
+impl Reader {
+    /// The mailboxes of the personal namespace with their STATUS, and the subscriptions.
+    ///
+    /// # Errors
+    /// If the server refuses to list, or refuses the STATUS of a mailbox that it lists.
+    pub async fn account(&mut self) -> Result<Account, ReadError> {
+        self.close().await?;
+        let namespaces = self.namespaces().await?;
+        let items = self.list(false).await?;
+        let personal = namespaces.personal.first();
+        let delimiter =
+            personal.and_then(|space| space.delimiter).or_else(|| items.iter().find_map(|item| item.delimiter));
+        let foreign: Vec<&[u8]> = namespaces
+            .other
+            .iter()
+            .chain(&namespaces.shared)
+            .map(|space| space.prefix.as_slice())
+            .filter(|prefix| !prefix.is_empty())
+            .collect();
+        let mut account = Account { separator: delimiter.map(char::from), ..Account::default() };
+        for item in items.into_iter().filter(|item| is_personal(&item.name, &foreign)) {
+            match name_of(&item.name, delimiter) {
+                Ok(name) => drop(account.mailboxes.insert(name, listed(item))),
+                Err(why) => account.unreadable.push((printable(&item.name), why)),
+            }
+        }
+        for item in self.list(true).await?.into_iter().filter(|item| is_personal(&item.name, &foreign)) {
+            match name_of(&item.name, delimiter) {
+                Ok(name) => drop(account.subscriptions.insert(name)),
+                Err(why) => account.unreadable.push((printable(&item.name), why)),
+            }
+        }
+        self.statuses(&mut account.mailboxes).await?;
+        Ok(account)
+    }
+
+    async fn namespaces(&mut self) -> Result<Namespaces, ReadError> {
+        let mut found = Namespaces::default();
+        if self.connection.capabilities().has("NAMESPACE") {
+            let tag = self.connection.tag();
+            let mut each = |response: Response<'_>| {
+                if let Response::Namespace(namespaces) = response {
+                    found = namespaces;
+                }
+            };
+            self.connection.run("NAMESPACE", &tag, command::simple(&tag, Simple::Namespace), &mut each).await?;
+        }
+        Ok(found)
+    }
+
+    async fn list(&mut self, subscribed: bool) -> Result<Vec<ListItem>, ReadError> {
+        let tag = self.connection.tag();
+        let extended = self.connection.capabilities().has("LIST-EXTENDED");
+        let (name, command) = match (subscribed, extended) {
+            (true, true) => ("LIST (SUBSCRIBED)", command::list_extended(&tag, b"*", Extended::Subscribed)),
+            (true, false) => ("LSUB", command::lsub(&tag, b"*")),
+            (false, true) if self.connection.capabilities().has("SPECIAL-USE") => {
+                ("LIST", command::list_extended(&tag, b"*", Extended::ReturnSpecialUse))
+            }
+            (false, _) => ("LIST", command::list(&tag, b"*")),
+        };
+        let mut items = Vec::new();
+        let mut each = |response: Response<'_>| {
+            if let Response::List(item) | Response::Lsub(item) = response
+                && items.len() <= MAILBOXES_MAX
+            {
+                items.push(item);
+            }
+        };
+        self.connection.run(name, &tag, command, &mut each).await?;
+        if items.len() > MAILBOXES_MAX {
+            return Err(ReadError::TooMuch { what: format!("more than {MAILBOXES_MAX} mailboxes in one account") });
+        }
+        Ok(items)
+    }
+
+    /// Asks the STATUS of all selectable mailboxes, many commands at a time.
+    async fn statuses(&mut self, mailboxes: &mut BTreeMap<MailboxName, Listed>) -> Result<(), ReadError> {
+        let mut selectable: Vec<&mut Listed> = mailboxes.values_mut().filter(|listed| listed.selectable).collect();
+        for window in selectable.chunks_mut(STATUS_WINDOW) {
+            let mut tags = Vec::with_capacity(window.len());
+            for listed in window.iter() {
+                let tag = self.connection.tag();
+                let command = self.connection.encoded(command::status(&tag, &listed.raw, self.has_modseq()))?;
+                self.connection.send(command).await?;
+                tags.push(tag);
+            }
+            self.connection.flush().await?;
+            for (listed, tag) in window.iter_mut().zip(tags) {
+                listed.status = Some(self.status_answer(listed, &tag).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// STATUS of one mailbox.
+    ///
+    /// # Errors
+    /// If the server refuses it.
+    pub async fn status(&mut self, listed: &Listed) -> Result<Status, ReadError> {
+        let tag = self.connection.tag();
+        let command = self.connection.encoded(command::status(&tag, &listed.raw, self.has_modseq()))?;
+        self.connection.send(command).await?;
+        self.connection.flush().await?;
+        self.status_answer(listed, &tag).await
+    }
+
+    async fn status_answer(&mut self, listed: &Listed, tag: &str) -> Result<Status, ReadError> {
+        let mut found = None;
+        loop {
+            let response = self.connection.response().await?;
+            match self.connection.ended("STATUS", tag, &response) {
+                Ok(Some(_)) => break,
+                Ok(None) => {}
+                Err(ImapError::Refused { text, .. }) => {
+                    return Err(self.in_mailbox(listed, format!("STATUS refused: {text}")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if let Response::StatusItems(items) = scan::response(&response) {
+                found = fingerprint(&items);
+            }
+        }
+        found.ok_or_else(|| self.in_mailbox(listed, "STATUS without UIDVALIDITY, UIDNEXT or MESSAGES".to_owned()))
+    }
+}
+
+fn fingerprint(items: &StatusItems) -> Option<Status> {
+    Some(Status {
+        uid_validity: UidValidity(items.uid_validity?),
+        uid_next: UidNext(items.uid_next?),
+        messages: items.messages?,
+        unseen: items.unseen.unwrap_or_default(),
+        highest_modseq: items.highest_modseq.map(ModSeq),
+    })
+}
+
+fn is_personal(raw: &[u8], foreign: &[&[u8]]) -> bool {
+    !foreign.iter().any(|prefix| raw.starts_with(prefix))
+}
+
+fn listed(item: ListItem) -> Listed {
+    let has = |name: &str| item.attributes.iter().any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+    Listed {
+        selectable: !has("\\NoSelect") && !has("\\NonExistent"),
+        special_use: special_use(&item.attributes),
+        raw: item.name,
+        status: None,
+    }
+}
+
+/// The attributes of RFC 6154 §2, lower case.
+fn special_use(attributes: &[Vec<u8>]) -> BTreeSet<String> {
+    const KNOWN: [&str; 8] =
+        ["\\all", "\\archive", "\\drafts", "\\flagged", "\\junk", "\\sent", "\\trash", "\\important"];
+    attributes
+        .iter()
+        .map(|name| String::from_utf8_lossy(name).to_ascii_lowercase())
+        .filter(|name| KNOWN.contains(&name.as_str()))
+        .collect()
+}
+
+/// Takes a raw name apart. Both steps can be undone exactly, so the parts identify the mailbox as well as the raw name.
+fn name_of(raw: &[u8], delimiter: Option<u8>) -> Result<MailboxName, String> {
+    let parts: Vec<&[u8]> = match delimiter {
+        Some(delimiter) => raw.split(|&octet| octet == delimiter).collect(),
+        None => vec![raw],
+    };
+    let parts = parts.into_iter().map(mutf7::decode).collect::<Option<Vec<_>>>();
+    let parts = parts.ok_or("is not valid modified UTF-7 (RFC 3501 §5.1.3): rename it on the old side")?;
+    MailboxName::from_parts(parts).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_apart_and_decoded() {
+        let name = name_of(b"Entw&APw-rfe/a.b", Some(b'/')).unwrap();
+        assert_eq!(name.parts(), ["Entwürfe", "a.b"]);
+        assert!(name_of(b"inbox", Some(b'/')).unwrap().is_inbox());
+        assert!(name_of(b"a//b", Some(b'/')).is_err());
+        assert!(name_of(b"a&b", Some(b'/')).is_err());
+        assert_eq!(name_of(b"a/b", None).unwrap().parts(), ["a/b"]);
+    }
+
+    #[test]
+    fn mailboxes_of_others_are_not_personal() {
+        let foreign: [&[u8]; 2] = [b"Public/", b"user/"];
+        assert!(is_personal(b"INBOX", &foreign));
+        assert!(!is_personal(b"Public/x", &foreign));
+    }
+}
