@@ -1,1 +1,131 @@
-//! migrate
+//! The move of one user: copy, verify, switch, and the worker that does them in order (DESIGN §3).
+
+pub mod copy;
+mod gate;
+mod plan;
+mod preflight;
+pub mod progress;
+pub mod supervisor;
+pub mod verify;
+mod worker;
+mod write;
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::mailbox::Side;
+use crate::net::TlsError;
+use crate::net::imap::ImapServer;
+use crate::source::{Login, ReadError, Reader};
+use crate::store::{Store, StoreError};
+use crate::target::{DsyncTarget, TargetError};
+use crate::user::CanonicalUser;
+
+pub use progress::ProgressMeter;
+pub use supervisor::{Supervisor, SwitchOutcome};
+
+/// Both sides, the store, and who we are: what every piece of work on a user needs.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The records.
+    pub store: Store,
+    /// The old side over IMAP.
+    pub old: ImapServer,
+    /// The new side over IMAP.
+    pub new: ImapServer,
+    /// The new side for writing.
+    pub target: Arc<DsyncTarget>,
+    /// This process, as holder of leases.
+    pub owner: Arc<str>,
+}
+
+impl Platform {
+    /// Everything that `config` names; nothing is connected yet.
+    ///
+    /// # Errors
+    /// If certificates to trust can't be read.
+    pub fn new(config: Arc<Config>, store: Store) -> Result<Self, TlsError> {
+        Ok(Self {
+            old: ImapServer::new(Side::Old, &config.old.imap)?,
+            new: ImapServer::new(Side::New, &config.new.imap)?,
+            target: Arc::new(DsyncTarget::new(&config.new.target)),
+            owner: lease::owner().into(),
+            config,
+            store,
+        })
+    }
+}
+
+pub mod lease;
+
+/// One user's account on both sides, open for reading.
+#[derive(Debug)]
+pub struct Readers {
+    /// The old side.
+    pub old: Reader,
+    /// The new side.
+    pub new: Reader,
+}
+
+impl Readers {
+    /// Logs in to both sides. The new side is asked first: its refusal is the more likely one, and the old server is
+    /// spared then.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
+        let new = Reader::open(&platform.new, login).await?;
+        let old = Reader::open(&platform.old, login).await?;
+        Ok(Self { old, new })
+    }
+
+    /// Says goodbye to both.
+    pub async fn close(self) {
+        tokio::join!(self.old.logout(), self.new.logout());
+    }
+}
+
+/// Who is moved, and with what.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The user.
+    pub user: CanonicalUser,
+    /// How the sides know the user; the password is the user's own.
+    pub login: Login,
+    /// Where progress is shown.
+    pub progress: ProgressMeter,
+}
+
+/// Why a piece of work stopped. The user stays where they are in every case.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// Only an operator can help.
+    #[error("{0}")]
+    Refused(String),
+    /// It may work later.
+    #[error("{0}")]
+    Later(String),
+    /// A side refused the user's password: it must not be tried again.
+    #[error("{0}: waiting for the user's next login")]
+    LoginRefused(String),
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::LoginRefused { .. } => Self::LoginRefused(error.to_string()),
+            other => Self::Later(other.to_string()),
+        }
+    }
+}
+
+impl From<TargetError> for Stop {
+    fn from(error: TargetError) -> Self {
+        Self::Later(error.to_string())
+    }
+}

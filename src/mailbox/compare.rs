@@ -162,9 +162,10 @@ pub fn body(
     }
 }
 
-/// A message whose size differs and whose octets could not be compared.
+/// A message whose octets could not be compared: its size differs, or one side could not give it.
 pub fn size(mailbox: &MailboxName, uid: Uid, old: u64, new: u64, report: &mut Report) {
-    let found = finding(Class::Difference, "size", Some(&mailbox.to_string()), old.to_string(), new.to_string());
+    let rule = if old == new { "unreadable" } else { "size" };
+    let found = finding(Class::Difference, rule, Some(&mailbox.to_string()), old.to_string(), new.to_string());
     report.add(at(uid, found));
 }
 

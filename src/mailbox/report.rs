@@ -109,12 +109,35 @@ impl Report {
             Class::Altered => self.altered += 1,
             Class::Note => self.notes += 1,
         }
-        self.identical = self.differences == 0 && !(self.strict && self.altered > 0);
+        self.judge();
         if self.findings.len() < LISTED_MAX {
             self.findings.push(finding);
         } else {
             self.findings_left_out += 1;
         }
+    }
+
+    /// Adds everything that another report of the same user found.
+    pub fn absorb(&mut self, other: &Self) {
+        self.mailboxes += other.mailboxes;
+        self.messages += other.messages;
+        self.bodies += other.bodies;
+        for finding in &other.findings {
+            self.add(finding.clone());
+        }
+        if other.findings_left_out > 0 {
+            // What a part could not list is still counted, by class.
+            let listed = |class| other.findings.iter().filter(|finding| finding.class == class).count() as u64;
+            self.differences += other.differences - listed(Class::Difference);
+            self.altered += other.altered - listed(Class::Altered);
+            self.notes += other.notes - listed(Class::Note);
+            self.findings_left_out += other.findings_left_out;
+            self.judge();
+        }
+    }
+
+    fn judge(&mut self) {
+        self.identical = self.differences == 0 && !(self.strict && self.altered > 0);
     }
 
     /// One line for a reason or a log: the counts and the first difference.

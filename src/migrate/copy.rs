@@ -1,0 +1,100 @@
+//! Copies an account until both sides are equal: look, plan, write, read back, look again.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::{debug, info};
+
+use super::plan::{Records, Work};
+use super::write::{Stops, Writer};
+use super::{Job, Platform, Readers, Stop, preflight};
+use crate::mailbox::Account;
+use crate::store::UnixSeconds;
+
+/// Passes in a row over an account that changes under our hands, before we let it rest.
+const PASSES_MAX: u32 = 50;
+
+/// Now, in seconds since the epoch.
+#[must_use]
+pub fn now() -> UnixSeconds {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixSeconds::try_from(since.as_secs()).unwrap_or(UnixSeconds::MAX)
+}
+
+/// What came of a copy.
+#[derive(Debug)]
+pub struct Copied {
+    /// Passes that found something to do.
+    pub passes: u32,
+    /// Mailboxes that end before a message the old side can't give: mailbox, UID, and what the old side said.
+    pub unreadable: Vec<String>,
+}
+
+/// Copies until a pass finds nothing to do.
+///
+/// # Errors
+/// [`Stop`]; what was written stays, and the next run goes on from there.
+pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Copied, Stop> {
+    let mut stops = Stops::new();
+    for passes in 0..PASSES_MAX {
+        let old = readers.old.account().await?;
+        let new = readers.new.account().await?;
+        let mut records = records(platform, job).await?;
+        preflight::check(&old, &new, &records)?;
+        let mut work = Work::of(&old, &new, &records);
+        measure(job, &old, &new);
+        platform.store.set_progress(job.user.as_str(), job.progress.read()).await?;
+        work.look.retain(|name| !stops.get(name).is_some_and(|stopped| stopped.reached));
+        if work.is_empty() {
+            let unreadable: Vec<String> =
+                stops.iter().map(|(name, stopped)| format!("{name} UID {}: {}", stopped.uid, stopped.why)).collect();
+            if unreadable.is_empty() {
+                platform.store.set_clean(job.user.as_str()).await?;
+            }
+            return Ok(Copied { passes, unreadable });
+        }
+        debug!(user = %job.user, pass = passes, look = work.look.len(), gone = work.gone.len(), tree = work.tree, "copying");
+        pass(platform, job, readers, (&old, &new), &mut records, &mut stops, &work).await?;
+    }
+    Err(Stop::Later(format!("the account kept changing through {PASSES_MAX} passes")))
+}
+
+async fn pass(
+    platform: &Platform,
+    job: &Job,
+    readers: &mut Readers,
+    (old, new): (&Account, &Account),
+    records: &mut Records,
+    stops: &mut Stops,
+    work: &Work,
+) -> Result<(), Stop> {
+    let mut writer = Writer { platform, job, readers, old, new, records, stops, now: now() };
+    writer.delete(&work.gone).await?;
+    let written = writer.write(&work.look).await?;
+    if !written.rebuild.is_empty() {
+        info!(user = %job.user, mailboxes = ?written.rebuild.iter().map(ToString::to_string).collect::<Vec<_>>(),
+              "mailboxes on the new side are made anew");
+        writer.delete(&written.rebuild).await?;
+    }
+    Ok(())
+}
+
+/// A user's mailbox records by name.
+///
+/// # Errors
+/// If the store can't be read.
+pub(super) async fn records(platform: &Platform, job: &Job) -> Result<Records, Stop> {
+    let records = platform.store.mailboxes(job.user.as_str()).await?;
+    Ok(records.into_iter().map(|record| (record.name.clone(), record)).collect())
+}
+
+/// Sets the meter to what STATUS of both sides says.
+fn measure(job: &Job, old: &Account, new: &Account) {
+    let messages = |account: &Account| -> u64 {
+        account.mailboxes.values().filter_map(|listed| listed.status).map(|status| status.messages).sum()
+    };
+    job.progress.update(|progress| {
+        progress.mailboxes = old.mailboxes.values().filter(|listed| listed.selectable).count() as u64;
+        progress.messages_total = messages(old);
+        progress.messages_done = messages(new).min(progress.messages_total);
+    });
+}

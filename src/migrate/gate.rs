@@ -1,0 +1,219 @@
+//! The switch of one user (DESIGN §3): everything slow before the gate; inside it a last delta, the verification of what
+//! moved, and one transaction.
+
+use std::time::Instant;
+
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::copy::{self, now};
+use super::plan::Work;
+use super::verify::{Depth, KnownBodies, Verification, Verified};
+use super::write::{Stops, Writer};
+use super::{Job, Platform, Readers, Stop};
+use crate::mailbox::{Account, Report, compare};
+use crate::store::{ReportRow, Transition};
+use crate::user::{Event, IllegalEvent, Life, UserGate};
+
+/// How an attempt to switch ended.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The authority is the new side.
+    Switched(Life),
+    /// Sessions are open: the gate was not closed.
+    Busy(u32),
+}
+
+impl From<IllegalEvent> for Stop {
+    fn from(error: IllegalEvent) -> Self {
+        Self::Later(error.to_string())
+    }
+}
+
+/// The report as it is stored.
+///
+/// # Errors
+/// If it can't be written as JSON.
+pub fn row(report: &Report) -> Result<ReportRow, Stop> {
+    Ok(ReportRow {
+        at: report.at,
+        identical: report.identical,
+        differences: report.differences,
+        altered: report.altered,
+        notes: report.notes,
+        json: serde_json::to_string(report).map_err(|error| Stop::Later(error.to_string()))?,
+    })
+}
+
+/// Moves a user's life on by `event`, in the store first.
+///
+/// # Errors
+/// If the event can't happen now, or the store can't be written: then nothing has happened.
+pub async fn advance(platform: &Platform, job: &Job, life: &Life, event: &Event, report: Option<&ReportRow>) -> Result<Life, Stop> {
+    let next = life.after(event)?;
+    platform
+        .store
+        .transition(Transition {
+            user: job.user.as_str(),
+            from: life.phase,
+            from_epoch: life.epoch,
+            to: next.phase,
+            authority: next.authority,
+            epoch: next.epoch,
+            reason: next.reason.as_deref(),
+            cause: event.cause(),
+            report,
+        })
+        .await?;
+    info!(user = %job.user, from = %life.phase, to = %next.phase, epoch = next.epoch, reason = next.reason, "{}", event.cause());
+    Ok(next)
+}
+
+/// One attempt: catch up and verify with the gate open, then close it and finish.
+///
+/// # Errors
+/// [`Stop`] if it could not be done; `life` is then what it was, and the user stays on the old side.
+pub async fn attempt(platform: &Platform, job: &Job, gate: &UserGate, life: &mut Life, readers: &mut Readers) -> Result<Attempt, Stop> {
+    let mut known = KnownBodies::new();
+    let verified = before(platform, job, readers, &mut known).await?;
+    let Ok(guard) = gate.close_if_idle() else {
+        return Ok(Attempt::Busy(gate.sessions()));
+    };
+    let closed = Instant::now();
+    *life = advance(platform, job, life, &Event::GateClosed, None).await?;
+    let pause = platform.config.switch.max_pause;
+    let finished = timeout(pause, inside(platform, job, readers, &verified, &mut known)).await;
+    let finished = finished.unwrap_or_else(|_| Err(Stop::Later(format!("the switch took longer than max_pause ({pause:?})"))));
+    let committed = match finished {
+        Ok(report) => {
+            let row = row(&report)?;
+            advance(platform, job, life, &Event::Switched, Some(&row)).await
+        }
+        Err(stop) => Err(stop),
+    };
+    match committed {
+        Ok(switched) => {
+            *life = switched;
+            guard.open_on(life.authority, life.epoch);
+            info!(user = %job.user, pause_ms = closed.elapsed().as_millis(), "switched");
+            Ok(Attempt::Switched(life.clone()))
+        }
+        Err(stop) => {
+            // Opened on the old side whatever the store says: nothing has happened. A record that still says
+            // `switching` is put right by the next start.
+            drop(guard);
+            warn!(user = %job.user, pause_ms = closed.elapsed().as_millis(), "switch failed: {stop}");
+            *life = advance(platform, job, life, &Event::SwitchFailed { reason: stop.to_string() }, None).await?;
+            Err(stop)
+        }
+    }
+}
+
+/// Catches up and verifies everything, until both sides are equal.
+async fn before(platform: &Platform, job: &Job, readers: &mut Readers, known: &mut KnownBodies) -> Result<Verified, Stop> {
+    /// Verifications of an account that changes while it is verified, before it is left alone.
+    const ROUNDS: u32 = 3;
+    let depth = Depth { bodies: platform.config.verify.bodies, strict: platform.config.verify.strict };
+    for round in 1.. {
+        let copied = copy::converge(platform, job, readers).await?;
+        if let Some(first) = copied.unreadable.first() {
+            return Err(Stop::Later(format!("the old side can't give {first}")));
+        }
+        let verified = Verification { user: job.user.as_str(), depth, readers, known }.full().await?;
+        let report = verified.report(now());
+        if report.identical {
+            return Ok(verified);
+        }
+        let moved = readers.old.account().await? != verified.old;
+        if !moved || round >= ROUNDS {
+            platform.store.add_report(job.user.as_str(), &row(&report)?).await?;
+            return Err(Stop::Later(format!("the two sides differ: {}", report.summary())));
+        }
+    }
+    Err(Stop::Later("the account kept changing".to_owned()))
+}
+
+/// What happens while logins wait: the last delta, the verification of what moved, the fingerprint.
+async fn inside(
+    platform: &Platform,
+    job: &Job,
+    readers: &mut Readers,
+    verified: &Verified,
+    known: &mut KnownBodies,
+) -> Result<Report, Stop> {
+    let (old, new) = both(readers).await?;
+    let moved = moved_since(verified, &old, &new)?;
+    let new = if moved.is_empty() && old.subscriptions == new.subscriptions {
+        new
+    } else {
+        delta(platform, job, readers, (&old, &new), &moved).await?;
+        readers.new.account().await?
+    };
+    let depth = Depth { bodies: platform.config.verify.bodies, strict: platform.config.verify.strict };
+    let mut parts = verified.mailboxes.clone();
+    for name in &moved {
+        let part = Verification { user: job.user.as_str(), depth, readers, known }.again(name, &old, &new).await?;
+        parts.insert(name.clone(), part);
+    }
+    let (old_after, new_after) = both(readers).await?;
+    if old_after != old {
+        return Err(Stop::Later("the old side changed inside the gate: a delivery came in".to_owned()));
+    }
+    if new_after != new {
+        return Err(Stop::Later("the new side changed inside the gate: something else writes there".to_owned()));
+    }
+    let mut account = Report::new(job.user.as_str(), depth.strict);
+    compare::accounts(&old_after, &new_after, &mut account);
+    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after };
+    let report = whole.report(now());
+    if report.identical { Ok(report) } else { Err(Stop::Later(format!("the two sides differ: {}", report.summary()))) }
+}
+
+async fn both(readers: &mut Readers) -> Result<(Account, Account), Stop> {
+    let (old, new) = tokio::join!(readers.old.account(), readers.new.account());
+    Ok((old?, new?))
+}
+
+/// Mailboxes whose fingerprint is not the verified one. New, lost or changed names need more time than the gate has.
+fn moved_since(verified: &Verified, old: &Account, new: &Account) -> Result<Vec<crate::mailbox::MailboxName>, Stop> {
+    let names = |account: &Account| account.mailboxes.keys().cloned().collect::<Vec<_>>();
+    if names(old) != names(&verified.old) || names(new) != names(&verified.new) {
+        return Err(Stop::Later("mailboxes were made, renamed or deleted since the verification".to_owned()));
+    }
+    let same = |before: &Account, after: &Account, name| {
+        let status = |account: &Account| account.mailboxes.get(name).and_then(|listed| listed.status);
+        status(before) == status(after) && status(after).is_none_or(|status| status.sees_flags())
+    };
+    Ok(old
+        .mailboxes
+        .iter()
+        .filter(|(_, listed)| listed.selectable)
+        .map(|(name, _)| name)
+        .filter(|name| !same(&verified.old, old, name) || !same(&verified.new, new, name))
+        .cloned()
+        .collect())
+}
+
+/// The last delta: one dsync run over what moved.
+async fn delta(
+    platform: &Platform,
+    job: &Job,
+    readers: &mut Readers,
+    (old, new): (&Account, &Account),
+    moved: &[crate::mailbox::MailboxName],
+) -> Result<(), Stop> {
+    let mut records = copy::records(platform, job).await?;
+    super::preflight::check(old, new, &records)?;
+    let work = Work::of(old, new, &records);
+    let look: Vec<_> = work.look.into_iter().filter(|name| moved.contains(name)).collect();
+    if look.is_empty() && !work.tree {
+        return Ok(());
+    }
+    let mut stops = Stops::new();
+    let mut writer = Writer { platform, job, readers, old, new, records: &mut records, stops: &mut stops, now: now() };
+    let written = writer.write(&look).await?;
+    if written.interrupted || !written.rebuild.is_empty() {
+        return Err(Stop::Later("a message vanished or can't be read inside the gate".to_owned()));
+    }
+    Ok(())
+}

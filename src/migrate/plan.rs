@@ -1,0 +1,107 @@
+//! What a pass over an account has to do: which mailboxes moved since both sides were last proved equal, which are gone,
+//! and the mailbox tree to announce.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::mailbox::{Account, Listed, MailboxName, UidValidity};
+use crate::store::{MailboxRecord, UnixSeconds};
+use crate::target::{Node, NodeMailbox};
+use crate::wire::imap::mutf7;
+
+/// A user's records by name.
+pub type Records = BTreeMap<MailboxName, MailboxRecord>;
+
+/// The work of one pass.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Mailboxes whose messages must be looked at, INBOX first.
+    pub look: Vec<MailboxName>,
+    /// Mailboxes that we made on the target and that are gone from the source.
+    pub gone: Vec<MailboxName>,
+    /// Names or subscriptions differ.
+    pub tree: bool,
+}
+
+impl Work {
+    /// Compares the lists of both sides with what was last proved equal.
+    #[must_use]
+    pub fn of(old: &Account, new: &Account, records: &Records) -> Self {
+        let mut look: Vec<MailboxName> = old
+            .mailboxes
+            .iter()
+            .filter(|(name, listed)| listed.selectable && !settled(name, listed, new, records))
+            .map(|(name, _)| name.clone())
+            .collect();
+        look.sort_by_key(|name| !name.is_inbox());
+        let selectable = |account: &Account, name| account.mailboxes.get(name).is_some_and(|listed| listed.selectable);
+        let gone = records
+            .keys()
+            .filter(|name| selectable(new, name) && !selectable(old, name) && !name.is_inbox())
+            .cloned()
+            .collect();
+        Self { look, gone, tree: old.subscriptions != new.subscriptions }
+    }
+
+    /// Whether both sides are as they were proved equal.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.look.is_empty() && self.gone.is_empty() && !self.tree
+    }
+}
+
+/// Whether nothing happened to a mailbox on either side since they were proved equal. Without mod-sequences a changed
+/// flag leaves no trace in STATUS, so such a mailbox is never settled.
+fn settled(name: &MailboxName, listed: &Listed, new: &Account, records: &Records) -> bool {
+    let Some(record) = records.get(name) else { return false };
+    let Some(status) = listed.status else { return false };
+    let there = new.mailboxes.get(name).and_then(|listed| listed.status);
+    status.sees_flags()
+        && record.old_seen.as_deref() == Some(status.to_string().as_str())
+        && there.is_some_and(|there| record.new_seen.as_deref() == Some(there.to_string().as_str()))
+}
+
+/// The tree as dsync wants it: every mailbox of the old side, every subscription, and every subscription that must go.
+#[must_use]
+pub fn tree(old: &Account, new: &Account, records: &Records, now: UnixSeconds) -> Vec<Node> {
+    let now = u64::try_from(now).unwrap_or_default();
+    let names: BTreeSet<&MailboxName> =
+        old.mailboxes.keys().chain(&old.subscriptions).chain(new.subscriptions.difference(&old.subscriptions)).collect();
+    let mut nodes: Vec<Node> = names
+        .into_iter()
+        .map(|name| {
+            let listed = old.mailboxes.get(name).filter(|listed| listed.selectable);
+            let record = records.get(name);
+            let mailbox = listed.zip(record).map(|(listed, record)| NodeMailbox {
+                guid: record.guid,
+                uid_validity: record.uid_validity,
+                uid_next: listed.status.map(|status| status.uid_next).unwrap_or_default(),
+            });
+            Node {
+                name: name.clone(),
+                mailbox,
+                changed_at: record.map_or(now, |record| u64::try_from(record.created_at).unwrap_or_default()),
+                subscribed: old.subscriptions.contains(name),
+                subscription_changed_at: now,
+            }
+        })
+        .collect();
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    nodes
+}
+
+/// How the new side is asked for a mailbox: as it lists it, or as it will once it has it.
+#[must_use]
+pub fn on_new_side(name: &MailboxName, new: &Account) -> Listed {
+    if let Some(listed) = new.mailboxes.get(name) {
+        return listed.clone();
+    }
+    let separator = new.separator.unwrap_or('/').to_string();
+    let raw = name.parts().iter().map(|part| mutf7::encode(part)).collect::<Vec<_>>().join(separator.as_bytes());
+    Listed { raw, selectable: true, ..Listed::default() }
+}
+
+/// The UIDVALIDITY that STATUS of the old side tells.
+#[must_use]
+pub fn uid_validity(listed: &Listed) -> UidValidity {
+    listed.status.map(|status| status.uid_validity).unwrap_or_default()
+}

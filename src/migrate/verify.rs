@@ -1,0 +1,231 @@
+//! Verification: reads both sides back over IMAP, independent of whoever wrote them, and reports every finding.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::plan::on_new_side;
+use super::{Readers, Stop};
+use crate::config::Bodies;
+use crate::mailbox::body::BodyHasher;
+use crate::mailbox::{Account, BodyDigest, Contents, Listed, MailboxName, Report, Uid, UidValidity, compare};
+use crate::source::{BodyEvent, Reader};
+
+/// How thoroughly to compare.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    /// Whose octets are read.
+    pub bodies: Bodies,
+    /// Altered messages block too.
+    pub strict: bool,
+}
+
+/// Digests of messages whose octets were read on both sides. They hold for ever: a message never changes
+/// (RFC 9051 §2.3.1.1).
+pub type KnownBodies = HashMap<(MailboxName, UidValidity, Uid), Arc<(BodyDigest, BodyDigest)>>;
+
+/// A comparison of two sides, and what STATUS said of them before it began.
+#[derive(Debug)]
+pub struct Verified {
+    /// Names, separator, subscriptions, SPECIAL-USE.
+    pub account: Report,
+    /// Each mailbox on its own, so that one can be verified again.
+    pub mailboxes: BTreeMap<MailboxName, Report>,
+    /// The old side before.
+    pub old: Account,
+    /// The new side before.
+    pub new: Account,
+}
+
+impl Verified {
+    /// One report of it all.
+    #[must_use]
+    pub fn report(&self, at: i64) -> Report {
+        let mut whole = self.account.clone();
+        for part in self.mailboxes.values() {
+            whole.absorb(part);
+        }
+        whole.at = at;
+        whole
+    }
+}
+
+/// A verification of one user.
+#[derive(Debug)]
+pub struct Verification<'a> {
+    /// The canonical user, for the report.
+    pub user: &'a str,
+    /// How thoroughly.
+    pub depth: Depth,
+    /// Both sides.
+    pub readers: &'a mut Readers,
+    /// What was read before, and what will be.
+    pub known: &'a mut KnownBodies,
+}
+
+impl Verification<'_> {
+    /// Compares everything.
+    ///
+    /// # Errors
+    /// If a side can't be read: that is no finding, it is no verification.
+    pub async fn full(&mut self) -> Result<Verified, Stop> {
+        let old = self.readers.old.account().await?;
+        let new = self.readers.new.account().await?;
+        let mut account = Report::new(self.user, self.depth.strict);
+        let names = compare::accounts(&old, &new, &mut account);
+        let mut sample = Sample::of(self.depth.bodies, &names, &old);
+        let mut mailboxes = BTreeMap::new();
+        for name in names {
+            let drawn = sample.draw(&name, &old);
+            let report = self.mailbox(&name, &old, &new, &drawn).await?;
+            mailboxes.insert(name, report);
+        }
+        self.readers.old.close().await?;
+        self.readers.new.close().await?;
+        Ok(Verified { account, mailboxes, old, new })
+    }
+
+    /// Compares one mailbox again, without reading any body: inside the gate there is no time for it.
+    ///
+    /// # Errors
+    /// If a side can't be read.
+    pub async fn again(&mut self, name: &MailboxName, old: &Account, new: &Account) -> Result<Report, Stop> {
+        self.mailbox(name, old, new, &Drawn::InGate).await
+    }
+
+    async fn mailbox(&mut self, name: &MailboxName, old: &Account, new: &Account, drawn: &Drawn) -> Result<Report, Stop> {
+        let mut report = Report::new(self.user, self.depth.strict);
+        let Some(listed) = old.mailboxes.get(name) else { return Ok(report) };
+        let target = on_new_side(name, new);
+        let source = self.readers.old.contents(listed).await?;
+        let copy = self.readers.new.contents(&target).await?;
+        let suspects: BTreeSet<Uid> = compare::contents(name, &source, &copy, &mut report).into_iter().collect();
+        let mut wanted = suspects.clone();
+        match drawn {
+            Drawn::InGate => {}
+            Drawn::All => wanted.extend(source.messages.iter().map(|message| message.uid)),
+            Drawn::Some(places) => {
+                let at = |place: &u64| usize::try_from(*place).ok().and_then(|place| source.messages.get(place));
+                wanted.extend(places.iter().filter_map(at).map(|message| message.uid));
+            }
+        }
+        wanted.retain(|uid| copy.messages.binary_search_by_key(uid, |message| message.uid).is_ok());
+        if !matches!(drawn, Drawn::InGate) {
+            self.read_bodies(name, (listed, &target), source.uid_validity, &wanted).await?;
+        }
+        for uid in wanted {
+            self.judge(name, uid, (&source, &copy), &mut report);
+        }
+        Ok(report)
+    }
+
+    fn judge(&self, name: &MailboxName, uid: Uid, (source, copy): (&Contents, &Contents), report: &mut Report) {
+        let size = |contents: &Contents| {
+            let at = contents.messages.binary_search_by_key(&uid, |message| message.uid);
+            at.ok().and_then(|at| contents.messages.get(at)).map(|message| message.size).unwrap_or_default()
+        };
+        let (old_size, new_size) = (size(source), size(copy));
+        match self.known.get(&(name.clone(), source.uid_validity, uid)).map(Arc::as_ref) {
+            Some((old, new)) => compare::body(name, uid, (old, old_size), (new, new_size), report),
+            None => compare::size(name, uid, old_size, new_size, report),
+        }
+    }
+
+    /// Reads the octets of `wanted` on both sides, unless they were read before.
+    async fn read_bodies(
+        &mut self,
+        name: &MailboxName,
+        (listed, target): (&Listed, &Listed),
+        uid_validity: UidValidity,
+        wanted: &BTreeSet<Uid>,
+    ) -> Result<(), Stop> {
+        let key = |uid: Uid| (name.clone(), uid_validity, uid);
+        let unread: Vec<Uid> = wanted.iter().copied().filter(|uid| !self.known.contains_key(&key(*uid))).collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let Readers { old, new } = &mut *self.readers;
+        let (old, new) = tokio::join!(
+            digests(old, listed, uid_validity, unread.clone()),
+            digests(new, target, uid_validity, unread)
+        );
+        let mut new = new?;
+        for (uid, digest) in old? {
+            if let Some(copy) = new.remove(&uid) {
+                self.known.insert(key(uid), Arc::new((digest, copy)));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn digests(
+    reader: &mut Reader,
+    listed: &Listed,
+    uid_validity: UidValidity,
+    uids: Vec<Uid>,
+) -> Result<HashMap<Uid, BodyDigest>, Stop> {
+    let mut digests = HashMap::new();
+    let mut bodies = reader.bodies(listed, uid_validity, uids).await?;
+    let mut hasher = BodyHasher::new();
+    while let Some(event) = bodies.next().await? {
+        match event {
+            BodyEvent::Start(..) => hasher = BodyHasher::new(),
+            BodyEvent::Chunk(octets) => hasher.update(&octets),
+            BodyEvent::End(uid) => drop(digests.insert(uid, std::mem::take(&mut hasher).finish())),
+            // Judged without a digest: a difference, unless the next look finds the message gone on both sides.
+            BodyEvent::Vanished(_) | BodyEvent::Unreadable(..) => {}
+        }
+    }
+    Ok(digests)
+}
+
+/// Whose octets are read in one mailbox.
+#[derive(Debug)]
+enum Drawn {
+    /// Nobody's: bodies are never read in the gate.
+    InGate,
+    All,
+    /// Those at these places of the list, and all whose sizes differ.
+    Some(BTreeSet<u64>),
+}
+
+/// A random sample over all messages of the account, drawn before they are listed.
+#[derive(Debug)]
+enum Sample {
+    All,
+    Places { first: u64, places: BTreeSet<u64> },
+}
+
+impl Sample {
+    fn of(bodies: Bodies, names: &[MailboxName], old: &Account) -> Self {
+        let total: u64 = names.iter().map(|name| messages(name, old)).sum();
+        match bodies {
+            Bodies::All => Self::All,
+            Bodies::Sample(count) if u64::from(count) >= total => Self::All,
+            Bodies::Sample(count) => {
+                let mut places = BTreeSet::new();
+                while (places.len() as u64) < u64::from(count) {
+                    places.insert(rand::random_range(0..total));
+                }
+                Self::Places { first: 0, places }
+            }
+            Bodies::None => Self::Places { first: 0, places: BTreeSet::new() },
+        }
+    }
+
+    fn draw(&mut self, name: &MailboxName, old: &Account) -> Drawn {
+        match self {
+            Self::All => Drawn::All,
+            Self::Places { first, places } => {
+                let next = *first + messages(name, old);
+                let drawn = places.range(*first..next).map(|place| place - *first).collect();
+                *first = next;
+                Drawn::Some(drawn)
+            }
+        }
+    }
+}
+
+fn messages(name: &MailboxName, account: &Account) -> u64 {
+    account.mailboxes.get(name).and_then(|listed| listed.status).map(|status| status.messages).unwrap_or_default()
+}

@@ -1,0 +1,269 @@
+//! The one task that works on a user: it owns the user's life from the first login to the switch, and does one thing after
+//! the other. Logins and the operator's words reach it as messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::gate::{Attempt, advance, attempt};
+use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease};
+use crate::source::Login;
+use crate::store::{Phase, UserRecord};
+use crate::user::{Busy, CanonicalUser, Event, Life, Registry, UserGate};
+
+/// Pause after the first failure; doubled with each further one.
+const BACKOFF_MIN: Duration = Duration::from_secs(2);
+
+/// Longest pause between two tries.
+const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Message {
+    /// The user logged in; their password opens both sides.
+    Login(Login),
+    /// The operator wants the switch now; the outcome goes back.
+    Switch(oneshot::Sender<SwitchOutcome>),
+}
+
+/// How an operator's switch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SwitchOutcome {
+    /// The authority is the new side, in this epoch.
+    Switched(u64),
+    /// It can't be done; the reason is for the operator.
+    Refused(String),
+    /// It can be tried again: sessions are open, a server is down …
+    TryAgain(String),
+}
+
+/// A user's worker.
+#[derive(Debug)]
+pub struct Worker {
+    platform: Platform,
+    user: CanonicalUser,
+    gate: UserGate,
+    life: Life,
+    /// The name the sides are given: the spelling of the login that started the move.
+    login_name: String,
+    login: Option<Login>,
+    progress: ProgressMeter,
+    messages: mpsc::UnboundedReceiver<Message>,
+    /// Users worked on at once, over all workers.
+    permits: Arc<Semaphore>,
+    waiting: Option<oneshot::Sender<SwitchOutcome>>,
+    backoff: Duration,
+    next_try: Instant,
+}
+
+impl Worker {
+    /// A worker for the user of `record`.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn new(
+        platform: Platform,
+        registry: &Registry,
+        record: &UserRecord,
+        (progress, permits): (ProgressMeter, Arc<Semaphore>),
+        messages: mpsc::UnboundedReceiver<Message>,
+    ) -> Result<Self, Stop> {
+        let user = CanonicalUser::from_stored(record.user.clone());
+        progress.update(|meter| *meter = record.progress);
+        Ok(Self {
+            platform,
+            gate: registry.gate(&user).await?,
+            user,
+            life: Life::of(record),
+            login_name: record.login_name.clone(),
+            login: None,
+            progress,
+            messages,
+            permits,
+            waiting: None,
+            backoff: BACKOFF_MIN,
+            next_try: Instant::now(),
+        })
+    }
+
+    /// Works until the user is switched or held, or nobody can tell it anything any more.
+    pub async fn run(mut self) {
+        loop {
+            match self.life.phase {
+                Phase::Copying | Phase::Following => {}
+                Phase::Held => {
+                    let reason = self.life.reason.clone().unwrap_or_default();
+                    return self.answer(SwitchOutcome::Refused(reason));
+                }
+                Phase::New => return self.answer(SwitchOutcome::Switched(self.life.epoch)),
+                Phase::Old | Phase::Switching => {
+                    return self.answer(SwitchOutcome::TryAgain("the store could not be written".to_owned()));
+                }
+            }
+            if !self.wait_for_work().await {
+                return;
+            }
+            if let Err(stop) = self.work().await {
+                self.stopped(stop).await;
+            }
+        }
+    }
+
+    /// Waits for the moment to do something. False if there never will be one.
+    async fn wait_for_work(&mut self) -> bool {
+        loop {
+            while let Ok(message) = self.messages.try_recv() {
+                self.take(message);
+            }
+            let ready = self.login.is_some() && (self.waiting.is_some() || Instant::now() >= self.next_try);
+            let wanted = self.life.phase == Phase::Copying || self.waiting.is_some() || self.platform.config.switch.auto;
+            let moment = self.life.phase == Phase::Copying || self.waiting.is_some() || self.gate.sessions() == 0;
+            if ready && wanted && moment {
+                return true;
+            }
+            if self.login.is_none() {
+                self.answer(SwitchOutcome::TryAgain("waiting for the user's next login".to_owned()));
+            }
+            tokio::select! {
+                message = self.messages.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return false,
+                },
+                () = sleep_until(self.next_try), if self.login.is_some() && wanted && Instant::now() < self.next_try => {}
+                () = self.gate.idle(), if ready && wanted => {}
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Login(login) => {
+                // Only the password is new: the sides keep being asked for the name that started the move.
+                self.login = Some(Login { name: self.login_name.clone(), ..login });
+                self.next_try = self.next_try.min(Instant::now());
+            }
+            Message::Switch(reply) => {
+                self.answer(SwitchOutcome::TryAgain("another switch of this user was asked for".to_owned()));
+                self.waiting = Some(reply);
+            }
+        }
+    }
+
+    fn answer(&mut self, outcome: SwitchOutcome) {
+        if let Some(waiting) = self.waiting.take() {
+            // Whoever asked may have gone; the outcome stands in the history too.
+            let _ = waiting.send(outcome);
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), Stop> {
+        let Some(login) = self.login.clone() else { return Ok(()) };
+        let permits = Arc::clone(&self.permits);
+        let Ok(_permit) = permits.acquire().await else { return Ok(()) };
+        let job = Job { user: self.user.clone(), login, progress: self.progress.clone() };
+        let platform = self.platform.clone();
+        let lease = lease::hold(&platform, job.user.as_str()).await?;
+        let done = self.leased(&platform, &job).await;
+        lease.release().await;
+        done
+    }
+
+    async fn leased(&mut self, platform: &Platform, job: &Job) -> Result<(), Stop> {
+        if self.life.phase == Phase::Following && self.waiting.is_some() {
+            // Refuse at once rather than after a long verification.
+            if let Err(busy) = self.wait_for_sessions().await {
+                self.answer(SwitchOutcome::TryAgain(busy.to_string()));
+                return Ok(());
+            }
+        }
+        let mut readers = Readers::open(platform, &job.login).await?;
+        let done = self.with_readers(platform, job, &mut readers).await;
+        if done.is_ok() {
+            readers.close().await;
+        }
+        done
+    }
+
+    async fn with_readers(&mut self, platform: &Platform, job: &Job, readers: &mut Readers) -> Result<(), Stop> {
+        if self.life.phase == Phase::Copying {
+            let copied = copy::converge(platform, job, readers).await?;
+            platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
+            if let Some(first) = copied.unreadable.first() {
+                return Err(Stop::Later(format!("the old side can't give {first}")));
+            }
+            self.life = advance(platform, job, &self.life, &Event::Copied, None).await?;
+            self.backoff = BACKOFF_MIN;
+            return Ok(());
+        }
+        match attempt(platform, job, &self.gate, &mut self.life, readers).await? {
+            Attempt::Switched(_) => {
+                self.login = None;
+                platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
+            }
+            Attempt::Busy(sessions) => self.answer(SwitchOutcome::TryAgain(Busy { sessions }.to_string())),
+        }
+        Ok(())
+    }
+
+    /// Waits up to the longest pause for the sessions to end.
+    async fn wait_for_sessions(&self) -> Result<(), Busy> {
+        let ended = tokio::time::timeout(self.platform.config.switch.max_pause, self.gate.idle()).await;
+        ended.map_err(|_| Busy { sessions: self.gate.sessions() })
+    }
+
+    async fn stopped(&mut self, stop: Stop) {
+        let reason = stop.to_string();
+        warn!(user = %self.user, phase = %self.life.phase, "{reason}");
+        self.next_try = Instant::now() + self.backoff;
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        match stop {
+            Stop::Refused(_) => {
+                let job = Job {
+                    user: self.user.clone(),
+                    login: Login { name: self.login_name.clone(), password: Arc::new(Vec::new().into()) },
+                    progress: self.progress.clone(),
+                };
+                let event = Event::Refused { reason: reason.clone() };
+                match advance(&self.platform, &job, &self.life, &event, None).await {
+                    Ok(held) => (self.life, self.login) = (held, None),
+                    Err(error) => warn!(user = %self.user, "can't be held: {error}"),
+                }
+                self.answer(SwitchOutcome::Refused(reason));
+            }
+            Stop::LoginRefused(_) => {
+                self.login = None;
+                self.explain(reason).await;
+            }
+            Stop::Later(_) | Stop::Store(_) => self.explain(reason).await,
+        }
+    }
+
+    async fn explain(&mut self, reason: String) {
+        self.life.reason = Some(reason.clone());
+        if let Err(error) = self.platform.store.set_reason(self.user.as_str(), Some(&reason)).await {
+            warn!(user = %self.user, "the reason can't be stored: {error}");
+        }
+        self.answer(SwitchOutcome::TryAgain(reason));
+    }
+}
+
+/// Puts a user's record right whose gate was closed when the process ended, or whose password was lost with it.
+///
+/// # Errors
+/// If the store can't be written.
+pub async fn recover(platform: &Platform, record: &UserRecord) -> Result<(), Stop> {
+    let job = Job {
+        user: CanonicalUser::from_stored(record.user.clone()),
+        login: Login { name: record.login_name.clone(), password: Arc::new(Vec::new().into()) },
+        progress: ProgressMeter::default(),
+    };
+    if record.phase == Phase::Switching {
+        advance(platform, &job, &Life::of(record), &Event::Restarted, None).await?;
+    }
+    info!(user = %record.user, phase = %record.phase, "waiting for the user's next login");
+    platform.store.set_reason(&record.user, Some("waiting for the user's next login")).await?;
+    Ok(())
+}

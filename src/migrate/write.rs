@@ -1,0 +1,413 @@
+//! Writes what a pass found into the target: one dsync session, mailbox after mailbox, each read back over IMAP at once,
+//! because an empty result of dsync proves nothing (dsync reference §16b).
+
+use std::collections::BTreeMap;
+
+use sha1::{Digest as _, Sha1};
+
+use super::plan::{Records, on_new_side, tree};
+use super::{Job, Platform, Readers, Stop};
+use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
+use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
+use crate::source::BodyEvent;
+use crate::store::{MailboxRecord, UnixSeconds};
+use crate::target::{Change, Deletion, MailboxHead, MailboxState, Mode, Opening, Session};
+
+/// Added to a mailbox's creation time for its deletion: dsync deletes only what is older than the deletion.
+const DELETION_LEAD: u64 = 200;
+
+/// Mailboxes that can't be read on from some message, until the source gives it or has expunged it.
+pub type Stops = BTreeMap<MailboxName, Stopped>;
+
+/// Where a mailbox can't be read on.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// At which message.
+    pub uid: Uid,
+    /// What the old side said.
+    pub why: String,
+    /// The target has everything below it: nothing more can be done in this run.
+    pub reached: bool,
+}
+
+/// What a writing pass left undone.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Mailboxes whose target can't be mended by appending, and that were taken away to be made anew.
+    pub rebuild: Vec<MailboxName>,
+    /// A message vanished or could not be read in the middle: the pass ended early and must be run again.
+    pub interrupted: bool,
+}
+
+/// A pass that writes.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    /// The sides and the store.
+    pub platform: &'a Platform,
+    /// The user.
+    pub job: &'a Job,
+    /// Connections for reading.
+    pub readers: &'a mut Readers,
+    /// The old side's list.
+    pub old: &'a Account,
+    /// The new side's list.
+    pub new: &'a Account,
+    /// What we wrote before.
+    pub records: &'a mut Records,
+    /// Where mailboxes can't be read on.
+    pub stops: &'a mut Stops,
+    /// Now.
+    pub now: UnixSeconds,
+}
+
+impl Writer<'_> {
+    /// Gives every mailbox that is to be written a record, durably, before the target hears of its GUID.
+    async fn record(&mut self, names: &[MailboxName]) -> Result<(), Stop> {
+        let mut fresh = Vec::new();
+        for name in names {
+            let Some(status) = self.old.mailboxes.get(name).and_then(|listed| listed.status) else { continue };
+            if self.records.get(name).is_none_or(|record| record.uid_validity != status.uid_validity) {
+                fresh.push(MailboxRecord {
+                    name: name.clone(),
+                    guid: Guid(rand::random()),
+                    uid_validity: status.uid_validity,
+                    created_at: self.now,
+                    old_seen: None,
+                    new_seen: None,
+                });
+            }
+        }
+        if !fresh.is_empty() {
+            self.platform.store.put_mailboxes(self.job.user.as_str(), fresh.clone()).await?;
+            self.records.extend(fresh.into_iter().map(|record| (record.name.clone(), record)));
+        }
+        Ok(())
+    }
+
+    /// Takes mailboxes that we made away from the target, in a session of their own: in one session with their
+    /// re-creation the two would be merged (dsync reference §16b).
+    ///
+    /// # Errors
+    /// If the target refuses.
+    pub async fn delete(&mut self, names: &[MailboxName]) -> Result<(), Stop> {
+        let at = u64::try_from(self.now).unwrap_or_default() + DELETION_LEAD;
+        let delete: Vec<Deletion> = names
+            .iter()
+            .filter_map(|name| self.records.get(name))
+            .map(|record| Deletion { guid: record.guid, at })
+            .collect();
+        if delete.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            self.records.remove(name);
+        }
+        let nodes = tree(self.old, self.new, self.records, self.now);
+        let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete };
+        self.platform.target.open(&self.job.login.name, opening).await?.finish().await?;
+        for name in names {
+            self.platform.store.delete_mailbox(self.job.user.as_str(), name).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings `look` on the target up to date.
+    ///
+    /// # Errors
+    /// If a side fails; what was written stays and the next pass goes on from there.
+    pub async fn write(&mut self, look: &[MailboxName]) -> Result<Written, Stop> {
+        let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
+        let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
+        self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
+        let states: Vec<MailboxState> = look.iter().filter_map(|name| self.state(name)).collect();
+        let mode = if states.is_empty() { Mode::Full } else { Mode::State };
+        let nodes = tree(self.old, self.new, self.records, self.now);
+        self.readers.new.close().await?;
+        let opening = Opening { mode, states, nodes, delete: Vec::new() };
+        let mut session = self.platform.target.open(&self.job.login.name, opening).await?;
+        for name in look {
+            match self.mailbox(&mut session, name).await {
+                Ok(Outcome::Done) => {}
+                Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
+                Ok(Outcome::Interrupted) => {
+                    session.abort().await;
+                    written.interrupted = true;
+                    return Ok(written);
+                }
+                Err(stop) => {
+                    session.abort().await;
+                    return Err(stop);
+                }
+            }
+        }
+        session.finish().await?;
+        Ok(written)
+    }
+
+    /// Mailboxes that were re-created on the old side since we copied them.
+    fn spoilt_by_recreation(&self, look: &[MailboxName]) -> Result<Vec<MailboxName>, Stop> {
+        let mut rebuild = Vec::new();
+        for name in look {
+            let old = self.old.mailboxes.get(name).and_then(|listed| listed.status);
+            let new = self.new.mailboxes.get(name).and_then(|listed| listed.status);
+            let Some((old, new)) = old.zip(new) else { continue };
+            // One that never had mail takes the source's UIDVALIDITY; only a mailbox with a past can't.
+            let ours = self.records.get(name).is_some_and(|record| record.uid_validity == new.uid_validity);
+            if ours && new.uid_validity != old.uid_validity && new.uid_next.0 > 1 {
+                if name.is_inbox() {
+                    let spoilt = Spoilt::UidValidity { old: old.uid_validity, new: new.uid_validity };
+                    return Err(inbox_spoilt(&self.job.login.name, &spoilt));
+                }
+                rebuild.push(name.clone());
+            }
+        }
+        Ok(rebuild)
+    }
+
+    /// The dsync state of a mailbox that the target has with the source's UIDVALIDITY: nothing below its UIDNEXT is
+    /// compared then, and every change is one that we send.
+    fn state(&self, name: &MailboxName) -> Option<MailboxState> {
+        let record = self.records.get(name)?;
+        let status = self.new.mailboxes.get(name)?.status?;
+        (status.uid_validity == record.uid_validity && status.uid_next.0 > 1).then_some(MailboxState {
+            guid: record.guid,
+            uid_validity: status.uid_validity,
+            last_common_uid: status.uid_next.0 - 1,
+            last_common_modseq: ModSeq(1),
+            messages: u32::try_from(status.messages).unwrap_or(u32::MAX),
+        })
+    }
+
+    async fn mailbox(&mut self, session: &mut Session, name: &MailboxName) -> Result<Outcome, Stop> {
+        let Some((listed, mut record)) = self.old.mailboxes.get(name).zip(self.records.get(name).cloned()) else {
+            return Ok(Outcome::Done);
+        };
+        let target = on_new_side(name, self.new);
+        let mut source = self.readers.old.contents(listed).await?;
+        if source.uid_validity != record.uid_validity {
+            // Re-created a moment ago: the next pass sees it in STATUS.
+            return Ok(Outcome::Interrupted);
+        }
+        self.stop_short(name, &mut source);
+        let known = self.state(name);
+        let before = match known {
+            Some(_) => self.readers.new.contents(&target).await?,
+            None => nothing(source.uid_validity),
+        };
+        let plan = match diff::plan(&source, &before) {
+            Ok(plan) => plan,
+            Err(spoilt) if name.is_inbox() => return Err(inbox_spoilt(&self.job.login.name, &spoilt)),
+            Err(Spoilt::Gap { .. }) => return Ok(Outcome::Rebuild),
+            Err(spoilt) => return Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
+        };
+        if !plan.is_empty() || known.is_none() {
+            self.readers.new.close().await?;
+            let sending = Sending { record: &record, source: &source, before: &before, plan: &plan, fresh: known.is_none() };
+            if !self.send(session, listed, &sending).await? {
+                return Ok(Outcome::Interrupted);
+            }
+        }
+        record.new_seen = self.read_back(name, &target, &source).await?;
+        let stopped = self.stops.get_mut(name).map(|stopped| stopped.reached = true);
+        record.old_seen = listed.status.filter(|_| stopped.is_none()).map(|status| status.to_string());
+        self.platform.store.put_mailboxes(self.job.user.as_str(), vec![record.clone()]).await?;
+        self.records.insert(name.clone(), record);
+        Ok(Outcome::Done)
+    }
+
+    /// Cuts the list off before a message that can't be read: the target must be a gapless prefix of the source.
+    fn stop_short(&mut self, name: &MailboxName, source: &mut Contents) {
+        let Some(uid) = self.stops.get(name).map(|stopped| stopped.uid) else { return };
+        if source.messages.iter().any(|message| message.uid == uid) {
+            source.messages.retain(|message| message.uid < uid);
+            source.uid_next = UidNext(uid.0);
+        } else {
+            self.stops.remove(name);
+        }
+    }
+
+    /// Reads a mailbox back and looks for anything that is still to be done. Returns its STATUS.
+    async fn read_back(
+        &mut self,
+        name: &MailboxName,
+        target: &Listed,
+        source: &Contents,
+    ) -> Result<Option<String>, Stop> {
+        self.readers.new.close().await?;
+        let status = self.readers.new.status(target).await?;
+        let after = self.readers.new.contents(target).await?;
+        self.readers.new.close().await?;
+        match diff::plan(source, &after) {
+            Ok(left) if left.is_empty() => Ok(Some(status.to_string())),
+            Ok(left) => Err(Stop::Later(format!(
+                "mailbox `{name}` is not on the new side as it was written: {} messages missing, {} too many, {} with \
+                 other flags (first: {})",
+                left.save.len(),
+                left.expunge.len(),
+                left.flags.len(),
+                first_of(&left, source)
+            ))),
+            Err(spoilt) => Err(Stop::Later(format!("mailbox `{name}` is not on the new side as it was written: {spoilt}"))),
+        }
+    }
+
+    /// Sends one mailbox. False if a message vanished or can't be read: the session must be aborted then.
+    async fn send(&mut self, session: &mut Session, listed: &Listed, sending: &Sending<'_>) -> Result<bool, Stop> {
+        let Sending { record, source, before, plan, fresh } = sending;
+        let highest = source.highest_modseq.max(before.highest_modseq).unwrap_or(ModSeq(1));
+        // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
+        let flags_modseq = ModSeq(highest.0 + 1);
+        let count = u32::try_from(source.messages.len()).unwrap_or(u32::MAX);
+        session
+            .begin_mailbox(MailboxHead {
+                guid: record.guid,
+                uid_validity: source.uid_validity,
+                uid_next: source.uid_next,
+                messages: count,
+                inflate: *fresh,
+                first_recent_uid: source.uid_next.0,
+                highest_modseq: if plan.flags.is_empty() { highest } else { flags_modseq },
+            })
+            .await?;
+        for change in changes(record.guid, source, plan, flags_modseq) {
+            session.change(&change).await?;
+        }
+        session.end_changes().await?;
+        let uids = plan.save.iter().filter_map(|&at| source.messages.get(at)).map(|message| message.uid).collect();
+        if !self.bodies(session, listed, sending, uids).await? {
+            return Ok(false);
+        }
+        session
+            .end_mailbox(MailboxState {
+                guid: record.guid,
+                uid_validity: source.uid_validity,
+                last_common_uid: source.uid_next.0.saturating_sub(1),
+                last_common_modseq: highest,
+                messages: count,
+            })
+            .await?;
+        Ok(true)
+    }
+
+    async fn bodies(
+        &mut self,
+        session: &mut Session,
+        listed: &Listed,
+        sending: &Sending<'_>,
+        uids: Vec<Uid>,
+    ) -> Result<bool, Stop> {
+        if uids.is_empty() {
+            return Ok(true);
+        }
+        let Sending { record, source, .. } = sending;
+        let mut bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
+        while let Some(event) = bodies.next().await? {
+            match event {
+                BodyEvent::Start(uid, _) => {
+                    let message = source.messages.binary_search_by_key(&uid, |message| message.uid);
+                    let message = message.ok().and_then(|at| source.messages.get(at));
+                    let date = message.and_then(|message| message.internal_date).unwrap_or_default();
+                    session.begin_mail(guid_of(record.guid, source.uid_validity, uid), date, None).await?;
+                }
+                BodyEvent::Chunk(octets) => {
+                    session.mail_chunk(&octets).await?;
+                    self.job.progress.update(|progress| progress.bytes_done += octets.len() as u64);
+                }
+                BodyEvent::End(_) => {
+                    session.end_mail().await?;
+                    self.job.progress.update(|progress| progress.messages_done += 1);
+                }
+                BodyEvent::Vanished(_) => return Ok(false),
+                BodyEvent::Unreadable(uid, why) => {
+                    self.stops.insert(record.name.clone(), Stopped { uid, why, reached: false });
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+enum Outcome {
+    Done,
+    Rebuild,
+    Interrupted,
+}
+
+#[derive(Debug)]
+struct Sending<'a> {
+    record: &'a MailboxRecord,
+    source: &'a Contents,
+    before: &'a Contents,
+    plan: &'a MailboxPlan,
+    /// The target has nothing of it yet.
+    fresh: bool,
+}
+
+fn nothing(uid_validity: UidValidity) -> Contents {
+    Contents { uid_validity, uid_next: UidNext(1), highest_modseq: None, messages: Vec::new() }
+}
+
+fn first_of(left: &MailboxPlan, source: &Contents) -> String {
+    let saved = left.save.first().and_then(|&at| source.messages.get(at)).map(|message| message.uid);
+    let flagged = left.flags.first().map(|change| change.uid);
+    let first = [saved, left.expunge.first().copied(), flagged].into_iter().flatten().min();
+    first.map_or_else(|| "UIDNEXT or HIGHESTMODSEQ too low".to_owned(), |uid| format!("UID {uid}"))
+}
+
+fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
+    Stop::Refused(format!(
+        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host remove this user's mail, which \
+         is only a copy (`doveadm mailbox delete -u {login} -s INBOX` or the files of the account), then let the user log \
+         in again"
+    ))
+}
+
+/// All changes of a mailbox in the order dsync wants: ascending by UID.
+fn changes(mailbox: Guid, source: &Contents, plan: &MailboxPlan, flags_modseq: ModSeq) -> Vec<Change> {
+    let guid = |uid| guid_of(mailbox, source.uid_validity, uid);
+    let mut changes: Vec<(Uid, Change)> = Vec::new();
+    changes.extend(plan.expunge.iter().map(|&uid| (uid, Change::Expunge { uid, guid: guid(uid) })));
+    changes.extend(plan.flags.iter().map(|change| (change.uid, flag_change(change, guid(change.uid), flags_modseq))));
+    changes.extend(plan.save.iter().filter_map(|&at| source.messages.get(at)).map(|message| {
+        let keywords = message.keywords.fit().0.iter().map(str::to_owned).collect();
+        let change = Change::Save {
+            uid: message.uid,
+            guid: guid(message.uid),
+            modseq: message.modseq,
+            flags: message.flags,
+            keywords,
+        };
+        (message.uid, change)
+    }));
+    changes.sort_by_key(|(uid, _)| *uid);
+    changes.into_iter().map(|(_, change)| change).collect()
+}
+
+fn flag_change(change: &FlagChange, guid: Guid, modseq: ModSeq) -> Change {
+    Change::Flags {
+        uid: change.uid,
+        guid,
+        modseq: modseq.max(ModSeq(change.modseq.0 + 1)),
+        add: change.flags.without(change.had),
+        remove: change.had.without(change.flags),
+        final_flags: change.flags,
+        keep_keywords: change.keep.clone(),
+        add_keywords: change.add.clone(),
+        remove_keywords: change.remove.clone(),
+    }
+}
+
+/// A message's GUID: the same in every run, and no other message's (dsync reference §8: two messages with one GUID
+/// would get one UIDL). The mailbox GUID is random, so the account needs no mention.
+fn guid_of(mailbox: Guid, uid_validity: UidValidity, uid: Uid) -> Guid {
+    let mut hash = Sha1::new();
+    hash.update(mailbox.0);
+    hash.update(uid_validity.0.to_be_bytes());
+    hash.update(uid.0.to_be_bytes());
+    let mut guid = [0_u8; 16];
+    for (octet, hashed) in guid.iter_mut().zip(hash.finalize()) {
+        *octet = hashed;
+    }
+    Guid(guid)
+}
