@@ -1,0 +1,35 @@
+//! The lab: private real servers for integration tests, and the means to look at them from outside.
+//!
+//! * [`Dovecot`] starts a Dovecot 2.3 of its own: own folder, loopback, own ports, own certificate. Nothing of
+//!   `/etc/dovecot` is touched, nothing is left behind. As root the mail belongs to the system user `mail`; without root
+//!   everything runs as the current user.
+//! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
+//!   everything a test learns from it comes through its ports, its command line or its log.
+//! * [`Imap`] is a small IMAP client that shares no code with the crate under test.
+//! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
+//! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
+//!
+//! Rules the lab keeps, so that tests can run in parallel in any number of processes:
+//!
+//! * Ports come from [`ports::claim`]: below the kernel's ephemeral range (no outgoing connection can take one), held by
+//!   a file lock as long as the server object lives, so a restart on the same port always works.
+//! * Servers get files as stdout and stderr, never the test's pipes, and sit in process groups of their own. `Drop` ends
+//!   them; if the test process is killed without unwinding, a watching shell notices its pipe closing and ends them.
+//! * Every wait has a deadline and panics with the log that explains it.
+//!
+//! `MAILFERRY_LAB_KEEP=1` keeps the folders of all servers and prints where they are.
+
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod ferry;
+pub mod foreign;
+pub mod imap;
+pub mod nasty;
+pub mod ports;
+pub mod process;
+pub mod server;
+pub mod tls;
+
+pub use ferry::{Ferry, FerrySpec};
+pub use imap::Imap;
+pub use server::{Dovecot, Format, Spec};

@@ -1,0 +1,1 @@
+//! An account with everything that has ever broken a migration.
