@@ -1,1 +1,12 @@
-//! admin
+//! What an operator sees: the local HTTP API, its client, and what the command line prints.
+
+pub mod client;
+pub mod http;
+pub mod model;
+pub mod text;
+pub mod token;
+
+pub use client::{AdminClient, ClientError};
+pub use http::{Control, ControlError};
+pub use model::{ReportSummary, StatusAll, SwitchOutcome, UserStatus};
+pub use token::{Token, TokenError};

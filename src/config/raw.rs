@@ -33,9 +33,23 @@ pub(super) struct Keys {
 pub(super) fn table<'a>(report: &Report<'a>) -> Option<Spanned<DeTable<'a>>> {
     let (table, errors) = DeTable::parse_recoverable(report.text());
     for error in &errors {
-        report.add(error.span().map(|span| span.start), None, error.message().replace('\n', ", "));
+        let at = error.span().map(|span| span.start);
+        let key = at.and_then(|at| key_at(report.text(), at));
+        // What the parser takes an unquoted text for.
+        let hint = if error.message().starts_with("invalid") { " (a text needs quotes)" } else { "" };
+        report.add(at, key, format!("not valid TOML: {}{hint}", error.message().replace('\n', ", ")));
     }
     errors.is_empty().then_some(table)
+}
+
+/// The key on the line of byte `at`, where its text has the form of one. The rest of a broken line isn't shown: it may
+/// hold a secret.
+fn key_at(text: &str, at: usize) -> Option<&str> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let (key, _) = text.get(start..)?.lines().next()?.split_once('=')?;
+    let key = key.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (!key.is_empty() && key.chars().all(plain)).then_some(key)
 }
 
 /// A table of the file, or one that is left out: then every key is.

@@ -1,0 +1,214 @@
+//! What the API answers, as JSON (DESIGN §7), for both its ends.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mailbox::Side;
+use crate::store::{Phase, Progress, ReportRow, UnixSeconds, UserRecord};
+
+/// Users in one answer: some 300 KB of JSON. `counts` still counts everybody.
+pub const MAX_USERS: usize = 1000;
+
+/// Where one user stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserStatus {
+    /// The canonical user.
+    pub user: String,
+    /// Where the user stands.
+    pub phase: Phase,
+    /// Which side serves the user.
+    pub authority: Side,
+    /// Grows with each change of authority.
+    pub epoch: u64,
+    /// Why the user stands here, for an operator.
+    pub reason: Option<String>,
+    /// Age of the last round that found both sides equal; none before the first one, and after the switch.
+    pub lag_seconds: Option<u64>,
+    /// How far the copy has come.
+    pub progress: Progress,
+    /// What the last verification found.
+    pub last_report: Option<ReportSummary>,
+}
+
+/// The short form of a verification report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportSummary {
+    /// No difference was found.
+    pub identical: bool,
+    /// Findings that block the switch.
+    pub differences: u64,
+    /// Findings that a named rule explains.
+    pub altered: u64,
+    /// Findings worth knowing.
+    pub notes: u64,
+    /// When it was made, in seconds since 1970.
+    pub at: UnixSeconds,
+}
+
+impl From<&ReportRow> for ReportSummary {
+    fn from(row: &ReportRow) -> Self {
+        let ReportRow { at, identical, differences, altered, notes, .. } = *row;
+        Self { identical, differences, altered, notes, at }
+    }
+}
+
+impl UserStatus {
+    /// The status in a durable record, seen at `now`.
+    #[must_use]
+    pub fn of(record: &UserRecord, report: Option<&ReportRow>, now: UnixSeconds) -> Self {
+        let clean_at = record.clean_at.filter(|_| record.authority == Side::Old);
+        Self {
+            user: record.user.clone(),
+            phase: record.phase,
+            authority: record.authority,
+            epoch: record.epoch,
+            reason: record.reason.clone(),
+            // A clock that was set back gives no age below zero.
+            lag_seconds: clean_at.map(|at| u64::try_from(now.saturating_sub(at)).unwrap_or(0)),
+            progress: record.progress,
+            last_report: report.map(ReportSummary::from),
+        }
+    }
+
+    /// The status of a user of whom nothing is known yet: on the old side, in epoch 0.
+    #[must_use]
+    pub fn without_record(user: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            phase: Phase::Old,
+            authority: Side::Old,
+            epoch: 0,
+            reason: None,
+            lag_seconds: None,
+            progress: Progress::default(),
+            last_report: None,
+        }
+    }
+}
+
+/// Where all users stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusAll {
+    /// Users in each phase; every phase is there.
+    pub counts: BTreeMap<Phase, u64>,
+    /// The users, at most [`MAX_USERS`].
+    pub users: Vec<UserStatus>,
+    /// There are more users than `users` shows.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+impl StatusAll {
+    /// Puts an answer together: phases nobody is in count 0, and users above [`MAX_USERS`] are left out.
+    #[must_use]
+    pub fn new(counts: impl IntoIterator<Item = (Phase, u64)>, mut users: Vec<UserStatus>) -> Self {
+        let mut all: BTreeMap<Phase, u64> = Phase::ALL.into_iter().map(|phase| (phase, 0)).collect();
+        all.extend(counts);
+        users.truncate(MAX_USERS);
+        let shown = u64::try_from(users.len()).unwrap_or(u64::MAX);
+        let truncated = all.values().sum::<u64>() > shown;
+        Self { counts: all, users, truncated }
+    }
+}
+
+/// How a switch that was asked for ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum SwitchOutcome {
+    /// The user is served by the new side, in this epoch.
+    Switched {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// It can't be done, and trying again won't help by itself.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// It can't be done now: `2 sessions open`.
+    TryAgain {
+        /// Why.
+        reason: String,
+    },
+    /// It was begun; nobody waited for the end.
+    Started,
+}
+
+impl SwitchOutcome {
+    /// What the command line exits with (DESIGN §7).
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Switched { .. } | Self::Started => 0,
+            Self::Refused { .. } => 1,
+            Self::TryAgain { .. } => 75,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_json_is_the_one_that_was_promised() {
+        let record = UserRecord {
+            user: "anna@example.net".to_owned(),
+            login_name: "Anna".to_owned(),
+            phase: Phase::Following,
+            authority: Side::Old,
+            epoch: 0,
+            reason: None,
+            progress: Progress { mailboxes: 3, messages_total: 10, messages_done: 7, bytes_done: 4096 },
+            clean_at: Some(1000),
+        };
+        let report =
+            ReportRow { at: 990, identical: true, differences: 0, altered: 2, notes: 1, json: "{}".to_owned() };
+        let status = UserStatus::of(&record, Some(&report), 1060);
+        let json = serde_json::json!({
+            "user": "anna@example.net", "phase": "following", "authority": "old", "epoch": 0, "reason": null,
+            "lag_seconds": 60,
+            "progress": { "mailboxes": 3, "messages_total": 10, "messages_done": 7, "bytes_done": 4096 },
+            "last_report": { "identical": true, "differences": 0, "altered": 2, "notes": 1, "at": 990 },
+        });
+        assert_eq!(serde_json::to_value(&status).unwrap(), json);
+        assert_eq!(serde_json::from_value::<UserStatus>(json).unwrap(), status);
+
+        assert_eq!(UserStatus::of(&record, None, 900).lag_seconds, Some(0));
+        let moved = UserRecord { authority: Side::New, phase: Phase::New, ..record };
+        assert_eq!(UserStatus::of(&moved, None, 1060).lag_seconds, None);
+    }
+
+    #[test]
+    fn all_users_are_counted_and_a_bounded_number_is_shown() {
+        let one = UserStatus::without_record("anna");
+        let all = StatusAll::new([(Phase::Old, 1)], vec![one.clone()]);
+        assert!(!all.truncated);
+        let json = serde_json::to_value(&all).unwrap();
+        assert_eq!(
+            json["counts"],
+            serde_json::json!({"old": 1, "copying": 0, "following": 0, "switching": 0, "new": 0, "held": 0})
+        );
+        assert_eq!(serde_json::from_value::<StatusAll>(json).unwrap(), all);
+
+        let all = StatusAll::new([(Phase::Old, 5000)], vec![one; 1001]);
+        assert_eq!((all.users.len(), all.truncated, all.counts[&Phase::Old]), (1000, true, 5000));
+    }
+
+    #[test]
+    fn outcomes_have_their_exit_codes() {
+        let reason = || "2 sessions open".to_owned();
+        for (outcome, code, json) in [
+            (SwitchOutcome::Switched { epoch: 1 }, 0, r#"{"outcome":"switched","epoch":1}"#),
+            (SwitchOutcome::Refused { reason: reason() }, 1, r#"{"outcome":"refused","reason":"2 sessions open"}"#),
+            (SwitchOutcome::TryAgain { reason: reason() }, 75, r#"{"outcome":"try-again","reason":"2 sessions open"}"#),
+            (SwitchOutcome::Started, 0, r#"{"outcome":"started"}"#),
+        ] {
+            assert_eq!(outcome.exit_code(), code);
+            assert_eq!(serde_json::to_string(&outcome).unwrap(), json);
+            assert_eq!(serde_json::from_str::<SwitchOutcome>(json).unwrap(), outcome);
+        }
+    }
+}

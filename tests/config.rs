@@ -1,0 +1,160 @@
+//! Configuration files: those that must load, and those that must not, each with what it must say.
+//!
+//! `MAILFERRY_BLESS=1` writes the `.expected` files anew; read what changed before you commit it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mailferry::config::{Bodies, Config, Enroll, Security, load};
+use secrecy::ExposeSecret;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn toml_files(name: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder(name))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no files in {name}");
+    files
+}
+
+fn valid(name: &str) -> Config {
+    load(&folder("tests/config/valid").join(name)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn every_valid_file_loads() {
+    for path in toml_files("tests/config/valid") {
+        load(&path).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn every_invalid_file_says_what_is_wrong_and_where() {
+    let mut wrong = Vec::new();
+    for path in toml_files("tests/config/invalid") {
+        let expected_path = path.with_extension("expected");
+        let error = match load(&path) {
+            Ok(_) => "loaded".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let found = error.replace(&format!("{}/", path.parent().unwrap().display()), "") + "\n";
+        if std::env::var_os("MAILFERRY_BLESS").is_some() {
+            fs::write(&expected_path, &found).unwrap();
+        }
+        let expected = fs::read_to_string(&expected_path).unwrap_or_default();
+        if found != expected {
+            wrong.push(format!("{}\n--- expected\n{expected}--- found\n{found}", path.display()));
+        }
+        assert!(!found.contains("geheim"), "a secret is shown: {found}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_expected_message_has_its_file() {
+    for entry in fs::read_dir(folder("tests/config/invalid")).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(path.with_extension("toml").exists(), "{} is left over", path.display());
+    }
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = valid("smallest.toml");
+    assert!(config.listen.is_empty() && config.tls.is_none() && config.listen.allow_cleartext.is_empty());
+    assert_eq!((config.old.imap.port, config.old.imap.security), (993, Security::Tls));
+    assert_eq!((config.new.imap.port, config.new.imap.security), (143, Security::Clear));
+    assert_eq!(config.new.target.port, 24245);
+    assert_eq!(config.users.default_domain, None);
+    assert_eq!(config.store.path, Path::new("/var/lib/mailferry/state.db"));
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin.token_file, Path::new("/var/lib/mailferry/admin.token"));
+    assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::None, 4));
+    assert_eq!((config.switch.auto, config.switch.max_pause), (true, Duration::from_secs(2)));
+    assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::Sample(100), false));
+    assert_eq!(config.limits.connections, 10_000);
+}
+
+#[test]
+fn every_key_arrives() {
+    let config = valid("everything.toml");
+    let here = folder("tests/config/valid");
+    assert_eq!(config.listen.imap, ["127.0.0.1:1143".parse().unwrap(), "[::1]:1143".parse().unwrap()]);
+    assert_eq!(config.listen.imaps, ["0.0.0.0:1993".parse().unwrap()]);
+    let networks: Vec<String> = config.listen.allow_cleartext.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["127.0.0.0/8", "::1/128", "fd00::/8"]);
+    let tls = config.tls.unwrap();
+    assert_eq!((tls.cert, tls.key), (here.join("cert.pem"), PathBuf::from("/etc/mailferry/key.pem")));
+    assert_eq!(
+        (config.old.imap.to_string().as_str(), config.old.imap.security),
+        ("old.example:1143", Security::StartTls)
+    );
+    assert_eq!(config.old.imap.ca_file, Some(here.join("old-ca.pem")));
+    assert_eq!((config.new.imap.to_string().as_str(), config.new.imap.security), ("[2001:db8::5]:1993", Security::Tls));
+    assert_eq!(config.new.imap.ca_file, Some(here.join("../new-ca.pem")));
+    assert_eq!((config.new.target.host.as_str(), config.new.target.port), ("2001:db8::5", 12345));
+    assert_eq!(config.new.target.password.expose_secret(), "doveadm secret");
+    assert_eq!(config.users.default_domain.as_deref(), Some("example.net"));
+    assert_eq!(config.store.path, here.join("state/mailferry.db"));
+    assert_eq!(config.admin.listen.to_string(), "[::1]:8081");
+    assert_eq!(config.admin.token_file, here.join("admin.token"));
+    assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::All, 9));
+    assert_eq!((config.switch.auto, config.switch.max_pause), (false, Duration::from_millis(1500)));
+    assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::All, true));
+    assert_eq!(config.limits.connections, 1234);
+}
+
+#[test]
+fn the_password_is_not_shown() {
+    let shown = format!("{:?}", valid("everything.toml"));
+    assert!(!shown.contains("doveadm secret"), "{shown}");
+}
+
+/// The example file loads as it is shipped, once its secret lies where it says; and so it does with every key that is
+/// commented out there switched on.
+#[test]
+fn the_example_file_loads() {
+    let shipped = fs::read_to_string(folder("config/mailferry.toml")).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let secret = place.path().join("doveadm.secret");
+    fs::write(&secret, "secret\n").unwrap();
+    let path = place.path().join("mailferry.toml");
+    let load_text = |text: &str| {
+        fs::write(&path, text.replace("/etc/mailferry/doveadm.secret", secret.to_str().unwrap())).unwrap();
+        load(&path).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let as_shipped = load_text(&shipped);
+    assert!(!as_shipped.listen.is_empty() && as_shipped.tls.is_some());
+
+    // A comment that is a key says its default, so that switching it on changes nothing, but for the three that have
+    // none.
+    let all_on: Vec<&str> = shipped.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
+    let all_on = load_text(&all_on.join("\n"));
+    assert_eq!(all_on.users.default_domain.as_deref(), Some("example.net"));
+    assert!(all_on.old.imap.ca_file.is_some());
+    assert_eq!(all_on.listen.allow_cleartext.len(), 1);
+    assert_eq!(all_on.store, as_shipped.store);
+    assert_eq!(all_on.admin, as_shipped.admin);
+    assert_eq!(all_on.migration.parallel, as_shipped.migration.parallel);
+    assert_eq!(all_on.switch, as_shipped.switch);
+    assert_eq!(all_on.verify, as_shipped.verify);
+    assert_eq!(all_on.limits, as_shipped.limits);
+}
+
+/// Every key that the reader knows is in the example file.
+#[test]
+fn the_example_file_names_every_key() {
+    let shipped = fs::read_to_string(folder("config/mailferry.toml")).unwrap();
+    let everything = fs::read_to_string(folder("tests/config/valid/everything.toml")).unwrap();
+    for key in everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
+        assert!(shipped.contains(&format!("{key} = ")), "{key} is not in the example file");
+    }
+}
