@@ -1,1 +1,44 @@
-//! config
+//! The configuration: TOML → validated [`Config`]. Errors name file, line and key.
+//!
+//! Owns the reading of the file and of the secrets it points at. A [`Config`] can only hold settings that make sense
+//! together; a key that isn't known, or whose feature doesn't exist yet, is an error and never ignored.
+
+mod build;
+mod diagnose;
+mod endpoint;
+mod model;
+mod network;
+mod raw;
+mod scalar;
+
+use std::path::Path;
+
+pub use diagnose::{ConfigError, Problem};
+pub use model::{
+    Admin, Bodies, BodiesError, Config, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
+    Security, StoreConfig, Switch, TlsFiles, Users, Verify,
+};
+pub use network::{Network, NetworkError};
+
+/// A configuration file longer than this is something else given by mistake (ours have some 60 lines).
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads and validates the file at `path`, and reads the password files it names.
+///
+/// Relative paths in the file are taken from the folder of the file.
+///
+/// # Errors
+/// [`ConfigError`] with every problem found, each with its line and key where it has one.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text =
+        raw::read_text(path, MAX_FILE).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// Validates `text` as the content of the file at `path`.
+fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let report = diagnose::Report::new(path, text);
+    let table = raw::table(&report);
+    let config = table.as_ref().and_then(|table| build::config(&raw::Section::root(&report, table)));
+    report.finish(config)
+}

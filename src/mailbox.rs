@@ -2,8 +2,18 @@
 //!
 //! Imports nothing else of ours.
 
+pub mod account;
+pub mod body;
+pub mod compare;
+pub mod diff;
+pub mod message;
 pub mod model;
 pub mod name;
+pub mod report;
 
+pub use account::{Account, Contents, Listed, Status};
+pub use body::BodyDigest;
+pub use message::{Keywords, Message, SystemFlags};
 pub use model::{Guid, ModSeq, Side, Uid, UidNext, UidValidity};
 pub use name::{MailboxName, NameError};
+pub use report::{Class, Finding, Report};

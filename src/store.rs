@@ -1,1 +1,11 @@
-//! store
+//! Durable records: users, their history, reports and mailboxes, in SQLite (DESIGN §1, §5).
+//!
+//! Every write is one transaction with `synchronous=FULL`: what was told to anybody survives a power loss.
+
+pub mod model;
+mod sqlite;
+
+pub use model::{
+    HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
+};
+pub use sqlite::Store;

@@ -1,0 +1,237 @@
+//! The valid configuration: what is here can be used without another look at it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::network::Network;
+
+/// A whole configuration file, validated. Paths are absolute or relative to the working directory.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[listen]`: where clients reach us.
+    pub listen: Listen,
+    /// `[tls]`: our certificate. Present whenever a listener needs one.
+    pub tls: Option<TlsFiles>,
+    /// `[old]`: the server that users come from.
+    pub old: OldSide,
+    /// `[new]`: the server that users go to.
+    pub new: NewSide,
+    /// `[users]`: how login names become users.
+    pub users: Users,
+    /// `[store]`: where durable records lie.
+    pub store: StoreConfig,
+    /// `[admin]`: the admin HTTP API.
+    pub admin: Admin,
+    /// `[migration]`: who is copied, and how much at once.
+    pub migration: Migration,
+    /// `[switch]`: when and how a user's authority moves.
+    pub switch: Switch,
+    /// `[verify]`: how deep the two sides are compared.
+    pub verify: Verify,
+    /// `[limits]`: bounds of the whole process.
+    pub limits: Limits,
+}
+
+/// `[listen]`. Every list may be empty; `serve` needs at least one address (see [`Listen::is_empty`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// IMAP with STARTTLS.
+    pub imap: Vec<SocketAddr>,
+    /// IMAP inside TLS.
+    pub imaps: Vec<SocketAddr>,
+    /// Client networks that may log in without TLS.
+    pub allow_cleartext: Vec<Network>,
+}
+
+impl Listen {
+    /// No listener at all: fine for `sync` and `verify`, useless for `serve`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.imap.is_empty() && self.imaps.is_empty()
+    }
+}
+
+/// `[tls]`: a PEM certificate chain and its PEM private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, the server's own certificate first.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// `[old]`.
+#[derive(Clone, Debug)]
+pub struct OldSide {
+    /// Where the old server speaks IMAP.
+    pub imap: Endpoint,
+}
+
+/// `[new]`.
+#[derive(Clone, Debug)]
+pub struct NewSide {
+    /// Where the new server speaks IMAP.
+    pub imap: Endpoint,
+    /// How the new server is written.
+    pub target: DsyncTarget,
+}
+
+/// Where a side speaks a protocol, and how the connection is protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Protection of the connection.
+    pub security: Security,
+    /// Certificates to trust in place of the system's, PEM. Only with TLS.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// For messages: `host:port`, an IPv6 address in brackets.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Protection of a connection to a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// `imap://`: none.
+    Clear,
+    /// `imap+starttls://`: TLS after a command; a server that doesn't offer it is not used.
+    StartTls,
+    /// `imaps://`: TLS from the first byte.
+    Tls,
+}
+
+/// `target = { kind = "dsync", … }`: a Dovecot's doveadm service.
+#[derive(Clone, Debug)]
+pub struct DsyncTarget {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Dovecot's `doveadm_password`, read from `password_file` with its line end removed.
+    pub password: SecretString,
+}
+
+/// `[users]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Users {
+    /// Appended to a login name without `@`; lower case.
+    pub default_domain: Option<String>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The SQLite database file.
+    pub path: PathBuf,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where the admin HTTP API listens.
+    pub listen: SocketAddr,
+    /// The bearer token of that API; made with mode 0600 if it is missing.
+    pub token_file: PathBuf,
+}
+
+/// `[migration]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Whose first login starts a copy.
+    pub enroll: Enroll,
+    /// Users copied at once, at least 1.
+    pub parallel: usize,
+}
+
+/// `migration.enroll`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enroll {
+    /// Everybody.
+    All,
+    /// Nobody.
+    None,
+}
+
+/// `[switch]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Switch by itself once a user is copied and has no session open.
+    pub auto: bool,
+    /// The longest time a user's commands may wait.
+    pub max_pause: Duration,
+}
+
+/// `[verify]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    /// How many message bodies are compared byte by byte.
+    pub bodies: Bodies,
+    /// `altered` findings block the switch as well.
+    pub strict: bool,
+}
+
+/// How many bodies a verification reads. Written `none`, `sample:N` or `all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    /// No body.
+    None,
+    /// This many of each mailbox, at least 1.
+    Sample(u32),
+    /// Every body.
+    All,
+}
+
+impl FromStr for Bodies {
+    type Err = BodiesError;
+
+    fn from_str(text: &str) -> Result<Self, BodiesError> {
+        match text {
+            "none" => return Ok(Self::None),
+            "all" => return Ok(Self::All),
+            _ => {}
+        }
+        text.strip_prefix("sample:")
+            .and_then(|count| count.parse().ok())
+            .filter(|count| *count > 0)
+            .map(Self::Sample)
+            .ok_or_else(|| BodiesError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Bodies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Sample(count) => write!(f, "sample:{count}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+/// A text that is none of the forms of [`Bodies`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is none of \"none\", \"sample:N\" (N at least 1), \"all\"")]
+pub struct BodiesError(String);
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections at once; one more is told BYE.
+    pub connections: usize,
+}

@@ -1,0 +1,80 @@
+//! What is known of an account: its mailboxes, what STATUS says of each, and the list of messages in one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::message::Message;
+use super::model::{ModSeq, UidNext, UidValidity};
+use super::name::MailboxName;
+
+/// An account as its server lists it, without any message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The hierarchy separator of the personal namespace.
+    pub separator: Option<char>,
+    /// The mailboxes of the personal namespace.
+    pub mailboxes: BTreeMap<MailboxName, Listed>,
+    /// Subscribed names, whether there is such a mailbox or not.
+    pub subscriptions: BTreeSet<MailboxName>,
+    /// Names that no mailbox name can be made of, as the server gave them, and why.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// One mailbox in the server's list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The name as the server gave it (modified UTF-7), for commands.
+    pub raw: Vec<u8>,
+    /// Whether it can be opened; a `\NoSelect` parent can't.
+    pub selectable: bool,
+    /// SPECIAL-USE attributes (RFC 6154), lower case.
+    pub special_use: BTreeSet<String>,
+    /// What STATUS said, for a selectable mailbox.
+    pub status: Option<Status>,
+}
+
+/// The fingerprint of a mailbox: if two are equal and have a mod-sequence, nothing happened in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// UIDVALIDITY.
+    pub uid_validity: UidValidity,
+    /// UIDNEXT.
+    pub uid_next: UidNext,
+    /// MESSAGES.
+    pub messages: u64,
+    /// UNSEEN.
+    pub unseen: u64,
+    /// HIGHESTMODSEQ (RFC 7162 §3.1.7); none where the server has no mod-sequences.
+    pub highest_modseq: Option<ModSeq>,
+}
+
+impl Status {
+    /// Whether an equal fingerprint proves that no flag changed: STATUS counts unseen messages, nothing else, so only a
+    /// mod-sequence does.
+    #[must_use]
+    pub const fn sees_flags(&self) -> bool {
+        self.highest_modseq.is_some()
+    }
+}
+
+/// The form that is stored and compared.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { uid_validity, uid_next, messages, unseen, highest_modseq } = self;
+        write!(f, "uidvalidity {uid_validity} uidnext {uid_next} messages {messages} unseen {unseen}")?;
+        highest_modseq.map_or(Ok(()), |modseq| write!(f, " highestmodseq {modseq}"))
+    }
+}
+
+/// The messages of a mailbox, and what it promised before they were listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// UIDVALIDITY.
+    pub uid_validity: UidValidity,
+    /// UIDNEXT as read *before* the list: a message that arrives in between is not in the list and not below it.
+    pub uid_next: UidNext,
+    /// HIGHESTMODSEQ, if the server has mod-sequences.
+    pub highest_modseq: Option<ModSeq>,
+    /// Ascending by UID, all below `uid_next`.
+    pub messages: Vec<Message>,
+}

@@ -1,0 +1,632 @@
+//! The store on SQLite: one connection behind a lock, every query on the blocking pool.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+
+use super::model::{
+    HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
+};
+use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
+
+/// Schema versions in order; number N is the N-th.
+const SCHEMA: [&str; 1] = [include_str!("schema/0001.sql")];
+
+/// How long a query waits for another process (`mailferry sync` beside `serve`).
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Users listed at most by [`Store::users`]: what an operator can read and a reply can hold.
+const LIST_MAX: u32 = 1000;
+
+const USER_COLUMNS: &str = "user, login_name, phase, authority, epoch, reason, mailboxes, messages_total, \
+                            messages_done, bytes_done, clean_at";
+
+/// The durable records of all users. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// Now, in seconds since the epoch.
+fn now() -> UnixSeconds {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| UnixSeconds::try_from(since.as_secs()).ok())
+        .unwrap_or_default()
+}
+
+impl Store {
+    /// Opens the store, makes it if it is missing, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// A file that can't be opened, is no database, is damaged, or was written by a newer version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let shown = path.display().to_string();
+        let fail = |error: &dyn std::fmt::Display| StoreError::Open {
+            path: shown.clone(),
+            message: format!(
+                "{error}: check that the folder exists and is writable, or restore the file from a backup"
+            ),
+        };
+        let mut connection = Connection::open(path).map_err(|error| fail(&error))?;
+        prepare(&mut connection, &shown).map_err(|error| match error {
+            StoreError::Sqlite(error) => fail(&error),
+            other => other,
+        })?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    async fn run<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let connection = Arc::clone(&self.connection);
+        tokio::task::spawn_blocking(move || query(&mut connection.lock().unwrap_or_else(PoisonError::into_inner)))
+            .await
+            .map_err(|_| StoreError::Interrupted)?
+    }
+
+    /// A user's record.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn user(&self, user: &str) -> Result<Option<UserRecord>, StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| read_user(connection, &user)).await
+    }
+
+    /// A user's record; made in phase `old` with `login_name` if there is none.
+    ///
+    /// # Errors
+    /// If the store can't be read or written.
+    pub async fn user_or_new(&self, user: &str, login_name: &str) -> Result<UserRecord, StoreError> {
+        let (user, login_name) = (user.to_owned(), login_name.to_owned());
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute(
+                "INSERT INTO users (user, login_name, phase, authority, epoch, created_at, updated_at)
+                 VALUES (?1, ?2, 'old', 'old', 0, ?3, ?3) ON CONFLICT DO NOTHING",
+                params![user, login_name, now()],
+            )?;
+            let record = read_user(&transaction, &user)?;
+            transaction.commit()?;
+            record.ok_or(StoreError::Unreadable { what: "user", value: user })
+        })
+        .await
+    }
+
+    /// The users in order, at most a thousand after `after`, and how many there are in each phase.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn users(&self, after: Option<&str>) -> Result<(Vec<UserRecord>, Vec<(Phase, u64)>), StoreError> {
+        let after = after.unwrap_or_default().to_owned();
+        self.run(move |connection| {
+            let mut query = connection
+                .prepare_cached(&format!("SELECT {USER_COLUMNS} FROM users WHERE user > ?1 ORDER BY user LIMIT ?2"))?;
+            let users = query.query_map(params![after, LIST_MAX], |row| Ok(user_of(row)))?;
+            let users = users.map(|row| row?).collect::<Result<_, StoreError>>()?;
+            let mut query = connection.prepare_cached("SELECT phase, count(*) FROM users GROUP BY phase")?;
+            let counts = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+            let counts = counts
+                .map(|row| {
+                    let (phase, count) = row?;
+                    Ok((phase.parse()?, unsigned(count)))
+                })
+                .collect::<Result<_, StoreError>>()?;
+            Ok((users, counts))
+        })
+        .await
+    }
+
+    /// Users in phases where work goes on, for the restart.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn users_at_work(&self) -> Result<Vec<UserRecord>, StoreError> {
+        self.run(|connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT {USER_COLUMNS} FROM users WHERE phase IN ('copying', 'following', 'switching')"
+            ))?;
+            let users = query.query_map([], |row| Ok(user_of(row)))?;
+            users.map(|row| row?).collect()
+        })
+        .await
+    }
+
+    /// Carries out `transition` in one transaction, together with its report and its line in the history.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] if the record isn't in the expected phase and epoch any more: nothing is changed then.
+    pub async fn transition(&self, transition: Transition<'_>) -> Result<(), StoreError> {
+        let user = transition.user.to_owned();
+        let (from, from_epoch) = (transition.from, transition.from_epoch);
+        let (to, authority, epoch) = (transition.to, transition.authority, transition.epoch);
+        let (reason, cause) = (transition.reason.map(str::to_owned), transition.cause.to_owned());
+        let report = transition.report.cloned();
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let report = report.map(|report| insert_report(&transaction, &user, &report)).transpose()?;
+            let changed = transaction.execute(
+                "UPDATE users SET phase = ?4, authority = ?5, epoch = ?6, reason = ?7, updated_at = ?8
+                 WHERE user = ?1 AND phase = ?2 AND epoch = ?3",
+                params![
+                    user,
+                    from.as_str(),
+                    signed(from_epoch),
+                    to.as_str(),
+                    authority.as_str(),
+                    signed(epoch),
+                    reason,
+                    now()
+                ],
+            )?;
+            if changed != 1 {
+                return Err(StoreError::Stale { user, from, epoch: from_epoch });
+            }
+            transaction.execute(
+                "INSERT INTO history (user, at, from_phase, to_phase, authority, epoch, cause, report)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![user, now(), from.as_str(), to.as_str(), authority.as_str(), signed(epoch), cause, report],
+            )?;
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets the reason of a user's record without changing the phase.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn set_reason(&self, user: &str, reason: Option<&str>) -> Result<(), StoreError> {
+        let (user, reason) = (user.to_owned(), reason.map(str::to_owned));
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE users SET reason = ?2, updated_at = ?3 WHERE user = ?1",
+                params![user, reason, now()],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stores how far the copy has come.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn set_progress(&self, user: &str, progress: Progress) -> Result<(), StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE users SET mailboxes = ?2, messages_total = ?3, messages_done = ?4, bytes_done = ?5
+                 WHERE user = ?1",
+                params![
+                    user,
+                    signed(progress.mailboxes),
+                    signed(progress.messages_total),
+                    signed(progress.messages_done),
+                    signed(progress.bytes_done)
+                ],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Remembers that both sides were equal just now.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn set_clean(&self, user: &str) -> Result<(), StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            connection.execute("UPDATE users SET clean_at = ?2 WHERE user = ?1", params![user, now()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes or renews the lease on a user. `broken` tells whether another owner is known to be dead.
+    ///
+    /// # Errors
+    /// [`StoreError::Leased`] if somebody else holds it.
+    pub async fn take_lease(
+        &self,
+        user: &str,
+        owner: &str,
+        seconds: UnixSeconds,
+        dead: fn(&str) -> bool,
+    ) -> Result<Lease, StoreError> {
+        let (user, owner) = (user.to_owned(), owner.to_owned());
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let held: Option<(Option<String>, Option<i64>)> = transaction
+                .query_row("SELECT lease_owner, lease_until FROM users WHERE user = ?1", [&user], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            if let Some((Some(other), Some(until))) = held
+                && other != owner
+                && until > now()
+                && !dead(&other)
+            {
+                return Err(StoreError::Leased { user, owner: other });
+            }
+            let until = now().saturating_add(seconds);
+            transaction.execute(
+                "UPDATE users SET lease_owner = ?2, lease_until = ?3 WHERE user = ?1",
+                params![user, owner, until],
+            )?;
+            transaction.commit()?;
+            Ok(Lease { owner, until })
+        })
+        .await
+    }
+
+    /// Gives the lease back, if `owner` still holds it.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn drop_lease(&self, user: &str, owner: &str) -> Result<(), StoreError> {
+        let (user, owner) = (user.to_owned(), owner.to_owned());
+        self.run(move |connection| {
+            connection.execute(
+                "UPDATE users SET lease_owner = NULL, lease_until = NULL WHERE user = ?1 AND lease_owner = ?2",
+                params![user, owner],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stores a report without a change of phase.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn add_report(&self, user: &str, report: &ReportRow) -> Result<(), StoreError> {
+        let (user, report) = (user.to_owned(), report.clone());
+        self.run(move |connection| insert_report(connection, &user, &report).map(|_| ())).await
+    }
+
+    /// The newest report of a user.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn last_report(&self, user: &str) -> Result<Option<ReportRow>, StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            Ok(connection
+                .query_row(
+                    "SELECT at, identical, differences, altered, notes, json FROM reports
+                     WHERE user = ?1 ORDER BY id DESC LIMIT 1",
+                    [&user],
+                    |row| {
+                        Ok(ReportRow {
+                            at: row.get(0)?,
+                            identical: row.get(1)?,
+                            differences: unsigned(row.get(2)?),
+                            altered: unsigned(row.get(3)?),
+                            notes: unsigned(row.get(4)?),
+                            json: row.get(5)?,
+                        })
+                    },
+                )
+                .optional()?)
+        })
+        .await
+    }
+
+    /// A user's history, oldest first.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn history(&self, user: &str) -> Result<Vec<HistoryEntry>, StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT at, from_phase, to_phase, authority, epoch, cause FROM history WHERE user = ?1 ORDER BY id",
+            )?;
+            let rows = query.query_map([&user], |row| {
+                let texts: (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                Ok((row.get(0)?, texts, row.get::<_, i64>(4)?, row.get(5)?))
+            })?;
+            rows.map(|row| {
+                let (at, (from, to, authority), epoch, cause) = row?;
+                Ok(HistoryEntry {
+                    at,
+                    from: from.parse()?,
+                    to: to.parse()?,
+                    authority: side(&authority)?,
+                    epoch: unsigned(epoch),
+                    cause,
+                })
+            })
+            .collect()
+        })
+        .await
+    }
+
+    /// The mailboxes that we wrote to the target.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn mailboxes(&self, user: &str) -> Result<Vec<MailboxRecord>, StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT name, guid, uid_validity, created_at, old_seen, new_seen FROM mailboxes WHERE user = ?1",
+            )?;
+            let rows = query.query_map([&user], |row| {
+                let texts: (String, String) = (row.get(0)?, row.get(1)?);
+                Ok((texts, row.get::<_, u32>(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            })?;
+            rows.map(|row| {
+                let ((name, guid), uid_validity, created_at, old_seen, new_seen) = row?;
+                Ok(MailboxRecord {
+                    name: stored_name(&name)?,
+                    guid: Guid::from_hex(&guid).ok_or(StoreError::Unreadable { what: "guid", value: guid })?,
+                    uid_validity: UidValidity(uid_validity),
+                    created_at,
+                    old_seen,
+                    new_seen,
+                })
+            })
+            .collect()
+        })
+        .await
+    }
+
+    /// Writes mailboxes' records, all in one transaction.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn put_mailboxes(&self, user: &str, mailboxes: Vec<MailboxRecord>) -> Result<(), StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for mailbox in &mailboxes {
+                transaction.execute(
+                    "INSERT OR REPLACE INTO mailboxes (user, name, guid, uid_validity, created_at, old_seen, new_seen)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![
+                        user,
+                        name_text(&mailbox.name),
+                        mailbox.guid.to_string(),
+                        mailbox.uid_validity.0,
+                        mailbox.created_at,
+                        mailbox.old_seen,
+                        mailbox.new_seen
+                    ],
+                )?;
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets a mailbox that is gone from the target.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn delete_mailbox(&self, user: &str, name: &MailboxName) -> Result<(), StoreError> {
+        let (user, name) = (user.to_owned(), name_text(name));
+        self.run(move |connection| {
+            connection.execute("DELETE FROM mailboxes WHERE user = ?1 AND name = ?2", params![user, name])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn prepare(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(SCHEMA.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    }
+    for sql in SCHEMA.iter().skip(usize::try_from(found).unwrap_or_default()) {
+        transaction.execute_batch(sql)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()?;
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(StoreError::Open {
+            path: path.to_owned(),
+            message: format!("damaged ({verdict}): restore it from a backup"),
+        })
+    }
+}
+
+fn read_user(connection: &Connection, user: &str) -> Result<Option<UserRecord>, StoreError> {
+    connection
+        .prepare_cached(&format!("SELECT {USER_COLUMNS} FROM users WHERE user = ?1"))?
+        .query_row([user], |row| Ok(user_of(row)))
+        .optional()?
+        .transpose()
+}
+
+fn user_of(row: &Row<'_>) -> Result<UserRecord, StoreError> {
+    Ok(UserRecord {
+        user: row.get(0)?,
+        login_name: row.get(1)?,
+        phase: row.get::<_, String>(2)?.parse()?,
+        authority: side(&row.get::<_, String>(3)?)?,
+        epoch: unsigned(row.get(4)?),
+        reason: row.get(5)?,
+        progress: Progress {
+            mailboxes: unsigned(row.get(6)?),
+            messages_total: unsigned(row.get(7)?),
+            messages_done: unsigned(row.get(8)?),
+            bytes_done: unsigned(row.get(9)?),
+        },
+        clean_at: row.get(10)?,
+    })
+}
+
+fn insert_report(connection: &Connection, user: &str, report: &ReportRow) -> Result<i64, StoreError> {
+    connection.execute(
+        "INSERT INTO reports (user, at, identical, differences, altered, notes, json)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            user,
+            report.at,
+            report.identical,
+            signed(report.differences),
+            signed(report.altered),
+            signed(report.notes),
+            report.json
+        ],
+    )?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn side(word: &str) -> Result<Side, StoreError> {
+    match word {
+        "old" => Ok(Side::Old),
+        "new" => Ok(Side::New),
+        other => Err(StoreError::Unreadable { what: "side", value: other.to_owned() }),
+    }
+}
+
+fn name_text(name: &MailboxName) -> String {
+    serde_json::Value::from(name.parts().to_vec()).to_string()
+}
+
+fn stored_name(text: &str) -> Result<MailboxName, StoreError> {
+    serde_json::from_str(text)
+        .ok()
+        .and_then(|parts| MailboxName::from_parts(parts).ok())
+        .ok_or_else(|| StoreError::Unreadable { what: "mailbox name", value: text.to_owned() })
+}
+
+// SQLite has signed 64-bit integers only; our counters never come near the limit, so saturate rather than fail.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn flip<'a>(from: Phase, epoch: u64, report: Option<&'a ReportRow>) -> Transition<'a> {
+        Transition {
+            user: "u1",
+            from,
+            from_epoch: epoch,
+            to: Phase::New,
+            authority: Side::New,
+            epoch: epoch + 1,
+            reason: None,
+            cause: "test",
+            report,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transition_is_all_or_nothing() {
+        let folder = folder();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        store.user_or_new("u1", "U1").await.unwrap();
+        let report = ReportRow { at: 1, identical: true, differences: 0, altered: 2, notes: 3, json: "{}".to_owned() };
+        let stale = store.transition(flip(Phase::Switching, 0, Some(&report))).await;
+        assert!(matches!(stale, Err(StoreError::Stale { .. })), "{stale:?}");
+        assert_eq!(store.last_report("u1").await.unwrap(), None, "a refused transition must not leave its report");
+        assert!(store.history("u1").await.unwrap().is_empty());
+
+        store.transition(flip(Phase::Old, 0, Some(&report))).await.unwrap();
+        let record = store.user("u1").await.unwrap().unwrap();
+        assert_eq!((record.authority, record.epoch, record.phase), (Side::New, 1, Phase::New));
+        assert_eq!(record.login_name, "U1");
+        assert_eq!(store.last_report("u1").await.unwrap(), Some(report));
+        assert_eq!(store.history("u1").await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_held_by_one_owner_until_it_ends_or_its_owner_is_dead() {
+        let folder = folder();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        store.user_or_new("u1", "u1").await.unwrap();
+        let alive = |_: &str| false;
+        store.take_lease("u1", "a", 60, alive).await.unwrap();
+        store.take_lease("u1", "a", 60, alive).await.unwrap();
+        assert!(matches!(store.take_lease("u1", "b", 60, alive).await, Err(StoreError::Leased { .. })));
+        store.take_lease("u1", "b", 60, |owner| owner == "a").await.unwrap();
+        store.drop_lease("u1", "a").await.unwrap();
+        assert!(store.take_lease("u1", "c", 60, alive).await.is_err(), "only its owner can give a lease back");
+        store.drop_lease("u1", "b").await.unwrap();
+        store.take_lease("u1", "c", -1, alive).await.unwrap();
+        store.take_lease("u1", "d", 60, alive).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn records_survive_closing_and_mailbox_names_keep_every_part() {
+        let folder = folder();
+        let path = folder.path().join("s.db");
+        let name = MailboxName::from_parts(vec!["a/b".to_owned(), "\"ü\"".to_owned()]).unwrap();
+        let mailbox = MailboxRecord {
+            name: name.clone(),
+            guid: Guid([7; 16]),
+            uid_validity: UidValidity(u32::MAX),
+            created_at: 5,
+            old_seen: Some("x".to_owned()),
+            new_seen: None,
+        };
+        {
+            let store = Store::open(&path).unwrap();
+            store.user_or_new("u1", "u1").await.unwrap();
+            store.put_mailboxes("u1", vec![mailbox.clone()]).await.unwrap();
+        }
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.mailboxes("u1").await.unwrap(), vec![mailbox]);
+        store.delete_mailbox("u1", &name).await.unwrap();
+        assert!(store.mailboxes("u1").await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn lifecycle_records_are_written_with_synchronous_full() {
+        let folder = folder();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        let level: i64 = store
+            .run(|connection| Ok(connection.pragma_query_value(None, "synchronous", |row| row.get(0))?))
+            .await
+            .unwrap();
+        assert_eq!(level, 2, "2 is FULL");
+    }
+
+    #[test]
+    fn a_store_that_is_none_or_too_new_is_refused_with_the_way_out() {
+        let folder = folder();
+        let junk = folder.path().join("junk.db");
+        std::fs::write(&junk, vec![b'x'; 8192]).unwrap();
+        let error = Store::open(&junk).unwrap_err().to_string();
+        assert!(error.contains("junk.db") && error.contains("backup"), "{error}");
+
+        let newer = folder.path().join("newer.db");
+        Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = Store::open(&newer).unwrap_err().to_string();
+        assert!(error.contains("newer mailferry"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! INTERNALDATE as an instant (RFC 3501 §9 `date-time`), as real servers write it.
+//!
+//! Accepted beside the grammar: one-digit days with or without the leading blank, second 60, and `GMT`, `UT`, `UTC` or `Z` as zone.
+
+/// The instant that `raw` (the text between the quotes, `17-Jul-1996 02:44:25 -0700`) names, in seconds since 1970-01-01T00:00:00Z.
+///
+/// `None` for anything that names no instant: NIL, a day that the month doesn't have, an hour 24.
+#[must_use]
+pub fn instant(raw: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(raw).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let (date, time, zone) = (words.next()?, words.next()?, words.next()?);
+    if words.next().is_some() {
+        return None;
+    }
+    Some(days(date)? * 86_400 + seconds(time)? - offset(zone)?)
+}
+
+/// Days from 1970-01-01 to a date `7-Jul-1996`.
+fn days(date: &str) -> Option<i64> {
+    let mut parts = date.split('-');
+    let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || year.len() != 4 {
+        return None;
+    }
+    let (day, month, year) = (number(day, 2)?, month_number(month)?, number(year, 4)?);
+    if day < 1 || day > month_length(year, month) {
+        return None;
+    }
+    // Years counted from March, so that the leap day is the last of its year; then whole 400-year eras of 146,097 days.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    Some(era * 146_097 + day_of_era - 719_468)
+}
+
+fn month_number(name: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    let at = MONTHS.iter().position(|month| month.eq_ignore_ascii_case(name))?;
+    i64::try_from(at).ok().map(|at| at + 1)
+}
+
+fn month_length(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Seconds since midnight of `02:44:25`.
+fn seconds(time: &str) -> Option<i64> {
+    let mut parts = time.split(':').map(|part| number(part, 2));
+    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    if parts.next().is_some() || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    Some(hour * 3600 + minute * 60 + second)
+}
+
+/// Seconds east of Greenwich of `-0700`.
+fn offset(zone: &str) -> Option<i64> {
+    if ["GMT", "UT", "UTC", "Z"].iter().any(|name| name.eq_ignore_ascii_case(zone)) {
+        return Some(0);
+    }
+    let (sign, digits) = match zone.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let (hours, minutes) = digits.split_at_checked(2).filter(|(_, minutes)| minutes.len() == 2)?;
+    let (hours, minutes) = (number(hours, 2)?, number(minutes, 2)?);
+    (minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
+}
+
+/// A number of one to `most` digits and nothing else.
+fn number(text: &str, most: usize) -> Option<i64> {
+    let plain = !text.is_empty() && text.len() <= most && text.bytes().all(|octet| octet.is_ascii_digit());
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::instant;
+
+    #[test]
+    fn dates_as_servers_write_them() {
+        for (raw, expected) in [
+            ("01-Jan-1970 00:00:00 +0000", 0),
+            ("17-Jul-1996 02:44:25 -0700", 837_596_665),
+            (" 7-Jul-1996 02:44:25 -0700", 836_732_665),
+            ("7-jul-1996 02:44:25 -0700", 836_732_665),
+            ("07-Jul-1996 09:44:25 GMT", 836_732_665),
+            ("29-Feb-2000 23:59:59 +0000", 951_868_799),
+            ("31-Dec-2016 23:59:60 +0000", 1_483_228_800),
+            ("01-Mar-2100 00:00:00 +1400", 4_107_492_000),
+            ("31-Dec-1969 23:59:59 +0000", -1),
+            ("01-Jan-0001 00:00:00 +0000", -62_135_596_800),
+            ("12-Jan-2024 05:30:00 +0530", 1_705_017_600),
+        ] {
+            assert_eq!(instant(raw.as_bytes()), Some(expected), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_instant() {
+        for raw in [
+            "",
+            "NIL",
+            "00-Jan-2000 00:00:00 +0000",
+            "30-Feb-2000 00:00:00 +0000",
+            "29-Feb-1900 00:00:00 +0000",
+            "01-Jan-2000 24:00:00 +0000",
+            "01-Jan-2000 00:60:00 +0000",
+            "01-Jan-2000 00:00:61 +0000",
+            "01-Jan-2000 00:00:00",
+            "01-Jan-2000 00:00:00 +00000",
+            "01-Jan-2000 00:00:00 0000",
+            "01-Jan-2000 00:00:00 +0060",
+            "01-Jan-2000 00:00:00 +0000 x",
+            "01-Jan-96 00:00:00 +0000",
+            "01-Foo-2000 00:00:00 +0000",
+            "001-Jan-2000 00:00:00 +0000",
+            "+1-Jan-2000 00:00:00 +0000",
+            "01-Jan-2000 00:00:00 +\u{e4}00",
+        ] {
+            assert_eq!(instant(raw.as_bytes()), None, "{raw}");
+        }
+        assert_eq!(instant(b"01-Jan-2000 00:00:00 \xff"), None);
+    }
+}
