@@ -6,7 +6,7 @@
 //! `the_lab::nasty_is_what_it_says` checks that with a real Dovecot.
 
 use super::account::{Account, Message, instant};
-use super::imap::Imap;
+use super::imap::{Imap, mailbox_name};
 use super::server::Dovecot;
 use std::fs;
 use std::path::PathBuf;
@@ -132,6 +132,55 @@ pub fn corpus(server: &Dovecot, user: &str) -> Option<Account> {
     }
     finish(&mut account, server);
     Some(account)
+}
+
+/// A name that this old side can hold and an mdbox with ordinary settings can not hold as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused {
+    pub name: &'static str,
+    /// What the old side needs in its [`Spec::extra`](super::Spec::extra).
+    pub extra: &'static str,
+}
+
+/// One of each kind.
+pub const REFUSED: &[Refused] = &[
+    // dbox keeps each mailbox's mail in a folder of this name: it becomes `_dbox-Mails`.
+    Refused { name: "dbox-Mails", extra: "" },
+    // A leading `~` means somebody's home: it becomes `_~`.
+    Refused { name: "~mail/Notes", extra: TILDE_NAMESPACE },
+    // 240 octets of UTF-8 on the old disk, 322 of modified UTF-7 on the new: more than a file name's 255.
+    Refused { name: OVERLONG, extra: "mail_location = maildir:{dir}/mail/%u:UTF-8\n" },
+];
+
+const TILDE_NAMESPACE: &str = "namespace tilde {
+  prefix = ~mail/
+  separator = /
+  location = maildir:{dir}/mail/tilde-%u
+  subscriptions = no
+}
+";
+
+const OVERLONG: &str = concat!(
+    "üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüü",
+    "üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüü"
+);
+
+/// Three messages in INBOX and one in a mailbox whose name the new side would alter.
+pub fn refused(server: &Dovecot, user: &str, case: &Refused) -> Account {
+    let mut account = Account::new(user);
+    for number in 1..=3 {
+        account.mailbox("INBOX").push(plain(&format!("INBOX {number}"), number, ""));
+    }
+    account.write_to(server);
+    let mut imap = account.log_in(server);
+    imap.ok(&format!("CREATE {}", mailbox_name(case.name)));
+    let mut mailbox = super::account::Mailbox::new(imap.select(case.name).uid_validity);
+    let message = plain("under an odd name", 1, "");
+    append(&mut imap, case.name, &message, "+0000");
+    mailbox.push(message);
+    account.mailboxes.insert(case.name.to_owned(), mailbox);
+    account.no_select = account.implied_parents();
+    account
 }
 
 /// What happened to the subscriptions and parents is worked out, then all is written.

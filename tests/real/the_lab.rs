@@ -161,3 +161,14 @@ fn mbsync_downloads_each_message_once() {
         assert_eq!((third.downloaded, third.messages), (1, account.message_count() + 1), "{}", third.output);
     }
 }
+
+#[test]
+fn names_that_an_mdbox_alters_exist_on_the_old_side() {
+    for case in nasty::REFUSED {
+        let old = Dovecot::start(Spec { extra: case.extra.to_owned(), ..Spec::old(&["u1"]) });
+        let account = nasty::refused(&old, "u1", case);
+        let found = account.differences(&mut account.log_in(&old), View::Source);
+        assert!(found.is_empty(), "{found:#?}");
+        assert!(account.mailboxes.contains_key(case.name));
+    }
+}
