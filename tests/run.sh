@@ -29,7 +29,6 @@ curl:curl
 python3:python3
 shellcheck:shellcheck
 cc:gcc
-cmake:cmake
 '
 
 install_packages() {
