@@ -21,6 +21,7 @@
 
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod account;
 pub mod ferry;
 pub mod foreign;
 pub mod imap;
@@ -30,6 +31,7 @@ pub mod process;
 pub mod server;
 pub mod tls;
 
+pub use account::{Account, View};
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
 pub use server::{Dovecot, Format, Spec};

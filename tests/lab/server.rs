@@ -36,7 +36,7 @@ pub struct Spec {
     pub trusted: bool,
     /// Name (lower case, no domain) and password of each user.
     pub users: Vec<(String, String)>,
-    /// More configuration, at the end of the file, where it overrides.
+    /// More configuration, at the end of the file, where it overrides; `{dir}` stands for the folder of the server.
     pub extra: String,
 }
 
@@ -295,7 +295,7 @@ impl Dovecot {
         );
         let _ = write!(text, "service doveadm {{\n{}}}\n", listener("doveadm", doveadm, ""));
         let _ = write!(text, "service lmtp {{\n{}}}\n", listener("lmtp", lmtp, ""));
-        text.push_str(extra);
+        text.push_str(&extra.replace("{dir}", &self.dir.display().to_string()));
         text.push('\n');
         text
     }

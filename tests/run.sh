@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Everything that must be true before a change lands, in one command on a fresh machine:
+#
+#   tests/run.sh            format, lint, dependencies, unit, property and integration tests, scripts
+#   tests/run.sh FILTER     only the tests whose names contain FILTER
+#
+# As root on Debian it installs what is missing; otherwise it says what to install. What takes longer is in tests/soak.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+CARGO_DENY=0.20.2
+CARGO_NEXTEST=0.9.143
+filter=${1:-}
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+# The test binaries come and go: an incremental cache would only fill the disk of a CI machine.
+[ "${CI:-}" = true ] && export CARGO_INCREMENTAL=0
+
+say() { printf '\n== %s\n' "$*"; }
+
+# command that proves it, Debian package
+needed='
+dovecot:dovecot-core
+/usr/lib/dovecot/imap:dovecot-imapd
+/usr/lib/dovecot/pop3:dovecot-pop3d
+/usr/lib/dovecot/lmtp:dovecot-lmtpd
+mbsync:isync
+openssl:openssl
+curl:curl
+python3:python3
+shellcheck:shellcheck
+cc:gcc
+'
+
+install_packages() {
+    local missing=() entry proof
+    PATH=$PATH:/usr/sbin:/sbin
+    for entry in $needed; do
+        proof=${entry%%:*}
+        command -v "$proof" >/dev/null 2>&1 || missing+=("${entry#*:}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "tests/run.sh: please install: ${missing[*]}   (Debian: sudo apt-get install ${missing[*]})" >&2
+        exit 2
+    fi
+    say "installing ${missing[*]}"
+    # A package must not start its service: the tests run private ones.
+    local policy=/usr/sbin/policy-rc.d
+    local ours=no
+    if [ ! -e "$policy" ]; then
+        ours=yes
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    local status=0
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
+        </dev/null || status=$?
+    [ "$ours" = yes ] && rm -f "$policy"
+    return "$status"
+}
+
+install_cargo_tools() {
+    if ! command -v cargo >/dev/null; then
+        echo "tests/run.sh: please install Rust: https://rustup.rs" >&2
+        exit 2
+    fi
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+    cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny --version "$CARGO_DENY"
+    cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest --version "$CARGO_NEXTEST"
+}
+
+failed=()
+summary=()
+
+# step NAME COMMAND...: runs it, remembers how it went, goes on.
+step() {
+    local name=$1 begun=$SECONDS
+    shift
+    say "$name"
+    if "$@" </dev/null; then
+        summary+=("ok      $name ($((SECONDS - begun)) s)")
+    else
+        summary+=("FAILED  $name ($((SECONDS - begun)) s)")
+        failed+=("$name")
+    fi
+}
+
+scripts() {
+    local -a all
+    mapfile -t all < <(find tests docker .ci -type f \( -name '*.sh' -o -path '.ci/run' \) 2>/dev/null | sort)
+    shellcheck "${all[@]}"
+    # Without writing __pycache__.
+    find tests docker -name '*.py' -print0 | while IFS= read -r -d '' file; do
+        python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$file" || return 1
+    done
+}
+
+install_packages
+install_cargo_tools
+
+if [ -n "$filter" ]; then
+    exec cargo nextest run --locked "$filter"
+fi
+
+step 'format' cargo fmt --check
+step 'lint' cargo clippy --all-targets --locked -- -D warnings
+step 'dependencies' cargo deny --offline --log-level warn check bans licenses sources
+step 'scripts' scripts
+step 'tests' cargo nextest run --locked --no-fail-fast
+step 'doc tests' cargo test --locked --doc --quiet
+step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+
+say 'summary'
+printf '%s\n' "${summary[@]}"
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '\nNOT GREEN: %s\n' "${failed[*]}"
+    exit 1
+fi
+printf '\nall green in %s s\n' "$SECONDS"
