@@ -7,4 +7,5 @@ pub mod command;
 pub mod date;
 pub mod framer;
 pub mod mutf7;
+pub mod prelogin;
 pub mod scan;

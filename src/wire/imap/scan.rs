@@ -11,7 +11,7 @@ mod cursor;
 mod fetch;
 mod list;
 
-use cursor::{Cursor, number};
+pub(in crate::wire::imap) use cursor::{Cursor, number};
 
 pub use fetch::{Body, Fetch, announces_body};
 pub use list::{ListItem, Namespace, Namespaces, StatusItems};
