@@ -1,0 +1,187 @@
+//! What can go wrong while writing a side, in words that a postmaster can act on.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::mailbox::Guid;
+use crate::net::dial::DialError;
+use crate::wire::dsync::doveadm::{Level, LogLine, LoginError};
+use crate::wire::dsync::item::{Finish, MailboxState};
+use crate::wire::dsync::master::{MasterError, Misuse, Refusal};
+
+/// A session that failed. Messages that the target stored before stay there.
+#[derive(Debug)]
+pub struct TargetError(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
+    user: String,
+    address: String,
+    reason: Reason,
+    log: Vec<LogLine>,
+}
+
+/// What can be done about a [`TargetError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// The same again, later.
+    Retry,
+    /// Again, without the stored state of the mailbox.
+    FullRun,
+    /// Nothing, until somebody has changed something.
+    Operator,
+}
+
+/// Why it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// No login.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// The connection was closed instead of starting dsync.
+    #[error(
+        "the target closed the connection instead of starting dsync-server: if doveadm_allowed_commands is set there, \
+         it must contain dsync-server"
+    )]
+    Forbidden,
+    /// The slave sent nothing for too long.
+    #[error("{state}, the target sent nothing for {idle:?}")]
+    Silent {
+        /// What was waited for.
+        state: &'static str,
+        /// How long.
+        idle: Duration,
+    },
+    /// The slave read nothing for too long.
+    #[error("{state}, the target read nothing for {idle:?}")]
+    Stalled {
+        /// What was going on.
+        state: &'static str,
+        /// How long.
+        idle: Duration,
+    },
+    /// The connection ended in the middle.
+    #[error("{state}, the target closed the connection: its dsync-server crashed or was killed")]
+    Closed {
+        /// What was going on.
+        state: &'static str,
+    },
+    /// The connection broke.
+    #[error("{state}, the connection broke: {error}")]
+    Io {
+        /// What was going on.
+        state: &'static str,
+        /// How.
+        error: io::Error,
+    },
+    /// The slave did something else than expected.
+    #[error(transparent)]
+    Peer(MasterError),
+    /// The mailbox is gone on the target, or its stored state is stale.
+    #[error("the target can't continue mailbox {0} from its stored state, or has lost it; it needs a full run")]
+    MailboxLost(Guid),
+    /// The target passes the mailbox over.
+    #[error("the target refuses to write mailbox {0}")]
+    MailboxIgnored(Guid),
+    /// The mailbox on the target is not what it should be now.
+    #[error(
+        "after writing mailbox {guid} the target has {got_messages} messages up to UID {got_uid} where {messages} up to \
+         UID {uid} were sent: something else writes to this mailbox, or UIDs collided"
+    )]
+    StateDiffers {
+        /// Which mailbox.
+        guid: Guid,
+        /// Messages expected.
+        messages: u32,
+        /// Last common UID expected.
+        uid: u32,
+        /// Messages there.
+        got_messages: u32,
+        /// Last common UID there.
+        got_uid: u32,
+    },
+    /// The slave's own result is a failure.
+    #[error("the target reports a failure: {0}")]
+    Finish(Finish),
+    /// A mistake of ours; nothing of it was sent.
+    #[error("a mistake in the writer: {0}")]
+    Misuse(#[from] Misuse),
+}
+
+impl Reason {
+    pub(super) fn state_differs(ours: &MailboxState, theirs: &MailboxState) -> Self {
+        Self::StateDiffers {
+            guid: Guid(ours.guid),
+            messages: ours.messages,
+            uid: ours.last_common_uid,
+            got_messages: theirs.messages,
+            got_uid: theirs.last_common_uid,
+        }
+    }
+}
+
+impl From<MasterError> for Reason {
+    fn from(error: MasterError) -> Self {
+        Self::Peer(error)
+    }
+}
+
+impl TargetError {
+    pub(super) fn new(user: &str, address: &str, reason: Reason, log: Vec<LogLine>) -> Self {
+        Self(Box::new(Details { user: user.to_owned(), address: address.to_owned(), reason, log }))
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.0.reason
+    }
+
+    /// The last lines that the target logged.
+    #[must_use]
+    pub fn log(&self) -> &[LogLine] {
+        &self.0.log
+    }
+
+    /// What can be done.
+    #[must_use]
+    pub fn reaction(&self) -> Reaction {
+        match &self.0.reason {
+            Reason::MailboxLost(_) => Reaction::FullRun,
+            Reason::Finish(finish) | Reason::Peer(MasterError::Failed { finish, .. }) if finish.full_resync => {
+                Reaction::FullRun
+            }
+            Reason::Login(_)
+            | Reason::Forbidden
+            | Reason::Misuse(_)
+            | Reason::MailboxIgnored(_)
+            | Reason::StateDiffers { .. }
+            | Reason::Peer(MasterError::Refused(Refusal::UnknownUser | Refusal::Other(_)) | MasterError::Version(_)) => {
+                Reaction::Operator
+            }
+            _ => Reaction::Retry,
+        }
+    }
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Details { user, address, reason, log } = &*self.0;
+        write!(f, "can't write {user} to doveadm://{address}: {reason}")?;
+        let mut lines = log.iter().filter(|line| line.level >= Level::Warning).peekable();
+        if lines.peek().is_some() {
+            f.write_str("; the target's log says:")?;
+        }
+        lines.try_for_each(|line| write!(f, " {}", line.text))
+    }
+}
+
+impl std::error::Error for TargetError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.reason.source()
+    }
+}

@@ -1,0 +1,223 @@
+//! The connection under a session: both directions move at the same time, each wait has a deadline.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::error::Reason;
+use crate::wire::dsync::doveadm::{self, Channels, LogLine, Login, Progress};
+use crate::wire::dsync::master::{Event, Master, MasterError};
+
+/// Octets read at once.
+const READ: usize = 16 << 10;
+
+/// Octets collected before they are written: enough to fill packets, far below what a message may have.
+const WRITE: usize = 64 << 10;
+
+/// How long the rest of a broken session is read: the slave's reason comes in it.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Octets of last words.
+const LAST_WORDS_MAX: usize = 1 << 20;
+
+/// Anything that carries bytes both ways.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    reader: ReadHalf<Box<dyn Stream>>,
+    writer: WriteHalf<Box<dyn Stream>>,
+    channels: Channels,
+    pub(super) master: Master,
+    idle: Duration,
+    chunk: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+impl std::fmt::Debug for dyn Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stream")
+    }
+}
+
+/// Logs in over a fresh connection.
+pub(super) async fn login(
+    stream: &mut Box<dyn Stream>,
+    mut login: Login,
+    idle: Duration,
+) -> Result<(bool, Vec<u8>), Reason> {
+    const STATE: &str = "logging in to the doveadm service";
+    let io = |error| Reason::Io { state: STATE, error };
+    let stalled = |_| Reason::Stalled { state: STATE, idle };
+    timeout(idle, stream.write_all(doveadm::HELLO)).await.map_err(stalled)?.map_err(io)?;
+    let mut chunk = [0; 1024];
+    let mut got = 0;
+    loop {
+        match login.input(chunk.get(..got).unwrap_or_default())? {
+            Progress::NeedMore => {}
+            Progress::Send(bytes) => {
+                timeout(idle, stream.write_all(&bytes)).await.map_err(stalled)?.map_err(io)?;
+                // The answer may already be in the machine's hands.
+                got = 0;
+                continue;
+            }
+            Progress::Done { multiplexed, rest } => return Ok((multiplexed, rest)),
+        }
+        let silent = |_| Reason::Silent { state: STATE, idle };
+        got = timeout(idle, stream.read(&mut chunk)).await.map_err(silent)?.map_err(io)?;
+        if got == 0 {
+            return Err(Reason::Closed { state: STATE });
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn new(stream: Box<dyn Stream>, multiplexed: bool, master: Master, idle: Duration) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        Self {
+            reader,
+            writer,
+            channels: Channels::new(multiplexed),
+            master,
+            idle,
+            chunk: vec![0; READ].into_boxed_slice(),
+            output: Vec::new(),
+        }
+    }
+
+    /// Takes bytes that came in.
+    pub(super) fn ingest(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+        self.output.clear();
+        self.channels.input(bytes, &mut self.output);
+        Ok(self.master.input(&self.output)?)
+    }
+
+    fn ingest_chunk(&mut self, got: usize) -> Result<(), Reason> {
+        if got == 0 {
+            return Err(self.closed());
+        }
+        self.output.clear();
+        self.channels.input(self.chunk.get(..got).unwrap_or_default(), &mut self.output);
+        Ok(self.master.input(&self.output)?)
+    }
+
+    fn closed(&self) -> Reason {
+        if self.master.unanswered() { Reason::Forbidden } else { Reason::Closed { state: self.master.state() } }
+    }
+
+    fn io(&self, error: std::io::Error) -> Reason {
+        Reason::Io { state: self.master.state(), error }
+    }
+
+    /// Writes when enough has been collected.
+    pub(super) async fn relieve(&mut self) -> Result<(), Reason> {
+        if self.master.pending() < WRITE { Ok(()) } else { self.flush().await }
+    }
+
+    /// Writes everything that waits, and reads what comes meanwhile: a slave whose own writing is stuck would stop
+    /// reading, and both would wait for ever.
+    pub(super) async fn flush(&mut self) -> Result<(), Reason> {
+        while self.master.pending() > 0 {
+            let bytes = self.master.take_output();
+            self.write(&bytes).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Reason> {
+        let mut deadline = Instant::now() + self.idle;
+        while !bytes.is_empty() {
+            let step = async {
+                tokio::select! {
+                    written = self.writer.write(bytes) => Step::Written(written),
+                    got = self.reader.read(&mut self.chunk) => Step::Read(got),
+                }
+            };
+            match timeout_at(deadline, step).await {
+                Err(_) => return Err(Reason::Stalled { state: self.master.state(), idle: self.idle }),
+                Ok(Step::Written(Ok(0))) => return Err(self.closed()),
+                Ok(Step::Written(Ok(count))) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    deadline = Instant::now() + self.idle;
+                }
+                Ok(Step::Read(Ok(got))) => self.ingest_chunk(got)?,
+                Ok(Step::Written(Err(error)) | Step::Read(Err(error))) => return Err(self.io(error)),
+            }
+        }
+        let flushed = timeout(self.idle, self.writer.flush()).await;
+        flushed
+            .map_err(|_| Reason::Stalled { state: self.master.state(), idle: self.idle })?
+            .map_err(|error| self.io(error))
+    }
+
+    /// Waits for the next thing that the slave does.
+    pub(super) async fn event(&mut self) -> Result<Event, Reason> {
+        loop {
+            self.flush().await?;
+            if let Some(event) = self.master.poll() {
+                return Ok(event);
+            }
+            let got = match timeout(self.idle, self.reader.read(&mut self.chunk)).await {
+                Err(_) => return Err(Reason::Silent { state: self.master.state(), idle: self.idle }),
+                Ok(Err(error)) => return Err(self.io(error)),
+                Ok(Ok(got)) => got,
+            };
+            self.ingest_chunk(got)?;
+        }
+    }
+
+    /// Closes our direction and waits until the slave has closed its own, so that it writes nothing any more; its last
+    /// log lines are kept. What it says otherwise doesn't matter any more.
+    pub(super) async fn close(&mut self, patience: Duration) {
+        let _ = timeout(LAST_WORDS, self.writer.shutdown()).await;
+        let deadline = Instant::now() + patience;
+        let mut total = 0;
+        while total < LAST_WORDS_MAX {
+            match timeout_at(deadline, self.reader.read(&mut self.chunk)).await {
+                Ok(Ok(got)) if got > 0 => {
+                    total += got;
+                    self.output.clear();
+                    self.channels.input(self.chunk.get(..got).unwrap_or_default(), &mut self.output);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// The log lines so far, after the last words of a session that failed. If the slave told its failure behind the
+    /// one that we noticed (our write broke, its reason was still on the way), its own words are the better reason.
+    pub(super) async fn last_words(&mut self, mut reason: Reason) -> (Reason, Vec<LogLine>) {
+        let broken = matches!(reason, Reason::Io { .. });
+        let deadline = Instant::now() + LAST_WORDS;
+        let mut total = 0;
+        let _ = timeout(LAST_WORDS, self.writer.shutdown()).await;
+        while total < LAST_WORDS_MAX {
+            match timeout_at(deadline, self.reader.read(&mut self.chunk)).await {
+                Ok(Ok(got)) if got > 0 => {
+                    total += got;
+                    if let Err(told) = self.ingest_chunk(got)
+                        && broken
+                        && matches!(reason, Reason::Io { .. })
+                        && matches!(told, Reason::Peer(MasterError::Failed { .. } | MasterError::GaveUp(_)))
+                    {
+                        reason = told;
+                    }
+                }
+                _ => break,
+            }
+        }
+        (reason, self.channels.take_log())
+    }
+
+    pub(super) fn take_log(&mut self) -> Vec<LogLine> {
+        self.channels.take_log()
+    }
+}
+
+enum Step {
+    Written(std::io::Result<usize>),
+    Read(std::io::Result<usize>),
+}
