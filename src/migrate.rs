@@ -2,6 +2,7 @@
 
 pub mod copy;
 mod gate;
+pub mod lease;
 mod plan;
 mod preflight;
 pub mod progress;
@@ -11,6 +12,7 @@ mod worker;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::mailbox::Side;
@@ -23,6 +25,10 @@ use crate::user::CanonicalUser;
 
 pub use progress::ProgressMeter;
 pub use supervisor::{Supervisor, SwitchOutcome};
+
+/// How long the target may take nothing and say nothing: it commits message after message, and the old side may take long
+/// to open a huge mailbox meanwhile.
+const TARGET_SILENCE: Duration = Duration::from_secs(300);
 
 /// Both sides, the store, and who we are: what every piece of work on a user needs.
 #[derive(Clone, Debug)]
@@ -50,15 +56,18 @@ impl Platform {
         Ok(Self {
             old: ImapServer::new(Side::Old, &config.old.imap)?,
             new: ImapServer::new(Side::New, &config.new.imap)?,
-            target: Arc::new(DsyncTarget::new(&config.new.target)),
+            target: Arc::new(DsyncTarget::new(
+                config.new.target.host.clone(),
+                config.new.target.port,
+                config.new.target.password.clone(),
+                TARGET_SILENCE,
+            )),
             owner: lease::owner().into(),
             config,
             store,
         })
     }
 }
-
-pub mod lease;
 
 /// One user's account on both sides, open for reading.
 #[derive(Debug)]

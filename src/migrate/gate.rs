@@ -11,15 +11,15 @@ use super::plan::Work;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::write::{Stops, Writer};
 use super::{Job, Platform, Readers, Stop};
-use crate::mailbox::{Account, Report, compare};
+use crate::mailbox::{Account, MailboxName, Report, Side, compare};
 use crate::store::{ReportRow, Transition};
 use crate::user::{Event, IllegalEvent, Life, UserGate};
 
 /// How an attempt to switch ended.
 #[derive(Debug)]
-pub enum Attempt {
+pub(super) enum Attempt {
     /// The authority is the new side.
-    Switched(Life),
+    Switched,
     /// Sessions are open: the gate was not closed.
     Busy(u32),
 }
@@ -34,7 +34,7 @@ impl From<IllegalEvent> for Stop {
 ///
 /// # Errors
 /// If it can't be written as JSON.
-pub fn row(report: &Report) -> Result<ReportRow, Stop> {
+pub(super) fn row(report: &Report) -> Result<ReportRow, Stop> {
     Ok(ReportRow {
         at: report.at,
         identical: report.identical,
@@ -49,7 +49,13 @@ pub fn row(report: &Report) -> Result<ReportRow, Stop> {
 ///
 /// # Errors
 /// If the event can't happen now, or the store can't be written: then nothing has happened.
-pub async fn advance(platform: &Platform, job: &Job, life: &Life, event: &Event, report: Option<&ReportRow>) -> Result<Life, Stop> {
+pub(super) async fn advance(
+    platform: &Platform,
+    job: &Job,
+    life: &Life,
+    event: &Event,
+    report: Option<&ReportRow>,
+) -> Result<Life, Stop> {
     let next = life.after(event)?;
     platform
         .store
@@ -73,7 +79,13 @@ pub async fn advance(platform: &Platform, job: &Job, life: &Life, event: &Event,
 ///
 /// # Errors
 /// [`Stop`] if it could not be done; `life` is then what it was, and the user stays on the old side.
-pub async fn attempt(platform: &Platform, job: &Job, gate: &UserGate, life: &mut Life, readers: &mut Readers) -> Result<Attempt, Stop> {
+pub(super) async fn attempt(
+    platform: &Platform,
+    job: &Job,
+    gate: &UserGate,
+    life: &mut Life,
+    readers: &mut Readers,
+) -> Result<Attempt, Stop> {
     let mut known = KnownBodies::new();
     let verified = before(platform, job, readers, &mut known).await?;
     let Ok(guard) = gate.close_if_idle() else {
@@ -83,12 +95,10 @@ pub async fn attempt(platform: &Platform, job: &Job, gate: &UserGate, life: &mut
     *life = advance(platform, job, life, &Event::GateClosed, None).await?;
     let pause = platform.config.switch.max_pause;
     let finished = timeout(pause, inside(platform, job, readers, &verified, &mut known)).await;
-    let finished = finished.unwrap_or_else(|_| Err(Stop::Later(format!("the switch took longer than max_pause ({pause:?})"))));
+    let finished =
+        finished.unwrap_or_else(|_| Err(Stop::Later(format!("the switch took longer than max_pause ({pause:?})"))));
     let committed = match finished {
-        Ok(report) => {
-            let row = row(&report)?;
-            advance(platform, job, life, &Event::Switched, Some(&row)).await
-        }
+        Ok(report) => commit(platform, job, life, &report).await,
         Err(stop) => Err(stop),
     };
     match committed {
@@ -96,7 +106,7 @@ pub async fn attempt(platform: &Platform, job: &Job, gate: &UserGate, life: &mut
             *life = switched;
             guard.open_on(life.authority, life.epoch);
             info!(user = %job.user, pause_ms = closed.elapsed().as_millis(), "switched");
-            Ok(Attempt::Switched(life.clone()))
+            Ok(Attempt::Switched)
         }
         Err(stop) => {
             // Opened on the old side whatever the store says: nothing has happened. A record that still says
@@ -109,8 +119,25 @@ pub async fn attempt(platform: &Platform, job: &Job, gate: &UserGate, life: &mut
     }
 }
 
+/// The transaction. A commit that reports an error may have happened all the same: the store is asked then.
+async fn commit(platform: &Platform, job: &Job, life: &Life, report: &Report) -> Result<Life, Stop> {
+    let failed = match advance(platform, job, life, &Event::Switched, Some(&row(report)?)).await {
+        Ok(switched) => return Ok(switched),
+        Err(stop) => stop,
+    };
+    match platform.store.user(job.user.as_str()).await? {
+        Some(record) if record.authority == Side::New && record.epoch > life.epoch => Ok(Life::of(&record)),
+        _ => Err(failed),
+    }
+}
+
 /// Catches up and verifies everything, until both sides are equal.
-async fn before(platform: &Platform, job: &Job, readers: &mut Readers, known: &mut KnownBodies) -> Result<Verified, Stop> {
+async fn before(
+    platform: &Platform,
+    job: &Job,
+    readers: &mut Readers,
+    known: &mut KnownBodies,
+) -> Result<Verified, Stop> {
     /// Verifications of an account that changes while it is verified, before it is left alone.
     const ROUNDS: u32 = 3;
     let depth = Depth { bodies: platform.config.verify.bodies, strict: platform.config.verify.strict };
@@ -175,7 +202,7 @@ async fn both(readers: &mut Readers) -> Result<(Account, Account), Stop> {
 }
 
 /// Mailboxes whose fingerprint is not the verified one. New, lost or changed names need more time than the gate has.
-fn moved_since(verified: &Verified, old: &Account, new: &Account) -> Result<Vec<crate::mailbox::MailboxName>, Stop> {
+fn moved_since(verified: &Verified, old: &Account, new: &Account) -> Result<Vec<MailboxName>, Stop> {
     let names = |account: &Account| account.mailboxes.keys().cloned().collect::<Vec<_>>();
     if names(old) != names(&verified.old) || names(new) != names(&verified.new) {
         return Err(Stop::Later("mailboxes were made, renamed or deleted since the verification".to_owned()));
@@ -200,7 +227,7 @@ async fn delta(
     job: &Job,
     readers: &mut Readers,
     (old, new): (&Account, &Account),
-    moved: &[crate::mailbox::MailboxName],
+    moved: &[MailboxName],
 ) -> Result<(), Stop> {
     let mut records = copy::records(platform, job).await?;
     super::preflight::check(old, new, &records)?;

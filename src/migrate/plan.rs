@@ -3,29 +3,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::mailbox::{Account, Listed, MailboxName, UidValidity};
+use crate::mailbox::{Account, Listed, MailboxName};
 use crate::store::{MailboxRecord, UnixSeconds};
-use crate::target::{Node, NodeMailbox};
+use crate::target::dsync::{Node, NodeMailbox};
 use crate::wire::imap::mutf7;
 
 /// A user's records by name.
-pub type Records = BTreeMap<MailboxName, MailboxRecord>;
+pub(super) type Records = BTreeMap<MailboxName, MailboxRecord>;
 
 /// The work of one pass.
 #[derive(Debug, Default)]
-pub struct Work {
+pub(super) struct Work {
     /// Mailboxes whose messages must be looked at, INBOX first.
-    pub look: Vec<MailboxName>,
+    pub(super) look: Vec<MailboxName>,
     /// Mailboxes that we made on the target and that are gone from the source.
-    pub gone: Vec<MailboxName>,
+    pub(super) gone: Vec<MailboxName>,
     /// Names or subscriptions differ.
-    pub tree: bool,
+    pub(super) tree: bool,
 }
 
 impl Work {
     /// Compares the lists of both sides with what was last proved equal.
     #[must_use]
-    pub fn of(old: &Account, new: &Account, records: &Records) -> Self {
+    pub(super) fn of(old: &Account, new: &Account, records: &Records) -> Self {
         let mut look: Vec<MailboxName> = old
             .mailboxes
             .iter()
@@ -44,7 +44,7 @@ impl Work {
 
     /// Whether both sides are as they were proved equal.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.look.is_empty() && self.gone.is_empty() && !self.tree
     }
 }
@@ -62,10 +62,14 @@ fn settled(name: &MailboxName, listed: &Listed, new: &Account, records: &Records
 
 /// The tree as dsync wants it: every mailbox of the old side, every subscription, and every subscription that must go.
 #[must_use]
-pub fn tree(old: &Account, new: &Account, records: &Records, now: UnixSeconds) -> Vec<Node> {
+pub(super) fn tree(old: &Account, new: &Account, records: &Records, now: UnixSeconds) -> Vec<Node> {
     let now = u64::try_from(now).unwrap_or_default();
-    let names: BTreeSet<&MailboxName> =
-        old.mailboxes.keys().chain(&old.subscriptions).chain(new.subscriptions.difference(&old.subscriptions)).collect();
+    let names: BTreeSet<&MailboxName> = old
+        .mailboxes
+        .keys()
+        .chain(&old.subscriptions)
+        .chain(new.subscriptions.difference(&old.subscriptions))
+        .collect();
     let mut nodes: Vec<Node> = names
         .into_iter()
         .map(|name| {
@@ -91,17 +95,11 @@ pub fn tree(old: &Account, new: &Account, records: &Records, now: UnixSeconds) -
 
 /// How the new side is asked for a mailbox: as it lists it, or as it will once it has it.
 #[must_use]
-pub fn on_new_side(name: &MailboxName, new: &Account) -> Listed {
+pub(super) fn on_new_side(name: &MailboxName, new: &Account) -> Listed {
     if let Some(listed) = new.mailboxes.get(name) {
         return listed.clone();
     }
     let separator = new.separator.unwrap_or('/').to_string();
     let raw = name.parts().iter().map(|part| mutf7::encode(part)).collect::<Vec<_>>().join(separator.as_bytes());
     Listed { raw, selectable: true, ..Listed::default() }
-}
-
-/// The UIDVALIDITY that STATUS of the old side tells.
-#[must_use]
-pub fn uid_validity(listed: &Listed) -> UidValidity {
-    listed.status.map(|status| status.uid_validity).unwrap_or_default()
 }

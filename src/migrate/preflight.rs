@@ -14,7 +14,7 @@ const NAMED_MAX: usize = 10;
 ///
 /// # Errors
 /// [`Stop::Refused`] with every mailbox and why.
-pub fn check(old: &Account, new: &Account, records: &Records) -> Result<(), Stop> {
+pub(super) fn check(old: &Account, new: &Account, records: &Records) -> Result<(), Stop> {
     let mut found = Vec::new();
     if old.separator != new.separator && !new.mailboxes.is_empty() {
         found.push(format!(
@@ -96,11 +96,7 @@ mod tests {
             let name = MailboxName::from_parts(vec![name.to_owned()]).unwrap();
             (name, Listed { selectable: true, status: Some(status), ..Listed::default() })
         };
-        Account {
-            separator: Some('/'),
-            mailboxes: mailboxes.iter().map(listed).collect(),
-            ..Account::default()
-        }
+        Account { separator: Some('/'), mailboxes: mailboxes.iter().map(listed).collect(), ..Account::default() }
     }
 
     fn ours(uid_validity: u32) -> Records {
@@ -134,7 +130,10 @@ mod tests {
     fn our_own_copy_is_ours_until_the_new_side_runs_ahead() {
         assert_eq!(refusal(&[("INBOX", 7, 20, 9)], &ours(7)), None);
         assert!(refusal(&[("INBOX", 7, 21, 9)], &ours(7)).unwrap().contains("UIDNEXT 21"));
-        assert!(refusal(&[("INBOX", 99, 2, 1)], &ours(7)).unwrap().contains("not ours"), "mail came before our first write");
+        assert!(
+            refusal(&[("INBOX", 99, 2, 1)], &ours(7)).unwrap().contains("not ours"),
+            "mail came before our first write"
+        );
     }
 
     #[test]

@@ -92,7 +92,13 @@ impl Verification<'_> {
         self.mailbox(name, old, new, &Drawn::InGate).await
     }
 
-    async fn mailbox(&mut self, name: &MailboxName, old: &Account, new: &Account, drawn: &Drawn) -> Result<Report, Stop> {
+    async fn mailbox(
+        &mut self,
+        name: &MailboxName,
+        old: &Account,
+        new: &Account,
+        drawn: &Drawn,
+    ) -> Result<Report, Stop> {
         let mut report = Report::new(self.user, self.depth.strict);
         let Some(listed) = old.mailboxes.get(name) else { return Ok(report) };
         let target = on_new_side(name, new);

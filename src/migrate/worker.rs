@@ -22,7 +22,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// What a worker is told.
 #[derive(Debug)]
-pub enum Message {
+pub(super) enum Message {
     /// The user logged in; their password opens both sides.
     Login(Login),
     /// The operator wants the switch now; the outcome goes back.
@@ -42,7 +42,7 @@ pub enum SwitchOutcome {
 
 /// A user's worker.
 #[derive(Debug)]
-pub struct Worker {
+pub(super) struct Worker {
     platform: Platform,
     user: CanonicalUser,
     gate: UserGate,
@@ -64,7 +64,7 @@ impl Worker {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn new(
+    pub(super) async fn new(
         platform: Platform,
         registry: &Registry,
         record: &UserRecord,
@@ -90,7 +90,7 @@ impl Worker {
     }
 
     /// Works until the user is switched or held, or nobody can tell it anything any more.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         loop {
             match self.life.phase {
                 Phase::Copying | Phase::Following => {}
@@ -119,7 +119,8 @@ impl Worker {
                 self.take(message);
             }
             let ready = self.login.is_some() && (self.waiting.is_some() || Instant::now() >= self.next_try);
-            let wanted = self.life.phase == Phase::Copying || self.waiting.is_some() || self.platform.config.switch.auto;
+            let wanted =
+                self.life.phase == Phase::Copying || self.waiting.is_some() || self.platform.config.switch.auto;
             let moment = self.life.phase == Phase::Copying || self.waiting.is_some() || self.gate.sessions() == 0;
             if ready && wanted && moment {
                 return true;
@@ -199,7 +200,7 @@ impl Worker {
             return Ok(());
         }
         match attempt(platform, job, &self.gate, &mut self.life, readers).await? {
-            Attempt::Switched(_) => {
+            Attempt::Switched => {
                 self.login = None;
                 platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
             }
@@ -254,7 +255,7 @@ impl Worker {
 ///
 /// # Errors
 /// If the store can't be written.
-pub async fn recover(platform: &Platform, record: &UserRecord) -> Result<(), Stop> {
+pub(super) async fn recover(platform: &Platform, record: &UserRecord) -> Result<(), Stop> {
     let job = Job {
         user: CanonicalUser::from_stored(record.user.clone()),
         login: Login { name: record.login_name.clone(), password: Arc::new(Vec::new().into()) },

@@ -11,53 +11,53 @@ use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
 use crate::source::BodyEvent;
 use crate::store::{MailboxRecord, UnixSeconds};
-use crate::target::{Change, Deletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use crate::target::dsync::{Change, Deletion, MailboxHead, MailboxState, Mode, Opening, Session};
 
 /// Added to a mailbox's creation time for its deletion: dsync deletes only what is older than the deletion.
 const DELETION_LEAD: u64 = 200;
 
 /// Mailboxes that can't be read on from some message, until the source gives it or has expunged it.
-pub type Stops = BTreeMap<MailboxName, Stopped>;
+pub(super) type Stops = BTreeMap<MailboxName, Stopped>;
 
 /// Where a mailbox can't be read on.
 #[derive(Clone, Debug)]
-pub struct Stopped {
+pub(super) struct Stopped {
     /// At which message.
-    pub uid: Uid,
+    pub(super) uid: Uid,
     /// What the old side said.
-    pub why: String,
+    pub(super) why: String,
     /// The target has everything below it: nothing more can be done in this run.
-    pub reached: bool,
+    pub(super) reached: bool,
 }
 
 /// What a writing pass left undone.
 #[derive(Debug, Default)]
-pub struct Written {
+pub(super) struct Written {
     /// Mailboxes whose target can't be mended by appending, and that were taken away to be made anew.
-    pub rebuild: Vec<MailboxName>,
+    pub(super) rebuild: Vec<MailboxName>,
     /// A message vanished or could not be read in the middle: the pass ended early and must be run again.
-    pub interrupted: bool,
+    pub(super) interrupted: bool,
 }
 
 /// A pass that writes.
 #[derive(Debug)]
-pub struct Writer<'a> {
+pub(super) struct Writer<'a> {
     /// The sides and the store.
-    pub platform: &'a Platform,
+    pub(super) platform: &'a Platform,
     /// The user.
-    pub job: &'a Job,
+    pub(super) job: &'a Job,
     /// Connections for reading.
-    pub readers: &'a mut Readers,
+    pub(super) readers: &'a mut Readers,
     /// The old side's list.
-    pub old: &'a Account,
+    pub(super) old: &'a Account,
     /// The new side's list.
-    pub new: &'a Account,
+    pub(super) new: &'a Account,
     /// What we wrote before.
-    pub records: &'a mut Records,
+    pub(super) records: &'a mut Records,
     /// Where mailboxes can't be read on.
-    pub stops: &'a mut Stops,
+    pub(super) stops: &'a mut Stops,
     /// Now.
-    pub now: UnixSeconds,
+    pub(super) now: UnixSeconds,
 }
 
 impl Writer<'_> {
@@ -89,7 +89,7 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// If the target refuses.
-    pub async fn delete(&mut self, names: &[MailboxName]) -> Result<(), Stop> {
+    pub(super) async fn delete(&mut self, names: &[MailboxName]) -> Result<(), Stop> {
         let at = u64::try_from(self.now).unwrap_or_default() + DELETION_LEAD;
         let delete: Vec<Deletion> = names
             .iter()
@@ -115,7 +115,7 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// If a side fails; what was written stays and the next pass goes on from there.
-    pub async fn write(&mut self, look: &[MailboxName]) -> Result<Written, Stop> {
+    pub(super) async fn write(&mut self, look: &[MailboxName]) -> Result<Written, Stop> {
         let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
         let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
@@ -202,7 +202,8 @@ impl Writer<'_> {
         };
         if !plan.is_empty() || known.is_none() {
             self.readers.new.close().await?;
-            let sending = Sending { record: &record, source: &source, before: &before, plan: &plan, fresh: known.is_none() };
+            let sending =
+                Sending { record: &record, source: &source, before: &before, plan: &plan, fresh: known.is_none() };
             if !self.send(session, listed, &sending).await? {
                 return Ok(Outcome::Interrupted);
             }
@@ -247,7 +248,9 @@ impl Writer<'_> {
                 left.flags.len(),
                 first_of(&left, source)
             ))),
-            Err(spoilt) => Err(Stop::Later(format!("mailbox `{name}` is not on the new side as it was written: {spoilt}"))),
+            Err(spoilt) => {
+                Err(Stop::Later(format!("mailbox `{name}` is not on the new side as it was written: {spoilt}")))
+            }
         }
     }
 
@@ -389,12 +392,11 @@ fn flag_change(change: &FlagChange, guid: Guid, modseq: ModSeq) -> Change {
         uid: change.uid,
         guid,
         modseq: modseq.max(ModSeq(change.modseq.0 + 1)),
-        add: change.flags.without(change.had),
-        remove: change.had.without(change.flags),
-        final_flags: change.flags,
-        keep_keywords: change.keep.clone(),
-        add_keywords: change.add.clone(),
-        remove_keywords: change.remove.clone(),
+        flags: change.flags,
+        had: change.had,
+        keep: change.keep.clone(),
+        add: change.add.clone(),
+        remove: change.remove.clone(),
     }
 }
 
