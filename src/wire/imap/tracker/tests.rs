@@ -129,6 +129,10 @@ fn a_refused_literal_makes_the_rest_a_command() {
         assert_eq!(session.at_backend(), "c NOOP\r\n", "{refusal}");
         assert_eq!(session.at_client(), format!("{refusal}b NO [CANNOT] Compression is not available.\r\n"));
     }
+    // An untagged BAD is no answer to a command that has a tag.
+    let mut session = Session::default();
+    session.client(b"a APPEND x {4}\r\nb N\r\n\r\n").backend(b"* BAD mood\r\n");
+    assert_eq!(session.at_backend(), "a APPEND x {4}\r\n");
     // The answers to earlier commands refuse nothing, even under the same tag.
     let mut session = Session::default();
     session.client(b"a NOOP\r\na APPEND x {4}\r\nb N\r\n\r\n").backend(b"* 1 EXISTS\r\na OK noop\r\n");
