@@ -9,3 +9,4 @@ pub mod framer;
 pub mod mutf7;
 pub mod prelogin;
 pub mod scan;
+pub mod tracker;

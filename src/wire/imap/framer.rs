@@ -312,6 +312,16 @@ mod tests {
     }
 
     #[test]
+    fn events_come_with_the_octet_that_completes_them() {
+        let mut framer = Framer::new(Role::Server);
+        assert_eq!(framer.advance(b"* 1 FETCH (X {3}\r\n"), (18, Some(announced(3, false))));
+        assert_eq!(framer.advance(b"ab"), (2, None));
+        assert_eq!(framer.advance(b"c"), (1, Some(Event::LiteralEnd)));
+        assert_eq!(framer.advance(b")\r"), (2, None));
+        assert_eq!(framer.advance(b"\n"), (1, Some(Event::LineEnd)));
+    }
+
+    #[test]
     fn status_text_and_continuations_never_announce_a_literal() {
         for line in [
             "a1 NO failure {10}\r\n",
