@@ -173,7 +173,8 @@ async fn a_switch_goes_on_when_the_caller_hangs_up() {
     // The server has seen the end of that connection once it has answered on this one, sent later.
     running.client().status_all().await.unwrap();
     running.desk.go_on.notify_one();
-    running.desk.ended.notified().await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), running.desk.ended.notified()).await;
+    ended.expect("the switch was stopped half-way");
     assert_eq!(running.desk.switched.load(Ordering::SeqCst), 1);
 }
 
