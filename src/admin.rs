@@ -1,6 +1,8 @@
 //! What an operator sees: the local HTTP API, its client, and what the command line prints.
 
 pub mod client;
+pub mod commands;
+mod control;
 pub mod http;
 pub mod model;
 pub mod text;

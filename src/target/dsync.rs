@@ -208,6 +208,14 @@ impl DsyncTarget {
         }
     }
 
+    /// Connects and logs in to the doveadm service, and does nothing there.
+    ///
+    /// # Errors
+    /// [`TargetError`]
+    pub async fn probe(&self) -> Result<(), TargetError> {
+        session::probe(self).await
+    }
+
     /// Connects, logs in and exchanges the trees for `user`. The target creates, renames, deletes, subscribes and
     /// unsubscribes mailboxes now.
     ///

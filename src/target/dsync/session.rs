@@ -55,10 +55,21 @@ pub(super) async fn open(target: &DsyncTarget, user: &str, opening: Opening) -> 
     Ok(session)
 }
 
-/// Connects, authenticates and sends the command.
-async fn connect(target: &DsyncTarget, user: &str) -> Result<(Box<dyn Stream>, bool, Vec<u8>), Reason> {
+pub(super) async fn probe(target: &DsyncTarget) -> Result<(), TargetError> {
+    let fail = |reason| TargetError::new("", &target.address(), reason, Vec::new());
+    log_in(target).await.map(|_| ()).map_err(fail)
+}
+
+/// Connects and authenticates.
+async fn log_in(target: &DsyncTarget) -> Result<(Box<dyn Stream>, bool, Vec<u8>), Reason> {
     let mut stream: Box<dyn Stream> = Box::new(dial(&target.host, target.port, CONNECT).await?);
     let (multiplexed, rest) = link::login(&mut stream, Login::new(target.password.clone()), target.idle).await?;
+    Ok((stream, multiplexed, rest))
+}
+
+/// Connects, authenticates and sends the command.
+async fn connect(target: &DsyncTarget, user: &str) -> Result<(Box<dyn Stream>, bool, Vec<u8>), Reason> {
+    let (mut stream, multiplexed, rest) = log_in(target).await?;
     let state = "sending the command";
     let command = doveadm::dsync_server(user, SLAVE_IDLE);
     let sent = timeout(target.idle, async {

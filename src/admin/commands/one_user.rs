@@ -1,0 +1,142 @@
+//! Commands that work on one user without the running server: `sync`, `verify`.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Exit, load, password, platform};
+use crate::config::Bodies;
+use crate::mailbox::Side;
+use crate::migrate::verify::{Depth, KnownBodies, Verification};
+use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease};
+use crate::source::Login;
+use crate::store::Progress;
+use crate::user::NameRules;
+
+fn job(platform: &Platform, typed: &str, password_file: &Path, login_name: Option<String>) -> anyhow::Result<Job> {
+    let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
+    Ok(Job {
+        user: names.canonical(typed),
+        login: Login { name: login_name.unwrap_or_else(|| typed.to_owned()), password: password(password_file)? },
+        progress: ProgressMeter::default(),
+    })
+}
+
+fn ended(stop: &Stop) -> Exit {
+    eprintln!("mailferry: {stop}");
+    match stop {
+        Stop::Refused(_) | Stop::LoginRefused(_) => Exit::Different,
+        Stop::Later(_) | Stop::Store(_) => Exit::TryAgain,
+    }
+}
+
+/// `mailferry sync USER`: copies until both sides are equal.
+///
+/// # Errors
+/// If the configuration, the store or the password file can't be used.
+pub async fn sync(config: &Path, typed: &str, password_file: &Path) -> anyhow::Result<Exit> {
+    let platform = platform(load(config)?)?;
+    let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
+    let record = platform.store.user_or_new(names.canonical(typed).as_str(), typed).await?;
+    if record.authority != Side::Old {
+        eprintln!("mailferry: {} is served by the new side: the old side is no source any more", record.user);
+        return Ok(Exit::Different);
+    }
+    let job = job(&platform, typed, password_file, Some(record.login_name))?;
+    let lease = match lease::hold(&platform, job.user.as_str()).await {
+        Ok(lease) => lease,
+        Err(stop) => {
+            eprintln!("mailferry: {stop}");
+            return Ok(Exit::Different);
+        }
+    };
+    let bar = bar(&job.progress);
+    let done = tokio::select! {
+        done = copied(&platform, &job) => done,
+        _ = tokio::signal::ctrl_c() => Err(Stop::Later("interrupted; the next run goes on from here".to_owned())),
+    };
+    bar.abort();
+    lease.release().await;
+    platform.store.set_progress(job.user.as_str(), job.progress.read()).await?;
+    match done {
+        Ok(unreadable) => {
+            let Progress { mailboxes, messages_total, bytes_done, .. } = job.progress.read();
+            println!(
+                "{}: {mailboxes} mailboxes, {messages_total} messages; {bytes_done} octets copied in this run",
+                job.user
+            );
+            for what in &unreadable {
+                eprintln!("mailferry: the old side can't give {what}");
+            }
+            Ok(if unreadable.is_empty() { Exit::Done } else { Exit::Different })
+        }
+        Err(stop) => Ok(ended(&stop)),
+    }
+}
+
+async fn copied(platform: &Platform, job: &Job) -> Result<Vec<String>, Stop> {
+    let mut readers = Readers::open(platform, &job.login).await?;
+    let copied = copy::converge(platform, job, &mut readers).await?;
+    readers.close().await;
+    Ok(copied.unreadable)
+}
+
+/// A progress bar on a terminal; nothing elsewhere.
+fn bar(meter: &ProgressMeter) -> tokio::task::JoinHandle<()> {
+    let meter = meter.clone();
+    tokio::spawn(async move {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let template = "{bar:40} {pos}/{len} messages, {msg}, {elapsed}, ready in {eta}";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(0).with_style(style);
+        loop {
+            let now = meter.read();
+            bar.set_length(now.messages_total);
+            bar.set_position(now.messages_done);
+            bar.set_message(indicatif::HumanBytes(now.bytes_done).to_string());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+}
+
+/// `mailferry verify USER`: compares the two sides and prints the report.
+///
+/// # Errors
+/// If the configuration, the store or the password file can't be used.
+pub async fn verify(
+    config: &Path,
+    typed: &str,
+    password_file: &Path,
+    bodies: Option<Bodies>,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let platform = platform(load(config)?)?;
+    let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
+    let record = platform.store.user(names.canonical(typed).as_str()).await?;
+    let job = job(&platform, typed, password_file, record.as_ref().map(|record| record.login_name.clone()))?;
+    let depth =
+        Depth { bodies: bodies.unwrap_or(platform.config.verify.bodies), strict: platform.config.verify.strict };
+    let report = match verified(&platform, &job, depth).await {
+        Ok(report) => report,
+        Err(stop) => return Ok(ended(&stop)),
+    };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(if report.identical { Exit::Done } else { Exit::Different })
+}
+
+async fn verified(platform: &Platform, job: &Job, depth: Depth) -> Result<crate::mailbox::Report, Stop> {
+    let mut readers = Readers::open(platform, &job.login).await?;
+    let mut known = KnownBodies::new();
+    let verification =
+        Verification { user: job.user.as_str(), depth, readers: &mut readers, known: &mut known }.full().await?;
+    readers.close().await;
+    Ok(verification.report(copy::now()))
+}
