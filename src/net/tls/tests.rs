@@ -184,7 +184,7 @@ async fn a_servers_own_certificate_may_be_listed() {
     let other = Desk::new();
     for authority in [IsCa::NoCa, IsCa::ExplicitNoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
         for desk in [&desk, &other] {
-            desk.issue_self_signed("localhost", |params| params.is_ca = authority.clone());
+            desk.issue_self_signed("localhost", |params| params.is_ca = authority);
         }
         let server = ServerTls::load(&desk.files()).unwrap();
         let client = ClientTls::new(Some(&desk.files().cert)).unwrap();
