@@ -256,18 +256,18 @@ impl Ferry {
             (
                 "old",
                 format!(
-                    "imap = \"{}\"\nca_file = \"{}\"\ncredentials = {{ kind = \"user\" }}\n",
+                    "imap = \"{}\"\n{}credentials = {{ kind = \"user\" }}\n",
                     url(&spec.old_imap, "imap", spec.old.imap_port()),
-                    spec.old.tls().ca.display()
+                    ca_file(&spec.old_imap, spec.old),
                 ),
             ),
             (
                 "new",
                 format!(
-                    "imap = \"{}\"\nca_file = \"{}\"\ncredentials = {{ kind = \"user\" }}\n\
+                    "imap = \"{}\"\n{}credentials = {{ kind = \"user\" }}\n\
                      target = {{ kind = \"dsync\", url = \"{}\", password_file = \"{dir}/doveadm.secret\" }}\n",
                     url(&spec.new_imap, "imap", spec.new.imap_port()),
-                    spec.new.tls().ca.display(),
+                    ca_file(&spec.new_imap, spec.new),
                     url(&spec.doveadm, "doveadm", spec.new.doveadm_port()),
                 ),
             ),
@@ -309,4 +309,10 @@ fn greets(port: u16) -> bool {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).is_ok() && line.starts_with("* OK")
+}
+
+/// A CA is configured only where TLS is: anything else is a configuration error.
+fn ca_file(url: &Option<String>, server: &Dovecot) -> String {
+    let clear = url.as_deref().is_none_or(|url| url.starts_with("imap://"));
+    if clear { String::new() } else { format!("ca_file = \"{}\"\n", server.tls().ca.display()) }
 }

@@ -5,4 +5,5 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod copy;
 mod the_lab;

@@ -1,7 +1,8 @@
 //! Message bodies by pipelined `UID FETCH`, one command a message, streamed in pieces.
 //!
 //! One command a message: a server that fails on one body says for which one, and a message that vanished is an OK
-//! without a body.
+//! without a body. Servers may hold the tagged answers of pipelined FETCHes back and send them together (Dovecot does), so
+//! a body is known by its UID and its place in the order, never by the tagged answer before it.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -12,10 +13,14 @@ use super::ReadError;
 use crate::mailbox::Uid;
 use crate::net::imap::{ImapConnection, ImapError, Received};
 use crate::wire::imap::command;
-use crate::wire::imap::scan::{self, Body, Response};
+use crate::wire::imap::scan::{self, Body, Fetch, Response};
 
-/// FETCH commands on the way at once. The octets wait in the socket until we read them, so this costs the server little.
+/// FETCH commands whose bodies are on the way at once. The octets wait in the socket until we read them, so this costs the
+/// server little.
 const WINDOW: usize = 32;
+
+/// FETCH commands without a tagged answer yet, delivered or not.
+const UNANSWERED_MAX: usize = 8 * WINDOW;
 
 /// What comes next in a stream of bodies.
 #[derive(Debug)]
@@ -24,7 +29,7 @@ pub enum BodyEvent {
     Start(Uid, u64),
     /// Its next octets.
     Chunk(Bytes),
-    /// It is complete, and the server has confirmed that it was this message's.
+    /// It is complete.
     End(Uid),
     /// The message is gone.
     Vanished(Uid),
@@ -32,33 +37,42 @@ pub enum BodyEvent {
     Unreadable(Uid, String),
 }
 
-/// A stream of bodies, in the order in which they were asked for.
+/// A stream of bodies, in the order in which they were asked for. It must be read to its end, or to the first message that
+/// vanished or is unreadable; before telling of one, everything that was asked for and not delivered is read away.
 #[derive(Debug)]
 pub struct Bodies<'a> {
     connection: &'a mut ImapConnection,
     mailbox: String,
     waiting: VecDeque<Uid>,
-    asked: VecDeque<(String, Uid)>,
+    asked: VecDeque<Asked>,
     state: State,
 }
 
 #[derive(Debug)]
+struct Asked {
+    tag: String,
+    uid: Uid,
+    /// Its body was given out.
+    delivered: bool,
+    /// How its command ended: with OK, or with this refusal.
+    answer: Option<Result<(), String>>,
+}
+
+#[derive(Debug)]
 enum State {
-    /// Between messages, or before the body of the first one asked for.
-    Before,
+    /// Between messages.
+    Between,
     /// Inside a body that streams.
-    Inside,
+    Inside(Uid),
     /// A body that came whole is given out next.
-    Whole(Bytes),
-    /// The body is through; the end of its command is not.
-    After,
-    /// The server said NIL for the body.
-    Nil,
+    Whole(Uid, Bytes),
+    /// A body that came whole, or streamed to its end, is through.
+    Complete(Uid),
 }
 
 impl<'a> Bodies<'a> {
     pub(super) fn new(connection: &'a mut ImapConnection, mailbox: String, uids: Vec<Uid>) -> Self {
-        Self { connection, mailbox, waiting: uids.into(), asked: VecDeque::new(), state: State::Before }
+        Self { connection, mailbox, waiting: uids.into(), asked: VecDeque::new(), state: State::Between }
     }
 
     /// The next event; `None` after the last message.
@@ -66,109 +80,182 @@ impl<'a> Bodies<'a> {
     /// # Errors
     /// If the connection breaks, or the server sends a body that was not asked for.
     pub async fn next(&mut self) -> Result<Option<BodyEvent>, ReadError> {
-        self.ask().await?;
-        let Some((tag, uid)) = self.asked.front().map(|(tag, uid)| (tag.clone(), *uid)) else {
-            return Ok(None);
-        };
+        match std::mem::replace(&mut self.state, State::Between) {
+            State::Inside(uid) => {
+                if let Some(chunk) = self.connection.body_chunk().await? {
+                    self.state = State::Inside(uid);
+                    return Ok(Some(BodyEvent::Chunk(chunk)));
+                }
+                self.rest_of_line(uid).await?;
+                return Ok(Some(self.delivered(uid)));
+            }
+            State::Whole(uid, octets) => {
+                self.state = State::Complete(uid);
+                return Ok(Some(BodyEvent::Chunk(octets)));
+            }
+            State::Complete(uid) => return Ok(Some(self.delivered(uid))),
+            State::Between => {}
+        }
         loop {
-            match std::mem::replace(&mut self.state, State::Before) {
-                State::Inside => match self.connection.body_chunk().await? {
-                    Some(chunk) => {
-                        self.state = State::Inside;
-                        return Ok(Some(BodyEvent::Chunk(chunk)));
-                    }
-                    None => self.state = State::After,
-                },
-                State::Whole(octets) => {
-                    self.state = State::After;
-                    return Ok(Some(BodyEvent::Chunk(octets)));
-                }
-                state => {
-                    self.state = state;
-                    if let Some(event) = self.read(&tag, uid).await? {
-                        return Ok(Some(event));
-                    }
-                }
+            self.ask().await?;
+            self.forget_answered();
+            if self.asked.is_empty() {
+                return Ok(None);
+            }
+            if let Some(event) = self.read().await? {
+                return Ok(Some(event));
             }
         }
     }
 
     async fn ask(&mut self) -> Result<(), ReadError> {
+        let mut open = self.asked.iter().filter(|asked| !asked.delivered).count();
         // Refill in bulk: a write for each message would cost a system call each.
-        if self.asked.len() > WINDOW / 2 || self.waiting.is_empty() {
+        if open > WINDOW / 2 || self.waiting.is_empty() || self.asked.len() >= UNANSWERED_MAX {
             return Ok(());
         }
-        while self.asked.len() < WINDOW
+        while open < WINDOW
             && let Some(uid) = self.waiting.pop_front()
         {
             let Some(number) = NonZeroU32::new(uid.0) else { continue };
             let tag = self.connection.tag();
             let command = self.connection.encoded(command::uid_fetch_body(&tag, number))?;
             self.connection.send(command).await?;
-            self.asked.push_back((tag, uid));
+            self.asked.push_back(Asked { tag, uid, delivered: false, answer: None });
+            open += 1;
         }
         self.connection.flush().await?;
         Ok(())
     }
 
-    async fn read(&mut self, tag: &str, uid: Uid) -> Result<Option<BodyEvent>, ReadError> {
-        let response = match self.connection.receive().await? {
-            Received::Body { line, octets } => {
-                if matches!(self.state, State::After) {
-                    return Err(self.unexpected(uid, "two bodies"));
-                }
-                // A server may tell the UID before the body or after it; here it can be checked early.
-                if let Response::Fetch(fetch) = scan::response(&[&line[..], b" NIL)"].concat())
-                    && fetch.uid.is_some_and(|theirs| theirs != uid.0)
-                {
-                    return Err(self.unexpected(uid, "the body of another message"));
-                }
-                self.state = State::Inside;
-                return Ok(Some(BodyEvent::Start(uid, octets)));
-            }
-            Received::Response(response) => response,
-        };
-        match self.connection.ended("UID FETCH", tag, &response) {
-            Ok(Some(_)) => {
-                self.asked.pop_front();
-                return Ok(Some(match std::mem::replace(&mut self.state, State::Before) {
-                    State::After => BodyEvent::End(uid),
-                    State::Nil => BodyEvent::Unreadable(uid, "the server says NIL instead of its text".to_owned()),
-                    _ => BodyEvent::Vanished(uid),
-                }));
-            }
-            Ok(None) => {}
-            Err(ImapError::Refused { text, .. }) => {
-                self.asked.pop_front();
-                self.state = State::Before;
-                return Ok(Some(BodyEvent::Unreadable(uid, text)));
-            }
-            Err(error) => return Err(error.into()),
+    fn forget_answered(&mut self) {
+        while self.asked.front().is_some_and(|asked| asked.delivered && asked.answer.is_some()) {
+            self.asked.pop_front();
         }
-        self.fetched(uid, scan::response(&response))
     }
 
-    /// A FETCH response without a streaming body, or the rest of one behind it.
-    fn fetched(&mut self, uid: Uid, response: Response<'_>) -> Result<Option<BodyEvent>, ReadError> {
-        let Response::Fetch(fetch) = response else { return Ok(None) };
-        let ours = fetch.uid.is_none_or(|theirs| theirs == uid.0);
-        match fetch.body {
-            None => Ok(None),
-            Some(_) if !ours => Err(self.unexpected(uid, "the body of another message")),
-            Some(Body::Streamed) => Ok(None),
-            Some(Body::Nil) => {
-                self.state = State::Nil;
-                Ok(None)
+    fn delivered(&mut self, uid: Uid) -> BodyEvent {
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.uid == uid) {
+            asked.delivered = true;
+        }
+        BodyEvent::End(uid)
+    }
+
+    /// The message whose body comes next.
+    fn expected(&self) -> Option<Uid> {
+        self.asked.iter().find(|asked| !asked.delivered).map(|asked| asked.uid)
+    }
+
+    async fn read(&mut self) -> Result<Option<BodyEvent>, ReadError> {
+        match self.connection.receive().await? {
+            Received::Body { line, octets } => {
+                // A server may tell the UID before the body or after it; here it can be known early.
+                let uid = match scan::response(&[&line[..], b" NIL)"].concat()) {
+                    Response::Fetch(fetch) => fetch.uid,
+                    _ => None,
+                };
+                let expected = self.expected();
+                if expected.is_some() && uid.is_none_or(|uid| expected == Some(Uid(uid))) {
+                    let uid = expected.unwrap_or_default();
+                    self.state = State::Inside(uid);
+                    return Ok(Some(BodyEvent::Start(uid, octets)));
+                }
+                // A later one: the expected message has no body to give.
+                while self.connection.body_chunk().await?.is_some() {}
+                self.trouble(expected, uid).await.map(Some)
             }
-            Some(Body::Inline(octets)) => {
+            Received::Response(response) => {
+                if self.note_answer(&response)? {
+                    let troubled = self.asked.iter().find(|asked| !asked.delivered && asked.answer.is_some());
+                    return match troubled.map(|asked| asked.uid) {
+                        Some(uid) => self.trouble(Some(uid), None).await.map(Some),
+                        None => Ok(None),
+                    };
+                }
+                match scan::response(&response) {
+                    Response::Fetch(fetch) => self.whole(fetch).await,
+                    _ => Ok(None),
+                }
+            }
+        }
+    }
+
+    /// A FETCH response without a streaming body.
+    async fn whole(&mut self, fetch: Fetch) -> Result<Option<BodyEvent>, ReadError> {
+        let expected = self.expected();
+        let ours = fetch.uid.is_none_or(|uid| expected == Some(Uid(uid)));
+        match (fetch.body, expected) {
+            (None | Some(Body::Streamed), _) => Ok(None),
+            (Some(Body::Inline(octets)), Some(uid)) if ours => {
                 let length = octets.len() as u64;
-                self.state = if octets.is_empty() { State::After } else { State::Whole(octets.into()) };
+                self.state = if octets.is_empty() { State::Complete(uid) } else { State::Whole(uid, octets.into()) };
                 Ok(Some(BodyEvent::Start(uid, length)))
             }
+            (Some(Body::Nil), Some(uid)) if ours => {
+                if let Some(asked) = self.asked.iter_mut().find(|asked| asked.uid == uid) {
+                    asked.answer = Some(Err("the server says NIL instead of its text".to_owned()));
+                }
+                self.trouble(Some(uid), None).await.map(Some)
+            }
+            _ => self.trouble(expected, fetch.uid).await.map(Some),
         }
     }
 
-    fn unexpected(&self, uid: Uid, what: &str) -> ReadError {
-        ReadError::Mailbox { mailbox: self.mailbox.clone(), what: format!("asked for UID {uid}, got {what}") }
+    /// What follows a streamed body on its line: it may hold the UID.
+    async fn rest_of_line(&mut self, uid: Uid) -> Result<(), ReadError> {
+        let response = self.connection.response().await?;
+        match scan::response(&response) {
+            Response::Fetch(fetch) if fetch.uid.is_some_and(|theirs| theirs != uid.0) => Err(self.unexpected(uid)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes a tagged answer. True if `response` was one.
+    fn note_answer(&mut self, response: &[u8]) -> Result<bool, ReadError> {
+        let Response::Tagged { tag, .. } = scan::response(response) else { return Ok(false) };
+        let mailbox = &self.mailbox;
+        let Some(asked) = self.asked.iter_mut().find(|asked| asked.tag.as_bytes() == tag) else { return Ok(false) };
+        let answer = match self.connection.ended("UID FETCH", &asked.tag, response) {
+            Ok(_) => Ok(()),
+            Err(ImapError::Refused { text, .. }) => Err(text),
+            Err(error) => return Err(error.into()),
+        };
+        if let (true, Err(text)) = (asked.delivered, &answer) {
+            let what = format!("UID {} was given and then refused: {text}", asked.uid);
+            return Err(ReadError::Mailbox { mailbox: mailbox.clone(), what });
+        }
+        asked.answer.get_or_insert(answer);
+        Ok(true)
+    }
+
+    /// Reads everything away that was asked for, takes back what was not delivered, and tells of the first message that
+    /// has no body. `came`: whose body came instead.
+    async fn trouble(&mut self, expected: Option<Uid>, came: Option<u32>) -> Result<BodyEvent, ReadError> {
+        let Some(uid) = expected else { return Err(self.unexpected(Uid(came.unwrap_or_default()))) };
+        if came.is_some_and(|came| !self.asked.iter().any(|asked| asked.uid.0 == came)) {
+            return Err(self.unexpected(uid));
+        }
+        while self.asked.iter().any(|asked| asked.answer.is_none()) {
+            match self.connection.receive().await? {
+                Received::Body { .. } => while self.connection.body_chunk().await?.is_some() {},
+                Received::Response(response) => drop(self.note_answer(&response)?),
+            }
+        }
+        let mut event = BodyEvent::Vanished(uid);
+        for asked in self.asked.drain(..).rev().filter(|asked| !asked.delivered) {
+            if asked.uid == uid {
+                if let Some(Err(why)) = asked.answer {
+                    event = BodyEvent::Unreadable(uid, why);
+                }
+            } else {
+                self.waiting.push_front(asked.uid);
+            }
+        }
+        Ok(event)
+    }
+
+    fn unexpected(&self, uid: Uid) -> ReadError {
+        let what = format!("asked for the body of UID {uid}, got another one");
+        ReadError::Mailbox { mailbox: self.mailbox.clone(), what }
     }
 }
