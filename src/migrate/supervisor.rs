@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::{debug, error, info};
 
 use super::gate::advance;
 pub use super::worker::SwitchOutcome;
-use super::worker::{Message, Worker, recover};
+use super::worker::{Ear, Worker, recover};
 use super::{Job, Platform, ProgressMeter, Stop};
 use crate::config::Enroll;
 use crate::mailbox::Side;
@@ -22,14 +23,8 @@ use crate::user::{CanonicalUser, Event, Life, LoginSucceeded, Registry};
 pub struct Supervisor {
     platform: Platform,
     registry: Registry,
-    workers: Arc<DashMap<CanonicalUser, Handle>>,
+    workers: Arc<DashMap<CanonicalUser, Ear>>,
     permits: Arc<Semaphore>,
-}
-
-#[derive(Clone, Debug)]
-struct Handle {
-    messages: mpsc::UnboundedSender<Message>,
-    progress: ProgressMeter,
 }
 
 impl Supervisor {
@@ -80,8 +75,16 @@ impl Supervisor {
             record = Some(self.start(&login).await?);
         }
         let Some(record) = record.filter(|record| at_work(record.phase)) else { return Ok(()) };
-        let message = Message::Login(Login { name: login.login.typed.clone(), password: Arc::clone(&login.password) });
-        self.tell(&record, message).await
+        let newest = Login { name: login.login.typed.clone(), password: Arc::clone(&login.password) };
+        loop {
+            let ear = self.worker(&record).await?;
+            ear.login.send_replace(Some(newest.clone()));
+            if !ear.switches.is_closed() {
+                return Ok(());
+            }
+            // It ended between our look and our word.
+            self.forget(user, &ear);
+        }
     }
 
     /// The durable start of a move. Two logins at once may both come here: one of them writes, both go on.
@@ -103,59 +106,37 @@ impl Supervisor {
         record.ok_or_else(|| Stop::Later("the record of the user is gone".to_owned()))
     }
 
-    /// Gives a message to the user's worker; there is one, or there is afterwards.
-    async fn tell(&self, record: &UserRecord, mut message: Message) -> Result<(), Stop> {
+    /// The ear of the user's worker; there is one, or there is afterwards.
+    async fn worker(&self, record: &UserRecord) -> Result<Ear, Stop> {
         let user = CanonicalUser::from_stored(record.user.clone());
-        loop {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            let fresh = Handle { messages: sender, progress: ProgressMeter::default() };
-            let (handle, receiver) = match self.workers.entry(user.clone()) {
-                Entry::Occupied(known) => (known.get().clone(), None),
-                Entry::Vacant(place) => (place.insert(fresh).clone(), Some(receiver)),
-            };
-            if let Some(receiver) = receiver {
-                self.spawn(record, &handle, receiver).await?;
-            }
-            match handle.messages.send(message) {
-                Ok(()) => return Ok(()),
-                // It ended between our look and our word.
-                Err(mpsc::error::SendError(back)) => {
-                    self.forget(&user, &handle);
-                    message = back;
-                }
-            }
+        let (fresh, switches) = Ear::new();
+        match self.workers.entry(user.clone()) {
+            Entry::Occupied(known) => return Ok(known.get().clone()),
+            Entry::Vacant(place) => drop(place.insert(fresh.clone())),
         }
-    }
-
-    async fn spawn(
-        &self,
-        record: &UserRecord,
-        handle: &Handle,
-        receiver: mpsc::UnboundedReceiver<Message>,
-    ) -> Result<(), Stop> {
-        let user = CanonicalUser::from_stored(record.user.clone());
-        let shared = (handle.progress.clone(), Arc::clone(&self.permits));
-        let worker = match Worker::new(self.platform.clone(), &self.registry, record, shared, receiver).await {
+        let permits = Arc::clone(&self.permits);
+        let worker = Worker::new(self.platform.clone(), &self.registry, record, permits, (&fresh, switches)).await;
+        let worker = match worker {
             Ok(worker) => worker,
             Err(stop) => {
-                self.forget(&user, handle);
+                self.forget(&user, &fresh);
                 return Err(stop);
             }
         };
-        let (supervisor, handle) = (self.clone(), handle.clone());
+        let (supervisor, ear) = (self.clone(), fresh.clone());
         tokio::spawn(async move {
             // A panic in a parser must not leave the user without a worker for ever.
             if let Err(panic) = tokio::spawn(worker.run()).await {
                 error!(%user, "the work on this user ended by itself: {panic}");
             }
-            supervisor.forget(&user, &handle);
+            supervisor.forget(&user, &ear);
             debug!(%user, "no more work");
         });
-        Ok(())
+        Ok(fresh)
     }
 
-    fn forget(&self, user: &CanonicalUser, handle: &Handle) {
-        self.workers.remove_if(user, |_, known| known.messages.same_channel(&handle.messages));
+    fn forget(&self, user: &CanonicalUser, ear: &Ear) {
+        self.workers.remove_if(user, |_, known| known.switches.same_channel(&ear.switches));
     }
 
     /// Switches a user now, if it can be done. A held user moves on.
@@ -180,7 +161,11 @@ impl Supervisor {
         }
         match record.phase {
             Phase::Copying | Phase::Following | Phase::Switching => {
-                self.tell(&record, Message::Switch(reply)).await?;
+                let ear = self.worker(&record).await?;
+                if let Err(TrySendError::Full(reply) | TrySendError::Closed(reply)) = ear.switches.try_send(reply) {
+                    let busy = "the work on this user is just ending, or too many switches wait for it".to_owned();
+                    drop(reply.send(SwitchOutcome::TryAgain(busy)));
+                }
             }
             Phase::New => drop(reply.send(SwitchOutcome::Switched(record.epoch))),
             Phase::Old | Phase::Held => {
@@ -193,7 +178,7 @@ impl Supervisor {
     /// How far the work on a user has come, if there is any in this process.
     #[must_use]
     pub fn progress(&self, user: &CanonicalUser) -> Option<Progress> {
-        self.workers.get(user).map(|handle| handle.progress.read())
+        self.workers.get(user).map(|ear| ear.progress.read())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
@@ -20,13 +20,29 @@ const BACKOFF_MIN: Duration = Duration::from_secs(2);
 /// Longest pause between two tries.
 const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// What a worker is told.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// The user logged in; their password opens both sides.
-    Login(Login),
-    /// The operator wants the switch now; the outcome goes back.
-    Switch(oneshot::Sender<SwitchOutcome>),
+/// Where the outcome of an operator's switch goes.
+pub(super) type Reply = oneshot::Sender<SwitchOutcome>;
+
+/// Switches that wait for a worker who is busy: each is an operator who waits too.
+const SWITCHES_MAX: usize = 8;
+
+/// How a worker is told things.
+#[derive(Clone, Debug)]
+pub(super) struct Ear {
+    /// The operator wants the switch now.
+    pub(super) switches: mpsc::Sender<Reply>,
+    /// The user's newest login; an older one that was not taken yet is of no use any more.
+    pub(super) login: Arc<watch::Sender<Option<Login>>>,
+    /// What the worker shows.
+    pub(super) progress: ProgressMeter,
+}
+
+impl Ear {
+    /// An ear, and the end of it that the worker holds.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Reply>) {
+        let (switches, receiver) = mpsc::channel(SWITCHES_MAX);
+        (Self { switches, login: Arc::new(watch::Sender::new(None)), progress: ProgressMeter::default() }, receiver)
+    }
 }
 
 /// How an operator's switch ended.
@@ -51,10 +67,11 @@ pub(super) struct Worker {
     login_name: String,
     login: Option<Login>,
     progress: ProgressMeter,
-    messages: mpsc::UnboundedReceiver<Message>,
+    newest: Arc<watch::Sender<Option<Login>>>,
+    switches: mpsc::Receiver<Reply>,
     /// Users worked on at once, over all workers.
     permits: Arc<Semaphore>,
-    waiting: Option<oneshot::Sender<SwitchOutcome>>,
+    waiting: Option<Reply>,
     backoff: Duration,
     next_try: Instant,
 }
@@ -68,9 +85,10 @@ impl Worker {
         platform: Platform,
         registry: &Registry,
         record: &UserRecord,
-        (progress, permits): (ProgressMeter, Arc<Semaphore>),
-        messages: mpsc::UnboundedReceiver<Message>,
+        permits: Arc<Semaphore>,
+        (ear, switches): (&Ear, mpsc::Receiver<Reply>),
     ) -> Result<Self, Stop> {
+        let progress = ear.progress.clone();
         let user = CanonicalUser::from_stored(record.user.clone());
         progress.update(|meter| *meter = record.progress);
         Ok(Self {
@@ -81,7 +99,8 @@ impl Worker {
             login_name: record.login_name.clone(),
             login: None,
             progress,
-            messages,
+            newest: Arc::clone(&ear.login),
+            switches,
             permits,
             waiting: None,
             backoff: BACKOFF_MIN,
@@ -115,8 +134,9 @@ impl Worker {
     /// Waits for the moment to do something. False if there never will be one.
     async fn wait_for_work(&mut self) -> bool {
         loop {
-            while let Ok(message) = self.messages.try_recv() {
-                self.take(message);
+            self.take_login();
+            while let Ok(reply) = self.switches.try_recv() {
+                self.take_switch(reply);
             }
             let ready = self.login.is_some() && (self.waiting.is_some() || Instant::now() >= self.next_try);
             let wanted =
@@ -128,29 +148,30 @@ impl Worker {
             if self.login.is_none() {
                 self.answer(SwitchOutcome::TryAgain("waiting for the user's next login".to_owned()));
             }
+            let mut logins = self.newest.subscribe();
             tokio::select! {
-                message = self.messages.recv() => match message {
-                    Some(message) => self.take(message),
+                reply = self.switches.recv() => match reply {
+                    Some(reply) => self.take_switch(reply),
                     None => return false,
                 },
+                _ = logins.wait_for(Option::is_some) => {}
                 () = sleep_until(self.next_try), if self.login.is_some() && wanted && Instant::now() < self.next_try => {}
                 () = self.gate.idle(), if ready && wanted => {}
             }
         }
     }
 
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Login(login) => {
-                // Only the password is new: the sides keep being asked for the name that started the move.
-                self.login = Some(Login { name: self.login_name.clone(), ..login });
-                self.next_try = self.next_try.min(Instant::now());
-            }
-            Message::Switch(reply) => {
-                self.answer(SwitchOutcome::TryAgain("another switch of this user was asked for".to_owned()));
-                self.waiting = Some(reply);
-            }
+    fn take_login(&mut self) {
+        if let Some(login) = self.newest.send_replace(None) {
+            // Only the password is new: the sides keep being asked for the name that started the move.
+            self.login = Some(Login { name: self.login_name.clone(), ..login });
+            self.next_try = self.next_try.min(Instant::now());
         }
+    }
+
+    fn take_switch(&mut self, reply: Reply) {
+        self.answer(SwitchOutcome::TryAgain("another switch of this user was asked for".to_owned()));
+        self.waiting = Some(reply);
     }
 
     fn answer(&mut self, outcome: SwitchOutcome) {

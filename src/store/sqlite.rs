@@ -20,6 +20,9 @@ const BUSY: Duration = Duration::from_secs(10);
 /// Users listed at most by [`Store::users`]: what an operator can read and a reply can hold.
 const LIST_MAX: u32 = 1000;
 
+/// Reports kept of each user beside those that their history names.
+const REPORTS_KEPT: u32 = 10;
+
 const USER_COLUMNS: &str = "user, login_name, phase, authority, epoch, reason, mailboxes, messages_total, \
                             messages_done, bytes_done, clean_at";
 
@@ -491,7 +494,14 @@ fn insert_report(connection: &Connection, user: &str, report: &ReportRow) -> Res
             report.json
         ],
     )?;
-    Ok(connection.last_insert_rowid())
+    let id = connection.last_insert_rowid();
+    // A user who is verified again and again keeps the newest reports, and those that the history names.
+    connection.execute(
+        "DELETE FROM reports WHERE user = ?1 AND id NOT IN (SELECT report FROM history WHERE user = ?1 AND report > 0)
+         AND id NOT IN (SELECT id FROM reports WHERE user = ?1 ORDER BY id DESC LIMIT ?2)",
+        params![user, REPORTS_KEPT],
+    )?;
+    Ok(id)
 }
 
 fn side(word: &str) -> Result<Side, StoreError> {
@@ -603,6 +613,28 @@ mod tests {
         assert_eq!(store.mailboxes("u1").await.unwrap(), vec![mailbox]);
         store.delete_mailbox("u1", &name).await.unwrap();
         assert!(store.mailboxes("u1").await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn old_reports_go_and_the_one_of_the_switch_stays() {
+        let folder = folder();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        store.user_or_new("u1", "u1").await.unwrap();
+        let report =
+            |at| ReportRow { at, identical: true, differences: 0, altered: 0, notes: 0, json: "{}".to_owned() };
+        store.transition(flip(Phase::Old, 0, Some(&report(1)))).await.unwrap();
+        for at in 2..100 {
+            store.add_report("u1", &report(at)).await.unwrap();
+        }
+        assert_eq!(store.last_report("u1").await.unwrap(), Some(report(99)));
+        let kept = store
+            .run(|connection| {
+                Ok(connection
+                    .query_row("SELECT count(*), min(at) FROM reports", [], |row| Ok((row.get(0)?, row.get(1)?)))?)
+            })
+            .await
+            .unwrap();
+        assert_eq!(kept, (i64::from(REPORTS_KEPT) + 1, 1_i64));
     }
 
     #[tokio::test]
