@@ -40,7 +40,7 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
         let new = readers.new.account().await?;
         let mut records = records(platform, job).await?;
         preflight::check(&old, &new, &records)?;
-        let mut work = Work::of(&old, &new, &records);
+        let mut work = Work::of(&old, &new, &records, passes > 0);
         measure(job, &old, &new);
         platform.store.set_progress(job.user.as_str(), job.progress.read()).await?;
         work.look.retain(|name| !stops.get(name).is_some_and(|stopped| stopped.reached));

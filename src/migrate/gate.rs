@@ -231,7 +231,7 @@ async fn delta(
 ) -> Result<(), Stop> {
     let mut records = copy::records(platform, job).await?;
     super::preflight::check(old, new, &records)?;
-    let work = Work::of(old, new, &records);
+    let work = Work::of(old, new, &records, false);
     let look: Vec<_> = work.look.into_iter().filter(|name| moved.contains(name)).collect();
     if look.is_empty() && !work.tree {
         return Ok(());

@@ -23,13 +23,14 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Compares the lists of both sides with what was last proved equal.
+    /// Compares the lists of both sides with what was last proved equal. `just_now`: that was in this very run, so a STATUS
+    /// without mod-sequences is believed too; otherwise a mailbox without them would have to be looked at for ever.
     #[must_use]
-    pub(super) fn of(old: &Account, new: &Account, records: &Records) -> Self {
+    pub(super) fn of(old: &Account, new: &Account, records: &Records, just_now: bool) -> Self {
         let mut look: Vec<MailboxName> = old
             .mailboxes
             .iter()
-            .filter(|(name, listed)| listed.selectable && !settled(name, listed, new, records))
+            .filter(|(name, listed)| listed.selectable && !settled(name, listed, new, records, just_now))
             .map(|(name, _)| name.clone())
             .collect();
         look.sort_by_key(|name| !name.is_inbox());
@@ -50,12 +51,12 @@ impl Work {
 }
 
 /// Whether nothing happened to a mailbox on either side since they were proved equal. Without mod-sequences a changed
-/// flag leaves no trace in STATUS, so such a mailbox is never settled.
-fn settled(name: &MailboxName, listed: &Listed, new: &Account, records: &Records) -> bool {
+/// flag leaves no trace in STATUS, so such a mailbox is settled only just now.
+fn settled(name: &MailboxName, listed: &Listed, new: &Account, records: &Records, just_now: bool) -> bool {
     let Some(record) = records.get(name) else { return false };
     let Some(status) = listed.status else { return false };
     let there = new.mailboxes.get(name).and_then(|listed| listed.status);
-    status.sees_flags()
+    (just_now || status.sees_flags())
         && record.old_seen.as_deref() == Some(status.to_string().as_str())
         && there.is_some_and(|there| record.new_seen.as_deref() == Some(there.to_string().as_str()))
 }
@@ -102,4 +103,77 @@ pub(super) fn on_new_side(name: &MailboxName, new: &Account) -> Listed {
     let separator = new.separator.unwrap_or('/').to_string();
     let raw = name.parts().iter().map(|part| mutf7::encode(part)).collect::<Vec<_>>().join(separator.as_bytes());
     Listed { raw, selectable: true, ..Listed::default() }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::mailbox::{Guid, ModSeq, Status, UidNext, UidValidity};
+
+    fn name(text: &str) -> MailboxName {
+        MailboxName::from_parts(vec![text.to_owned()]).unwrap()
+    }
+
+    fn status(uid_next: u32, modseq: Option<u64>) -> Status {
+        Status {
+            uid_validity: UidValidity(1),
+            uid_next: UidNext(uid_next),
+            messages: 1,
+            unseen: 0,
+            highest_modseq: modseq.map(ModSeq),
+        }
+    }
+
+    fn account(mailboxes: &[(&str, Status)]) -> Account {
+        let listed = |&(text, status): &(&str, Status)| {
+            (name(text), Listed { selectable: true, status: Some(status), ..Listed::default() })
+        };
+        Account { mailboxes: mailboxes.iter().map(listed).collect(), ..Account::default() }
+    }
+
+    fn record(text: &str, seen: Status) -> (MailboxName, MailboxRecord) {
+        let record = MailboxRecord {
+            name: name(text),
+            guid: Guid([1; 16]),
+            uid_validity: UidValidity(1),
+            created_at: 1,
+            old_seen: Some(seen.to_string()),
+            new_seen: Some(seen.to_string()),
+        };
+        (name(text), record)
+    }
+
+    #[test]
+    fn only_what_moved_on_either_side_is_looked_at_inbox_first() {
+        let (still, moved) = (status(5, Some(9)), status(5, Some(10)));
+        let old = account(&[("A", still), ("B", moved), ("C", still), ("INBOX", moved), ("New", still)]);
+        let new = account(&[("A", still), ("B", still), ("C", moved), ("Gone", still), ("INBOX", still)]);
+        let records: Records = ["A", "B", "C", "Gone", "INBOX"].map(|text| record(text, still)).into();
+        let work = Work::of(&old, &new, &records, false);
+        assert_eq!(work.look, [name("INBOX"), name("B"), name("C"), name("New")]);
+        assert_eq!(work.gone, [name("Gone")]);
+        assert!(!work.tree);
+    }
+
+    #[test]
+    fn without_modseqs_a_mailbox_is_looked_at_in_every_run_and_once_in_each() {
+        let still = status(5, None);
+        let (old, new) = (account(&[("A", still)]), account(&[("A", still)]));
+        let records: Records = [record("A", still)].into();
+        assert_eq!(Work::of(&old, &new, &records, false).look, [name("A")]);
+        assert!(Work::of(&old, &new, &records, true).is_empty());
+    }
+
+    #[test]
+    fn a_subscription_that_must_go_is_in_the_tree() {
+        let (mut old, mut new) = (Account::default(), Account::default());
+        old.subscriptions = [name("stays")].into();
+        new.subscriptions = [name("stays"), name("goes")].into();
+        let tree: Vec<_> = tree(&old, &new, &Records::new(), 7)
+            .into_iter()
+            .map(|node| (node.name, node.subscribed, node.subscription_changed_at))
+            .collect();
+        assert_eq!(tree, [(name("goes"), false, 7), (name("stays"), true, 7)]);
+    }
 }
