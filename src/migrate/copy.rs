@@ -1,5 +1,6 @@
 //! Copies an account until both sides are equal: look, plan, write, read back, look again.
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, info};
@@ -7,7 +8,7 @@ use tracing::{debug, info};
 use super::plan::{Records, Work};
 use super::write::{Stops, Writer};
 use super::{Job, Platform, Readers, Stop, preflight};
-use crate::mailbox::Account;
+use crate::mailbox::{Account, MailboxName};
 use crate::store::UnixSeconds;
 
 /// Passes in a row over an account that changes under our hands, before we let it rest.
@@ -35,12 +36,13 @@ pub struct Copied {
 /// [`Stop`]; what was written stays, and the next run goes on from there.
 pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Copied, Stop> {
     let mut stops = Stops::new();
+    let mut looked = BTreeSet::new();
     for passes in 0..PASSES_MAX {
         let old = readers.old.account().await?;
         let new = readers.new.account().await?;
         let mut records = records(platform, job).await?;
         preflight::check(&old, &new, &records)?;
-        let mut work = Work::of(&old, &new, &records, passes > 0);
+        let mut work = Work::of(&old, &new, &records, &looked);
         measure(job, &old, &new);
         platform.store.set_progress(job.user.as_str(), job.progress.read()).await?;
         work.look.retain(|name| !stops.get(name).is_some_and(|stopped| stopped.reached));
@@ -53,7 +55,7 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
             return Ok(Copied { passes, unreadable });
         }
         debug!(user = %job.user, pass = passes, look = work.look.len(), gone = work.gone.len(), tree = work.tree, "copying");
-        pass(platform, job, readers, (&old, &new), &mut records, &mut stops, &work).await?;
+        looked.extend(pass(platform, job, readers, (&old, &new), &mut records, &mut stops, &work).await?);
     }
     Err(Stop::Later(format!("the account kept changing through {PASSES_MAX} passes")))
 }
@@ -66,7 +68,7 @@ async fn pass(
     records: &mut Records,
     stops: &mut Stops,
     work: &Work,
-) -> Result<(), Stop> {
+) -> Result<Vec<MailboxName>, Stop> {
     let mut writer = Writer { platform, job, readers, old, new, records, stops, now: now() };
     writer.delete(&work.gone).await?;
     let written = writer.write(&work.look).await?;
@@ -75,7 +77,7 @@ async fn pass(
               "mailboxes on the new side are made anew");
         writer.delete(&written.rebuild).await?;
     }
-    Ok(())
+    Ok(written.done)
 }
 
 /// A user's mailbox records by name.

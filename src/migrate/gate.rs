@@ -1,6 +1,7 @@
 //! The switch of one user (DESIGN §3): everything slow before the gate; inside it a last delta, the verification of what
 //! moved, and one transaction.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use tokio::time::timeout;
@@ -231,7 +232,7 @@ async fn delta(
 ) -> Result<(), Stop> {
     let mut records = copy::records(platform, job).await?;
     super::preflight::check(old, new, &records)?;
-    let work = Work::of(old, new, &records, false);
+    let work = Work::of(old, new, &records, &BTreeSet::new());
     let look: Vec<_> = work.look.into_iter().filter(|name| moved.contains(name)).collect();
     if look.is_empty() && !work.tree {
         return Ok(());

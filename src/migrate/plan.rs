@@ -23,14 +23,14 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Compares the lists of both sides with what was last proved equal. `just_now`: that was in this very run, so a STATUS
-    /// without mod-sequences is believed too; otherwise a mailbox without them would have to be looked at for ever.
+    /// Compares the lists of both sides with what was last proved equal. For mailboxes in `looked`
+    /// that was in this very run: there STATUS is believed even without mod-sequences, or it would be looked at for ever.
     #[must_use]
-    pub(super) fn of(old: &Account, new: &Account, records: &Records, just_now: bool) -> Self {
+    pub(super) fn of(old: &Account, new: &Account, records: &Records, looked: &BTreeSet<MailboxName>) -> Self {
         let mut look: Vec<MailboxName> = old
             .mailboxes
             .iter()
-            .filter(|(name, listed)| listed.selectable && !settled(name, listed, new, records, just_now))
+            .filter(|(name, listed)| listed.selectable && !settled(name, listed, new, records, looked.contains(name)))
             .map(|(name, _)| name.clone())
             .collect();
         look.sort_by_key(|name| !name.is_inbox());
@@ -150,7 +150,7 @@ mod tests {
         let old = account(&[("A", still), ("B", moved), ("C", still), ("INBOX", moved), ("New", still)]);
         let new = account(&[("A", still), ("B", still), ("C", moved), ("Gone", still), ("INBOX", still)]);
         let records: Records = ["A", "B", "C", "Gone", "INBOX"].map(|text| record(text, still)).into();
-        let work = Work::of(&old, &new, &records, false);
+        let work = Work::of(&old, &new, &records, &BTreeSet::new());
         assert_eq!(work.look, [name("INBOX"), name("B"), name("C"), name("New")]);
         assert_eq!(work.gone, [name("Gone")]);
         assert!(!work.tree);
@@ -161,8 +161,8 @@ mod tests {
         let still = status(5, None);
         let (old, new) = (account(&[("A", still)]), account(&[("A", still)]));
         let records: Records = [record("A", still)].into();
-        assert_eq!(Work::of(&old, &new, &records, false).look, [name("A")]);
-        assert!(Work::of(&old, &new, &records, true).is_empty());
+        assert_eq!(Work::of(&old, &new, &records, &BTreeSet::new()).look, [name("A")]);
+        assert!(Work::of(&old, &new, &records, &[name("A")].into()).is_empty());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct Stopped {
 pub(super) struct Written {
     /// Mailboxes whose target can't be mended by appending, and that were taken away to be made anew.
     pub(super) rebuild: Vec<MailboxName>,
+    /// Mailboxes that were brought up to date and read back.
+    pub(super) done: Vec<MailboxName>,
     /// A message vanished or could not be read in the middle: the pass ended early and must be run again.
     pub(super) interrupted: bool,
 }
@@ -127,7 +129,7 @@ impl Writer<'_> {
         let mut session = self.platform.target.open(&self.job.login.name, opening).await?;
         for name in look {
             match self.mailbox(&mut session, name).await {
-                Ok(Outcome::Done) => {}
+                Ok(Outcome::Done) => written.done.push(name.clone()),
                 Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
                 Ok(Outcome::Interrupted) => {
                     session.abort().await;
