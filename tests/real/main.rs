@@ -6,4 +6,5 @@
 mod lab;
 
 mod copy;
+mod switch;
 mod the_lab;
