@@ -71,9 +71,31 @@ impl Message {
         out
     }
 
-    /// BODY[] after a copy by dsync: the same, since the writer makes up for what a Dovecot would take away.
+    /// BODY[] after a copy by dsync.
     pub fn copied(&self) -> Vec<u8> {
-        self.served()
+        let mut out: Vec<u8> = Vec::with_capacity(self.raw.len());
+        for byte in self.served() {
+            if byte == b'\n' && out.ends_with(b"\r\r") {
+                out.pop();
+            }
+            out.push(byte);
+        }
+        if out.last() == Some(&b'\r') {
+            out.pop();
+        }
+        out
+    }
+
+    /// Names of the rules that make the copy differ from the source.
+    pub fn rules(&self) -> Vec<&'static str> {
+        let mut rules = Vec::new();
+        if self.raw.windows(3).any(|three| three == b"\r\r\n") {
+            rules.push("crcrlf");
+        }
+        if self.raw.last() == Some(&b'\r') {
+            rules.push("trailing-cr");
+        }
+        rules
     }
 
     fn keywords(&self) -> impl Iterator<Item = &str> {
