@@ -7,6 +7,8 @@
 mod error;
 mod link;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -47,7 +49,7 @@ pub struct Opening {
     pub states: Vec<MailboxState>,
     /// The mailbox tree; what is not in it stays as it is on the target.
     pub nodes: Vec<Node>,
-    /// Mailboxes to delete with all their mails.
+    /// Mailboxes to delete with all their mails. Not INBOX on Maildir: it is emptied, and then the session fails.
     pub delete: Vec<Deletion>,
 }
 
@@ -77,7 +79,8 @@ pub struct Node {
     pub changed_at: u64,
     /// Whether it is subscribed.
     pub subscribed: bool,
-    /// When that changed, in seconds since the epoch; the newer side wins, `subscribed` if they are equal.
+    /// When that changed, in seconds since the epoch; the newer side wins, `subscribed` if they are equal. The target
+    /// keeps its own clock's time of the change, not this one, so a time in the future is fit to win.
     pub subscription_changed_at: u64,
 }
 
@@ -97,7 +100,8 @@ pub struct NodeMailbox {
 pub struct Deletion {
     /// Which mailbox.
     pub guid: Guid,
-    /// When, in seconds since the epoch: above the target's own creation or rename time of it.
+    /// When, in seconds since the epoch: above the target's own creation or rename time of it. Its GUID can't be used
+    /// again for this user.
     pub at: u64,
 }
 
@@ -168,13 +172,14 @@ pub enum Change {
         uid: Uid,
         /// Its GUID.
         guid: Guid,
-        /// Above the target's HIGHESTMODSEQ, else the change is ignored.
+        /// Above the target's HIGHESTMODSEQ, else the change may be ignored.
         modseq: ModSeq,
         /// System flags it shall have.
         flags: SystemFlags,
         /// System flags it has on the target.
         had: SystemFlags,
-        /// Keywords it keeps.
+        /// Keywords it keeps, **in the target's spelling**: a keyword that is sent in another case than the mailbox
+        /// knows it is lost from a message that has it.
         keep: Vec<String>,
         /// Keywords it gains.
         add: Vec<String>,
@@ -252,6 +257,7 @@ impl MailboxState {
             last_common_uid: self.last_common_uid,
             last_common_modseq: self.last_common_modseq.0,
             messages: self.messages,
+            conflict: false,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod doveadm;
 pub mod escape;
 pub mod item;
 pub mod master;
+pub mod name;
 
 /// Room for a peer's text in a message of ours.
 const QUOTED_MAX: usize = 120;

@@ -104,6 +104,12 @@ pub enum Reason {
         /// Last common UID there.
         got_uid: u32,
     },
+    /// A message is not the one that we take it for.
+    #[error(
+        "mailbox {0} on the target is not what the stored state says: it changed behind our back, or has another \
+         message under one of our UIDs; it needs a full run"
+    )]
+    Conflict(Guid),
     /// The slave's own result is a failure.
     #[error("the target reports a failure: {0}")]
     Finish(Finish),
@@ -151,7 +157,7 @@ impl TargetError {
     #[must_use]
     pub fn reaction(&self) -> Reaction {
         match &self.0.reason {
-            Reason::MailboxLost(_) => Reaction::FullRun,
+            Reason::MailboxLost(_) | Reason::Conflict(_) => Reaction::FullRun,
             Reason::Finish(finish) | Reason::Peer(MasterError::Failed { finish, .. }) if finish.full_resync => {
                 Reaction::FullRun
             }

@@ -132,8 +132,10 @@ impl Link {
         while !bytes.is_empty() {
             let step = async {
                 tokio::select! {
-                    written = self.writer.write(bytes) => Step::Written(written),
+                    // What the slave said before it hung up must be read before our write meets the closed socket.
+                    biased;
                     got = self.reader.read(&mut self.chunk) => Step::Read(got),
+                    written = self.writer.write(bytes) => Step::Written(written),
                 }
             };
             match timeout_at(deadline, step).await {

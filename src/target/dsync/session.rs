@@ -167,7 +167,7 @@ impl Session {
     /// target's disk.
     ///
     /// # Errors
-    /// [`Reason::StateDiffers`] if the target has something else; the session could go on. Others end it.
+    /// [`Reason::StateDiffers`] if the target has something else; the session can go on. Others end it.
     pub async fn end_mailbox(&mut self, ours: MailboxState) -> Result<MailboxState, TargetError> {
         let ours = ours.to_wire();
         let ended = self.link.master.end_mailbox(&ours).map_err(Reason::from);
@@ -183,6 +183,9 @@ impl Session {
             }
             Err(reason) => return Err(self.fail(reason).await),
         };
+        if theirs.conflict || theirs.uid_validity == 0 {
+            return Err(self.fail(Reason::Conflict(Guid(theirs.guid))).await);
+        }
         if (theirs.messages, theirs.last_common_uid) != (ours.messages, ours.last_common_uid) {
             let log = self.link.take_log();
             return Err(TargetError::new(&self.user, &self.address, Reason::state_differs(&ours, &theirs), log));

@@ -326,14 +326,20 @@ impl Master {
             (State::Command { blank }, None) if !*blank => *blank = true,
             (State::Command { .. }, Some((b'+', []))) => {
                 self.state = State::Version;
-                self.send_opening();
+                if let Some(opening) = &self.opening {
+                    self.output.extend_from_slice(item::PREAMBLE.as_bytes());
+                    item::handshake(&opening.hostname, opening.mode, opening.lock_timeout, &mut self.output);
+                }
             }
             (State::Command { .. }, Some((b'-', code))) => return Err(MasterError::Refused(refusal(code))),
             (State::Version, _) => {
                 self.minor = version(line).ok_or_else(|| MasterError::Version(quoted(line)))?;
                 self.state = State::Header { lines: 0 };
             }
-            (State::Header { .. }, Some((b'.', []))) => self.state = State::Handshake,
+            (State::Header { .. }, Some((b'.', []))) => {
+                self.state = State::Handshake;
+                self.send_tree();
+            }
             (State::Header { lines }, Some((&letter, names))) => {
                 *lines += 1;
                 if *lines > MAX_HEADER_LINES {
@@ -410,16 +416,16 @@ impl Master {
         Ok(())
     }
 
-    fn send_opening(&mut self) {
+    /// Sends what may go unasked, once the peer's header tells how it wants names.
+    fn send_tree(&mut self) {
         let Some(opening) = self.opening.take() else { return };
         let out = &mut self.output;
-        out.extend_from_slice(item::PREAMBLE.as_bytes());
-        item::handshake(&opening.hostname, opening.mode, opening.lock_timeout, out);
         if opening.mode == Mode::State {
             opening.states.iter().for_each(|state| state.encode(out));
             out.extend_from_slice(b".\n");
         }
-        opening.nodes.iter().for_each(|node| node.encode(out));
+        let escapes = self.layout.has(b'D', "escape_char");
+        opening.nodes.iter().for_each(|node| node.encode(escapes, out));
         out.extend_from_slice(b".\n");
         item::deletions(&opening.delete, out);
     }

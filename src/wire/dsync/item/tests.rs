@@ -52,7 +52,10 @@ fn nodes_as_recorded() {
         subscribed: false,
         subscription_changed_at: 0,
     };
-    assert_eq!(sent(|out| inbox.encode(out)), "NINBOX\ty\tb62da02bfc33b02cca9f9d32c8247b2d\t1234567\t20\t1795472387\n");
+    assert_eq!(
+        sent(|out| inbox.encode(true, out)),
+        "NINBOX\ty\tb62da02bfc33b02cca9f9d32c8247b2d\t1234567\t20\t1795472387\n"
+    );
     let nested = Node {
         name: names(&["Archive", "2024"]),
         subscribed: true,
@@ -60,13 +63,34 @@ fn nodes_as_recorded() {
         ..inbox.clone()
     };
     assert_eq!(
-        sent(|out| nested.encode(out)),
+        sent(|out| nested.encode(true, out)),
         "NArchive\x01t2024\ty\tb62da02bfc33b02cca9f9d32c8247b2d\t1234567\t20\t1795472387\t\t1795472387\n"
     );
     let parent = Node { name: names(&["Archive"]), mailbox: None, changed_at: 0, ..inbox };
-    assert_eq!(sent(|out| parent.encode(out)), "NArchive\tn\n");
+    assert_eq!(sent(|out| parent.encode(true, out)), "NArchive\tn\n");
     let ghost = Node { subscribed: true, subscription_changed_at: 7, ..parent };
-    assert_eq!(sent(|out| ghost.encode(out)), "NArchive\tn\t\x02\t\x02\t\x02\t\x02\t\t7\n");
+    assert_eq!(sent(|out| ghost.encode(true, out)), "NArchive\tn\t\x02\t\x02\t\x02\t\x02\t\t7\n");
+}
+
+#[test]
+fn what_a_slave_would_unescape_in_a_name_is_escaped() {
+    let name = |part: &str, escapes| {
+        let node =
+            Node { name: names(&[part]), mailbox: None, changed_at: 0, subscribed: false, subscription_changed_at: 0 };
+        sent(|out| node.encode(escapes, out))
+    };
+    assert_eq!(name("%41", true), "N%2541\tn\n", "else it would become A");
+    assert_eq!(name("100% %zz %%41 %2%41", true), "N100% %zz %%2541 %2%2541\tn\n");
+    assert_eq!(name("a\tb\x01ü", true), "Na%09b%01ü\tn\n", "else it would become a_b_ü");
+    assert_eq!(name("%41\x02", false), "N%41\x02\tn\n", "a Dovecot 2.2 doesn't unescape");
+}
+
+#[test]
+fn a_conflict_is_seen() {
+    let line = format!("{INBOX}\t0\t29\t1\t0\t5\t");
+    let layout = layout();
+    let state = MailboxState::parse(&layout.record(b'S', line.as_bytes()).unwrap()).unwrap();
+    assert!(state.conflict && state.uid_validity == 0);
 }
 
 #[test]
@@ -93,6 +117,7 @@ fn a_peer_may_order_its_fields_as_it_likes() {
         last_common_uid: 19,
         last_common_modseq: 5000,
         messages: 0,
+        conflict: false,
     };
     assert_eq!(state, wanted);
     assert_eq!(layout.record(b'B', b"x").unwrap_err(), ItemError::Unannounced('B'));
@@ -106,6 +131,7 @@ fn states_and_statuses_as_recorded() {
         last_common_uid: 19,
         last_common_modseq: 5000,
         messages: 3,
+        conflict: false,
     };
     let line = sent(|out| state.encode(out));
     assert_eq!(line, "Sb62da02bfc33b02cca9f9d32c8247b2d\t1234567\t19\t5000\t0\t3\n");
