@@ -61,31 +61,3 @@ impl fmt::Display for MailboxName {
         f.write_str(&self.parts.join("/"))
     }
 }
-
-/// Why a Dovecot would not keep a mailbox under this very name (dsync reference §16.6), if so.
-#[must_use]
-pub fn unfit(name: &MailboxName) -> Option<String> {
-    name.parts().iter().find_map(|part| unfit_part(part))
-}
-
-/// Octets of the longest name part in modified UTF-7: a file name of the storage.
-const PART_MAX: usize = 255;
-
-fn unfit_part(part: &str) -> Option<String> {
-    if part.starts_with('~') {
-        return Some("it starts with `~`".to_owned());
-    }
-    if part == "." || part == ".." {
-        return Some(format!("`{part}` means a folder of the file system"));
-    }
-    if part == "dbox-Mails" {
-        return Some("`dbox-Mails` is a name of the storage".to_owned());
-    }
-    if part.contains('/') {
-        return Some("it contains `/`".to_owned());
-    }
-    if part.chars().any(char::is_control) {
-        return Some("it contains a control character".to_owned());
-    }
-    (part.len() > PART_MAX).then(|| format!("a part of it is longer than {PART_MAX} octets"))
-}

@@ -7,4 +7,5 @@
 mod lab;
 
 mod copy;
+mod switch;
 mod the_lab;

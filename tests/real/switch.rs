@@ -19,7 +19,9 @@ fn login(ferry: &Ferry, pair: &Pair, name: &str, user: &str) -> Imap {
 
 /// Which server answers: only the old one lists a mailbox in Maildir, so the two differ in a message made there alone.
 fn logins(log: &str, user: &str) -> usize {
-    log.lines().filter(|line| line.contains("imap-login: Info: Login:") && line.contains(&format!("user=<{user}>"))).count()
+    log.lines()
+        .filter(|line| line.contains("imap-login: Info: Login:") && line.contains(&format!("user=<{user}>")))
+        .count()
 }
 
 fn history(ferry: &Ferry, user: &str) -> Vec<String> {
