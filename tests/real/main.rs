@@ -1,6 +1,7 @@
 //! Tests against real servers: a private Dovecot on each side (see `tests/lab`), one file per behaviour.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Tests block: nothing else runs on their threads.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../lab/mod.rs"]
 mod lab;
