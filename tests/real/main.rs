@@ -6,4 +6,5 @@
 mod lab;
 
 mod copy;
+mod damage;
 mod the_lab;
