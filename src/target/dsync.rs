@@ -235,7 +235,7 @@ impl Opening {
     fn into_wire(self) -> master::Opening {
         let states = match self.mode {
             Mode::Full => Vec::new(),
-            Mode::State => self.states.iter().map(MailboxState::to_wire).collect(),
+            Mode::State => self.states.into_iter().map(MailboxState::to_wire).collect(),
         };
         let delete = self.delete.iter().map(|gone| item::Deletion { guid: gone.guid.0, at: gone.at }).collect();
         master::Opening {
@@ -250,7 +250,7 @@ impl Opening {
 }
 
 impl MailboxState {
-    fn to_wire(&self) -> item::MailboxState {
+    fn to_wire(self) -> item::MailboxState {
         item::MailboxState {
             guid: self.guid.0,
             uid_validity: self.uid_validity.0,

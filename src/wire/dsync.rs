@@ -10,6 +10,7 @@
 pub mod doveadm;
 pub mod escape;
 pub mod item;
+pub mod layout;
 pub mod master;
 pub mod name;
 

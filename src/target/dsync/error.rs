@@ -138,7 +138,9 @@ impl From<MasterError> for Reason {
 
 impl TargetError {
     pub(super) fn new(user: &str, address: &str, reason: Reason, log: Vec<LogLine>) -> Self {
-        Self(Box::new(Details { user: user.to_owned(), address: address.to_owned(), reason, log }))
+        // A login name comes from a client: no control characters into a log.
+        let user = user.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Self(Box::new(Details { user, address: address.to_owned(), reason, log }))
     }
 
     /// Why.

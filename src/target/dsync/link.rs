@@ -158,9 +158,12 @@ impl Link {
     /// Waits for the next thing that the slave does.
     pub(super) async fn event(&mut self) -> Result<Event, Reason> {
         loop {
-            self.flush().await?;
             if let Some(event) = self.master.poll() {
                 return Ok(event);
+            }
+            if self.master.pending() > 0 {
+                self.flush().await?;
+                continue;
             }
             let got = match timeout(self.idle, self.reader.read(&mut self.chunk)).await {
                 Err(_) => return Err(Reason::Silent { state: self.master.state(), idle: self.idle }),
@@ -193,9 +196,9 @@ impl Link {
     /// one that we noticed (our write broke, its reason was still on the way), its own words are the better reason.
     pub(super) async fn last_words(&mut self, mut reason: Reason) -> (Reason, Vec<LogLine>) {
         let broken = matches!(reason, Reason::Io { .. });
-        let deadline = Instant::now() + LAST_WORDS;
+        let deadline = Instant::now() + LAST_WORDS.min(self.idle);
         let mut total = 0;
-        let _ = timeout(LAST_WORDS, self.writer.shutdown()).await;
+        let _ = timeout_at(deadline, self.writer.shutdown()).await;
         while total < LAST_WORDS_MAX {
             match timeout_at(deadline, self.reader.read(&mut self.chunk)).await {
                 Ok(Ok(got)) if got > 0 => {

@@ -4,14 +4,18 @@
 //! by [`Master::take_output`]. A call that the state does not allow, or whose content would make the slave crash or
 //! renumber messages, is refused as [`Misuse`] before anything is sent.
 
+mod error;
+
 use std::collections::{HashMap, VecDeque};
 
 use super::escape::DotStuffer;
 use super::item::{
-    self, Change, ChangeKind, Deletion, Finish, Guid, ItemError, Layout, Mail, MailboxState, MailboxStatus, Mode, Node,
-    StatusReply,
+    self, Change, ChangeKind, Deletion, Finish, Guid, Mail, MailboxState, MailboxStatus, Mode, Node, StatusReply,
 };
+use super::layout::{ItemError, Layout, Record};
 use super::quoted;
+
+pub use error::{MasterError, Misuse, Refusal};
 
 /// The longest line of a peer. A `D` has 44 octets for each mailbox that was ever deleted.
 const MAX_LINE: usize = 4 << 20;
@@ -57,117 +61,6 @@ pub enum Event {
     Done,
 }
 
-/// What is wrong with a session, on the slave's side.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MasterError {
-    /// The command did not start.
-    #[error("the target refused to start dsync-server: {0}")]
-    Refused(Refusal),
-    /// It speaks another dsync.
-    #[error("the target speaks {0:?} instead of dsync 3: a Dovecot from 2.2 on is needed")]
-    Version(String),
-    /// The slave sent something that does not belong here.
-    #[error("{state}, the slave sent {line:?}")]
-    Unexpected {
-        /// What was waited for.
-        state: &'static str,
-        /// What came.
-        line: String,
-    },
-    /// An item can't be read.
-    #[error("{state}, the slave sent a bad item: {error}")]
-    Item {
-        /// What was waited for.
-        state: &'static str,
-        /// What is wrong with it.
-        error: ItemError,
-    },
-    /// More than we are willing to keep.
-    #[error("the slave's {0} is beyond every limit")]
-    TooMuch(&'static str),
-    /// The slave ended the session before we did.
-    #[error("{state}, the slave failed: {finish}")]
-    Failed {
-        /// What was going on.
-        state: &'static str,
-        /// How it says it went.
-        finish: Finish,
-    },
-    /// The slave gave up.
-    #[error("{0}, the slave gave up")]
-    GaveUp(&'static str),
-}
-
-/// Why the doveadm service did not start dsync.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The user is in no userdb.
-    #[error("it does not know the user (NOUSER)")]
-    UnknownUser,
-    /// Try again.
-    #[error("it can't now (TEMPFAIL)")]
-    Temporary,
-    /// Anything else, with its code; empty for an unknown command.
-    #[error("code {0:?}")]
-    Other(String),
-}
-
-/// A call that must not be made.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misuse {
-    /// Not now.
-    #[error("{call} while {state}")]
-    State {
-        /// The call.
-        call: &'static str,
-        /// The state.
-        state: &'static str,
-    },
-    /// UIDs must grow.
-    #[error("UID {uid} after UID {last}: changes must be strictly ascending")]
-    Order {
-        /// This one.
-        uid: u32,
-        /// The one before.
-        last: u32,
-    },
-    /// Below a mailbox's state only flags and expunges, above it only saves.
-    #[error("a {kind} of UID {uid} where the last common UID is {common:?}")]
-    Kind {
-        /// `save`, `flag change` or `expunge`.
-        kind: &'static str,
-        /// The message.
-        uid: u32,
-        /// The state's last common UID; none for a full list.
-        common: Option<u32>,
-    },
-    /// The target can't take it under this UID.
-    #[error("UID {uid} can't be added: the target's UIDNEXT is {uid_next}")]
-    BelowUidNext {
-        /// The message.
-        uid: u32,
-        /// The target's UIDNEXT.
-        uid_next: u32,
-    },
-    /// The announced UIDNEXT is too low.
-    #[error("UID {uid} is not below the announced UIDNEXT {uid_next}")]
-    AboveUidNext {
-        /// The last message saved.
-        uid: u32,
-        /// What was announced.
-        uid_next: u32,
-    },
-    /// A flag is both added and removed.
-    #[error("UID {0}: flags are added and removed at once")]
-    Overlap(u32),
-    /// Bodies come in the order of the changes, one for each save.
-    #[error("a body that was not announced, out of order, or missing")]
-    Body,
-    /// A state or GUID of another mailbox.
-    #[error("not the mailbox that was begun")]
-    OtherMailbox,
-}
-
 #[derive(Debug)]
 enum State {
     Command { blank: bool },
@@ -177,13 +70,13 @@ enum State {
     Tree { octets: usize },
     Deletions,
     Idle,
-    AwaitStatus { ours: MailboxStatus },
+    Asking { ours: MailboxStatus },
     Changes { open: OpenMailbox, last: u32 },
     Mails { open: OpenMailbox },
     Body { open: OpenMailbox, stuffer: DotStuffer },
-    AwaitState { guid: Guid },
-    AwaitFinish,
-    AwaitDone,
+    Storing { guid: Guid },
+    Finishing,
+    Ending,
     Over,
 }
 
@@ -206,13 +99,13 @@ impl State {
             Self::Handshake => "waiting for the slave's handshake",
             Self::Tree { .. } | Self::Deletions => "reading the target's mailbox tree",
             Self::Idle => "between two mailboxes",
-            Self::AwaitStatus { .. } => "waiting for the status of a mailbox",
+            Self::Asking { .. } => "waiting for the status of a mailbox",
             Self::Changes { .. } => "sending the changes of a mailbox",
             Self::Mails { .. } => "sending the messages of a mailbox",
             Self::Body { .. } => "sending a message",
-            Self::AwaitState { .. } => "waiting for the slave to store a mailbox",
-            Self::AwaitFinish => "waiting for the slave's result",
-            Self::AwaitDone => "waiting for the slave to end",
+            Self::Storing { .. } => "waiting for the slave to store a mailbox",
+            Self::Finishing => "waiting for the slave's result",
+            Self::Ending => "waiting for the slave to end",
             Self::Over => "the session is over",
         }
     }
@@ -316,27 +209,53 @@ impl Master {
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), MasterError> {
-        let name = self.state.name();
-        let unexpected = || MasterError::Unexpected { state: name, line: quoted(line) };
-        let bad = |error| MasterError::Item { state: name, error };
-        if line == b"X" && !matches!(self.state, State::Command { .. } | State::Version | State::Header { .. }) {
-            return self.done();
+        match self.state {
+            State::Command { .. } => self.command_line(line),
+            State::Version => {
+                let minor = version(line).ok_or_else(|| MasterError::Version(quoted(line)))?;
+                self.minor = minor;
+                self.state = State::Header { lines: 0 };
+                Ok(())
+            }
+            State::Header { .. } => self.header_line(line),
+            _ if line == b"X" => self.done(),
+            State::Handshake | State::Tree { .. } | State::Deletions => self.tree_line(line),
+            _ => self.mailbox_line(line),
         }
+    }
+
+    fn unexpected(&self, line: &[u8]) -> MasterError {
+        MasterError::Unexpected { state: self.state.name(), line: quoted(line) }
+    }
+
+    fn record<'a>(&'a self, letter: u8, fields: &'a [u8]) -> Result<Record<'a>, MasterError> {
+        self.layout.record(letter, fields).map_err(|error| self.bad(error))
+    }
+
+    fn bad(&self, error: ItemError) -> MasterError {
+        MasterError::Item { state: self.state.name(), error }
+    }
+
+    /// The answer to the command: an empty line, then `+`, or `-` and a code.
+    fn command_line(&mut self, line: &[u8]) -> Result<(), MasterError> {
         match (&mut self.state, line.split_first()) {
             (State::Command { blank }, None) if !*blank => *blank = true,
-            (State::Command { .. }, Some((b'+', []))) => {
+            (_, Some((b'+', []))) => {
                 self.state = State::Version;
                 if let Some(opening) = &self.opening {
                     self.output.extend_from_slice(item::PREAMBLE.as_bytes());
                     item::handshake(&opening.hostname, opening.mode, opening.lock_timeout, &mut self.output);
                 }
             }
-            (State::Command { .. }, Some((b'-', code))) => return Err(MasterError::Refused(refusal(code))),
-            (State::Version, _) => {
-                self.minor = version(line).ok_or_else(|| MasterError::Version(quoted(line)))?;
-                self.state = State::Header { lines: 0 };
-            }
-            (State::Header { .. }, Some((b'.', []))) => {
+            (_, Some((b'-', code))) => return Err(MasterError::Refused(refusal(code))),
+            _ => return Err(self.unexpected(line)),
+        }
+        Ok(())
+    }
+
+    fn header_line(&mut self, line: &[u8]) -> Result<(), MasterError> {
+        match (&mut self.state, line.split_first()) {
+            (_, Some((b'.', []))) => {
                 self.state = State::Handshake;
                 self.send_tree();
             }
@@ -345,8 +264,15 @@ impl Master {
                 if *lines > MAX_HEADER_LINES {
                     return Err(MasterError::TooMuch("header"));
                 }
-                self.layout.announce(letter, names).map_err(bad)?;
+                self.layout.announce(letter, names).map_err(|error| self.bad(error))?;
             }
+            _ => return Err(self.unexpected(line)),
+        }
+        Ok(())
+    }
+
+    fn tree_line(&mut self, line: &[u8]) -> Result<(), MasterError> {
+        match (&mut self.state, line.split_first()) {
             (State::Handshake, Some((b'H', _))) => self.state = State::Tree { octets: 0 },
             (State::Tree { .. }, Some((b'.', []))) => self.state = State::Deletions,
             (State::Tree { octets }, Some((b'N', fields))) => {
@@ -354,46 +280,44 @@ impl Master {
                 if *octets > MAX_TREE || self.tree.len() >= MAX_NODES {
                     return Err(MasterError::TooMuch("mailbox tree"));
                 }
-                let record = self.layout.record(b'N', fields).map_err(bad)?;
-                self.tree.push(Node::parse(&record).map_err(bad)?);
+                let node = Node::parse(&self.record(b'N', fields)?).map_err(|error| self.bad(error))?;
+                self.tree.push(node);
             }
             (State::Deletions, Some((b'D', _))) => self.next(State::Idle, Event::Opened),
-            (State::AwaitStatus { ours }, Some((b'B', fields))) => {
-                let ours = *ours;
-                let record = self.layout.record(b'B', fields).map_err(bad)?;
-                let (guid, reply) = MailboxStatus::parse(&record).map_err(bad)?;
+            _ => return Err(self.unexpected(line)),
+        }
+        Ok(())
+    }
+
+    fn mailbox_line(&mut self, line: &[u8]) -> Result<(), MasterError> {
+        let Some((&letter, fields)) = line.split_first() else { return Err(self.unexpected(line)) };
+        match (&self.state, letter) {
+            (&State::Asking { ours }, b'B') => {
+                let record = self.record(letter, fields)?;
+                let (guid, reply) = MailboxStatus::parse(&record).map_err(|error| self.bad(error))?;
                 if guid != ours.guid {
-                    return Err(unexpected());
+                    return Err(self.unexpected(line));
                 }
                 self.status(ours, reply);
             }
-            (State::AwaitState { guid }, Some((b'S', fields))) => {
-                let record = self.layout.record(b'S', fields).map_err(bad)?;
-                let state = MailboxState::parse(&record).map_err(bad)?;
-                if state.guid != *guid {
-                    return Err(unexpected());
+            (&State::Storing { guid }, b'S') => {
+                let record = self.record(letter, fields)?;
+                let state = MailboxState::parse(&record).map_err(|error| self.bad(error))?;
+                if state.guid != guid {
+                    return Err(self.unexpected(line));
                 }
                 self.next(State::Idle, Event::State(state));
             }
-            (
-                State::Idle
-                | State::AwaitStatus { .. }
-                | State::Changes { .. }
-                | State::Mails { .. }
-                | State::Body { .. }
-                | State::AwaitState { .. }
-                | State::AwaitFinish,
-                Some((b'F', fields)),
-            ) => {
-                let record = self.layout.record(b'F', fields).map_err(bad)?;
-                let finish = Finish::parse(&record).map_err(bad)?;
-                if !matches!(self.state, State::AwaitFinish) {
+            (State::Ending | State::Over, _) => return Err(self.unexpected(line)),
+            (state, b'F') => {
+                let finish = Finish::parse(&self.record(letter, fields)?).map_err(|error| self.bad(error))?;
+                if !matches!(state, State::Finishing) {
                     // A slave that fails can end the session at any time; its reason is in it.
-                    return Err(MasterError::Failed { state: name, finish });
+                    return Err(MasterError::Failed { state: state.name(), finish });
                 }
-                self.next(State::AwaitDone, Event::Finished(finish));
+                self.next(State::Ending, Event::Finished(finish));
             }
-            _ => return Err(unexpected()),
+            _ => return Err(self.unexpected(line)),
         }
         Ok(())
     }
@@ -405,9 +329,9 @@ impl Master {
 
     fn done(&mut self) -> Result<(), MasterError> {
         match self.state {
-            State::AwaitDone => self.next(State::Over, Event::Done),
+            State::Ending => self.next(State::Over, Event::Done),
             // Before minor 3 there is no F.
-            State::AwaitFinish if self.minor < 3 => {
+            State::Finishing if self.minor < 3 => {
                 self.events.push_back(Event::Finished(Finish::default()));
                 self.next(State::Over, Event::Done);
             }
@@ -463,7 +387,7 @@ impl Master {
             return Err(self.wrong("a mailbox was begun"));
         }
         ours.encode(&mut self.output);
-        self.state = State::AwaitStatus { ours: *ours };
+        self.state = State::Asking { ours: *ours };
         Ok(())
     }
 
@@ -584,7 +508,7 @@ impl Master {
         }
         self.output.extend_from_slice(b".\n");
         ours.encode(&mut self.output);
-        self.state = State::AwaitState { guid: ours.guid };
+        self.state = State::Storing { guid: ours.guid };
         Ok(())
     }
 
@@ -597,7 +521,7 @@ impl Master {
             return Err(self.wrong("the session was finished"));
         }
         self.output.extend_from_slice(b".\n");
-        self.state = State::AwaitFinish;
+        self.state = State::Finishing;
         Ok(())
     }
 

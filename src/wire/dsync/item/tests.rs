@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::wire::dsync::layout::{Layout, parse_guid};
 
 const INBOX: &str = "b62da02bfc33b02cca9f9d32c8247b2d";
 
