@@ -7,5 +7,6 @@
 mod lab;
 
 mod copy;
+mod damage;
 mod switch;
 mod the_lab;
