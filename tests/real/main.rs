@@ -9,3 +9,4 @@ mod lab;
 mod copy;
 mod switch;
 mod the_lab;
+mod tls;
