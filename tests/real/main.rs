@@ -7,6 +7,7 @@
 mod lab;
 
 mod copy;
+mod damage;
 mod switch;
 mod the_lab;
 mod tls;
