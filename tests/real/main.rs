@@ -10,3 +10,4 @@ mod copy;
 mod damage;
 mod switch;
 mod the_lab;
+mod tls;
