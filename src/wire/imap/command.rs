@@ -503,7 +503,10 @@ mod tests {
             wire(uid_fetch_flags("a", uid(2)..=NonZeroU32::MAX, true)),
             "a UID FETCH 2:4294967294 (UID FLAGS MODSEQ)\r\n"
         );
-        assert_eq!(wire(uid_fetch_bodies("a", &[uid(9))]), "a UID FETCH 9 (UID BODY.PEEK[])\r\n");
+        assert_eq!(wire(uid_fetch_bodies("a", &[uid(9)])), "a UID FETCH 9 (UID BODY.PEEK[])\r\n");
+        let set = [uid(9), uid(11), uid(12)];
+        assert_eq!(wire(uid_fetch_bodies("a", &set)), "a UID FETCH 9,11,12 (UID BODY.PEEK[])\r\n");
+        assert!(uid_fetch_bodies("a", &[]).is_err());
         assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2), false), Err(CommandError::EmptyRange(3, 2)));
     }
 
