@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use sha1::{Digest as _, Sha1};
+use tracing::info;
 
 use super::plan::{Records, on_new_side, tree};
 use super::{Job, Platform, Readers, Stop};
@@ -129,6 +130,14 @@ impl Writer<'_> {
         self.readers.new.close().await?;
         let opening = Opening { mode, states, nodes, delete: Vec::new() };
         let mut session = self.platform.target.open(&self.job.login.name, opening).await?;
+        if let Some(name) = look.iter().find(|name| self.overtaken(&session, name)) {
+            // The slave of a run that was killed goes on with what it has in hand, and holds the account's lock until
+            // then. Now the lock is ours: the next pass sees what that one left.
+            info!(user = %self.job.user, mailbox = %name, "the new side changed under an earlier run: looking again");
+            session.abort().await;
+            written.interrupted = true;
+            return Ok(written);
+        }
         for name in look {
             match self.mailbox(&mut session, name).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
@@ -146,6 +155,17 @@ impl Writer<'_> {
         }
         session.finish().await?;
         Ok(written)
+    }
+
+    /// Whether the target is not as STATUS said it was: the session's states and plans would be wrong.
+    fn overtaken(&self, session: &Session, name: &MailboxName) -> bool {
+        let expected = self.new.mailboxes.get(name).and_then(|listed| listed.status);
+        let expected = expected.map(|status| (status.uid_validity, status.uid_next));
+        let found = session.remote_tree().iter().find(|node| node.name.as_ref() == Some(name));
+        let found = found.and_then(|node| node.mailbox).map(|mailbox| (mailbox.uid_validity, mailbox.uid_next));
+        // One that nobody has ever used may come and go.
+        let used = |side: Option<(UidValidity, UidNext)>| side.filter(|(_, uid_next)| uid_next.0 > 1);
+        used(expected) != used(found)
     }
 
     /// Mailboxes that were re-created on the old side since we copied them.
@@ -265,7 +285,7 @@ impl Writer<'_> {
         // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
         let flags_modseq = ModSeq(highest.0 + 1);
         let count = u32::try_from(source.messages.len()).unwrap_or(u32::MAX);
-        session
+        let there = session
             .begin_mailbox(MailboxHead {
                 guid: record.guid,
                 uid_validity: source.uid_validity,
@@ -276,6 +296,10 @@ impl Writer<'_> {
                 highest_modseq: if plan.flags.is_empty() { highest } else { flags_modseq },
             })
             .await?;
+        if there.uid_next != before.uid_next && !(*fresh && there.uid_next.0 <= 1) {
+            // Somebody wrote there since we looked: what we planned could collide.
+            return Ok(false);
+        }
         for change in changes(record.guid, source, plan, flags_modseq) {
             session.change(&change).await?;
         }
