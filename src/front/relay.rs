@@ -121,6 +121,17 @@ impl Peer {
         }
     }
 
+    /// Waits until it has closed its end, within reason.
+    async fn hear_out(&mut self) {
+        let all = async {
+            while !self.ended {
+                self.input.clear();
+                self.step(true).await;
+            }
+        };
+        let _ = timeout(LINGER, all).await;
+    }
+
     /// Writes what is left and closes, within reason.
     async fn finish(&mut self) {
         let all = async {
@@ -151,7 +162,11 @@ pub(super) async fn run(
     let why = pair.relay(shutdown).await;
     pair.farewell(why);
     let Pair { mut client, mut backend, .. } = pair;
-    tokio::join!(client.finish(), backend.finish());
+    // What the backend was told to do it may still be doing: the session counts until it has closed its end.
+    tokio::join!(client.finish(), async {
+        backend.finish().await;
+        backend.hear_out().await;
+    });
     Moved { to_client: client.sent, to_backend: backend.sent, why: why.as_str() }
 }
 
