@@ -87,5 +87,55 @@ fn unfit_part(part: &str) -> Option<String> {
     if part.chars().any(char::is_control) {
         return Some("it contains a control character".to_owned());
     }
-    (part.len() > PART_MAX).then(|| format!("a part of it is longer than {PART_MAX} octets"))
+    let octets = encoded_len(part);
+    (octets > PART_MAX)
+        .then(|| format!("a part of it has {octets} octets in modified UTF-7, and {PART_MAX} can be stored"))
+}
+
+/// Octets of a part in modified UTF-7 (RFC 3501 §5.1.3).
+fn encoded_len(part: &str) -> usize {
+    let mut octets = 0;
+    // UTF-16 units of the run of characters that go as base64 just now.
+    let mut run = 0_usize;
+    let shifted = |run: usize| if run == 0 { 0 } else { (run * 16).div_ceil(6) + "&-".len() };
+    for character in part.chars() {
+        if matches!(character, ' '..='~') {
+            octets += shifted(std::mem::take(&mut run)) + if character == '&' { "&-".len() } else { 1 };
+        } else {
+            run += character.len_utf16();
+        }
+    }
+    octets + shifted(run)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn why(part: &str) -> Option<String> {
+        unfit(&MailboxName::from_parts(vec!["a".to_owned(), part.to_owned()]).unwrap())
+    }
+
+    #[test]
+    fn a_part_is_as_long_as_its_file_name() {
+        assert_eq!(why(&"x".repeat(255)), None);
+        assert!(why(&"x".repeat(256)).unwrap().contains("256 octets"));
+        // 240 octets of UTF-8.
+        assert!(why(&"ü".repeat(120)).unwrap().contains("322 octets"));
+        // 270 octets of UTF-8, and fewer in modified UTF-7.
+        assert_eq!(why(&"字".repeat(90)), None);
+        assert_eq!(encoded_len("Tom & Jerry"), "Tom &- Jerry".len());
+        assert_eq!(encoded_len("Entwürfe 🚢"), "Entw&APw-rfe &2D3eog-".len());
+    }
+
+    #[test]
+    fn names_that_a_dovecot_would_alter_are_told() {
+        for part in ["~", "~x", ".", "..", "dbox-Mails", "a/b", "a\tb"] {
+            assert!(why(part).is_some(), "{part:?}");
+        }
+        for part in ["x~", "..a", "dbox-Mails2", "inbox", " ", "a.b", "%&*"] {
+            assert_eq!(why(part), None, "{part:?}");
+        }
+    }
 }
