@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::{Platform, Stop};
+use crate::store::StoreError;
 
 /// Seconds a lease lasts without renewal; the worker renews it three times in that time.
 pub const SECONDS: i64 = 60;
@@ -75,8 +76,23 @@ pub async fn hold(platform: &Platform, user: &str) -> Result<Held, Stop> {
 }
 
 async fn take(platform: &Platform, user: &str) -> Result<(), Stop> {
-    platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await?;
-    Ok(())
+    match platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await {
+        Ok(_) => Ok(()),
+        Err(StoreError::Leased { user, owner }) => {
+            Err(Stop::Later(format!("{} works on {user} just now; try again when it has finished", shown(&owner))))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An owner for people: the process, where it can be looked at.
+fn shown(owner: &str) -> String {
+    let mut words = owner.split(' ');
+    match (words.next(), words.next()) {
+        (Some(boot_id), Some(pid)) if boot_id == boot() => format!("process {pid}"),
+        (_, Some(pid)) => format!("process {pid} on another machine, or from before the last restart of this one,"),
+        _ => "another process".to_owned(),
+    }
 }
 
 impl Held {
