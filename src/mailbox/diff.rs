@@ -66,6 +66,20 @@ pub enum Spoilt {
         /// The target's.
         new: UidNext,
     },
+    /// The two sides have different messages under one UID. INTERNALDATE tells: dsync keeps it exactly, whereas a size
+    /// may differ by a rule.
+    #[error(
+        "UID {uid} was received at {old} on the old side and at {new} on the new side (seconds since 1970), so it is \
+         another message: the new side got mail of its own; deliveries must go to the old side until the switch"
+    )]
+    Other {
+        /// The first such message.
+        uid: Uid,
+        /// The source's INTERNALDATE.
+        old: i64,
+        /// The target's.
+        new: i64,
+    },
     /// A message of the source lies below the target's UIDNEXT and is missing there.
     #[error("UID {uid} is missing on the new side below its UIDNEXT {new}, where nothing can be added any more")]
     Gap {
@@ -91,12 +105,18 @@ pub fn plan(old: &Contents, new: &Contents) -> Result<MailboxPlan, Spoilt> {
         raise: old.uid_next != new.uid_next || old.highest_modseq > new.highest_modseq,
         ..MailboxPlan::default()
     };
+    let mut gap = None;
     let mut there = new.messages.iter().peekable();
     for (at, message) in old.messages.iter().enumerate() {
         while let Some(gone) = there.next_if(|candidate| candidate.uid < message.uid) {
             plan.expunge.push(gone.uid);
         }
         if let Some(same) = there.next_if(|candidate| candidate.uid == message.uid) {
+            if let (Some(old), Some(new)) = (message.internal_date, same.internal_date)
+                && old != new
+            {
+                return Err(Spoilt::Other { uid: message.uid, old, new });
+            }
             let (wanted, _unfit) = message.keywords.fit();
             if let Some(change) =
                 flag_change(message.uid, (message.flags, &wanted), (same.flags, &same.keywords), message.modseq)
@@ -104,13 +124,14 @@ pub fn plan(old: &Contents, new: &Contents) -> Result<MailboxPlan, Spoilt> {
                 plan.flags.push(change);
             }
         } else if message.uid.0 < new.uid_next.0 {
-            return Err(Spoilt::Gap { uid: message.uid, new: new.uid_next });
+            // Told last: a gap may be mended by making the mailbox anew, which must not cost mail that isn't ours.
+            gap.get_or_insert(Spoilt::Gap { uid: message.uid, new: new.uid_next });
         } else {
             plan.save.push(at);
         }
     }
     plan.expunge.extend(there.map(|gone| gone.uid));
-    Ok(plan)
+    gap.map_or(Ok(plan), Err)
 }
 
 fn flag_change(
@@ -195,6 +216,13 @@ pub(crate) mod tests {
             plan(&old, &gap),
             Err(Spoilt::Gap { uid: Uid(3), new: UidNext(6) }),
             "a skipped UID is never sent later"
+        );
+        let mut other = contents(6, vec![message(5, 0, &[])]);
+        other.messages[0].internal_date = Some(7);
+        assert_eq!(
+            plan(&old, &other),
+            Err(Spoilt::Other { uid: Uid(5), old: 5, new: 7 }),
+            "a gap must not hide that there is mail which isn't ours"
         );
         let ahead = contents(10, vec![]);
         assert!(matches!(plan(&old, &ahead), Err(Spoilt::UidNext { .. })));

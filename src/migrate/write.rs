@@ -86,6 +86,23 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Forgets, durably, what the new side's mailboxes looked like, before they are written: as long as it is
+    /// remembered, a higher UIDNEXT there is mail that didn't come from us, and afterwards it may be our own.
+    async fn forget_new_side(&mut self, names: &[&MailboxName]) -> Result<(), Stop> {
+        let mut changed = Vec::new();
+        for name in names {
+            if let Some(record) = self.records.get_mut(name)
+                && record.new_seen.take().is_some()
+            {
+                changed.push(record.clone());
+            }
+        }
+        if !changed.is_empty() {
+            self.platform.store.put_mailboxes(self.job.user.as_str(), changed).await?;
+        }
+        Ok(())
+    }
+
     /// Takes mailboxes that we made away from the target, in a session of their own: in one session with their
     /// re-creation the two would be merged (dsync reference §16b).
     ///
@@ -121,6 +138,7 @@ impl Writer<'_> {
         let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
         let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
+        self.forget_new_side(&look).await?;
         let states: Vec<MailboxState> = look.iter().filter_map(|name| self.state(name)).collect();
         let mode = if states.is_empty() { Mode::Full } else { Mode::State };
         let nodes = tree(self.old, self.new, self.records, self.now);
