@@ -7,4 +7,5 @@ mod lab;
 
 mod copy;
 mod damage;
+mod refusals;
 mod the_lab;
