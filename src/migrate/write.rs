@@ -340,7 +340,8 @@ impl Writer<'_> {
                     session.end_mail().await?;
                     self.job.progress.update(|progress| progress.messages_done += 1);
                 }
-                BodyEvent::Vanished(_) => return Ok(false),
+                // What was begun can't be taken back but with the whole session; the next pass begins it anew.
+                BodyEvent::Vanished(_) | BodyEvent::Again(_) => return Ok(false),
                 BodyEvent::Unreadable(uid, why) => {
                     self.stops.insert(record.name.clone(), Stopped { uid, why, reached: false });
                     return Ok(false);

@@ -61,8 +61,13 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Reader {
     connection: ImapConnection,
+    /// For connecting again.
+    server: ImapServer,
+    login: Login,
     /// Raw name of the mailbox that is open.
     open: Option<Vec<u8>>,
+    /// Mailbox and UID of a message at which the connection broke.
+    suspect: Option<(Vec<u8>, Uid)>,
 }
 
 impl Reader {
@@ -71,10 +76,15 @@ impl Reader {
     /// # Errors
     /// [`ReadError::LoginRefused`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
     pub async fn open(server: &ImapServer, login: &Login) -> Result<Self, ReadError> {
+        let connection = Self::connect(server, login).await?;
+        Ok(Self { connection, server: server.clone(), login: login.clone(), open: None, suspect: None })
+    }
+
+    async fn connect(server: &ImapServer, login: &Login) -> Result<ImapConnection, ReadError> {
         let mut connection = server.connect().await?;
         let shown = format!("{} side {}", server.side(), server.name());
         match connection.login(&login.name, None, login.password.expose_secret()).await? {
-            LoginAnswer::Accepted { .. } => Ok(Self { connection, open: None }),
+            LoginAnswer::Accepted { .. } => Ok(connection),
             LoginAnswer::Refused { raw, .. } => {
                 Err(ReadError::LoginRefused { server: shown, name: login.name.clone(), text: printable(&raw) })
             }
@@ -116,6 +126,17 @@ impl Reader {
         let _ = self.connection.run("LOGOUT", &tag, command::simple(&tag, Simple::Logout), &mut |_| {}).await;
     }
 
+    /// Connects again after a loss, and opens `listed`, which must be what it was.
+    async fn open_again(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
+        self.connection = Self::connect(&self.server, &self.login).await?;
+        let opened = self.examine(listed).await?;
+        if opened.uid_validity == Some(uid_validity.0) {
+            Ok(())
+        } else {
+            Err(self.in_mailbox(listed, "was re-created while it was read".to_owned()))
+        }
+    }
+
     async fn examine(&mut self, listed: &Listed) -> Result<Opened, ReadError> {
         self.open = None;
         let mut opened = Opened::default();
@@ -153,7 +174,11 @@ impl Reader {
                     messages.extend(message(fetch).filter(|message| message.uid.0 < uid_next));
                 }
             };
-            self.connection.run("UID FETCH", &tag, command, &mut each).await?;
+            let done = self.connection.run("UID FETCH", &tag, command, &mut each).await;
+            done.map_err(|error| match error {
+                ImapError::Lost { what, .. } => self.in_mailbox(listed, format!("while messages were listed: {what}")),
+                other => other.into(),
+            })?;
         }
         // A server may send FLAGS of a message twice (unsolicited); the later one is newer.
         messages.sort_by_key(|message| message.uid);
@@ -184,7 +209,7 @@ impl Reader {
                 return Err(self.in_mailbox(listed, "was re-created while it was read".to_owned()));
             }
         }
-        Ok(Bodies::new(&mut self.connection, String::from_utf8_lossy(&listed.raw).into_owned(), uids))
+        Ok(Bodies::new(self, listed.clone(), uid_validity, uids))
     }
 
     fn in_mailbox(&self, listed: &Listed, what: String) -> ReadError {

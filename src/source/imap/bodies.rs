@@ -3,15 +3,18 @@
 //! One command a message: a server that fails on one body says for which one, and a message that vanished is an OK
 //! without a body. Servers may hold the tagged answers of pipelined FETCHes back and send them together (Dovecot does), so
 //! a body is known by its UID and its place in the order, never by the tagged answer before it.
+//!
+//! Servers may also hang up on a message that they can't read (Dovecot's `imap_fetch_failure` does by default). We connect
+//! again and ask for that message alone; if it costs the connection again, it is the message.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
-use super::ReadError;
-use crate::mailbox::Uid;
-use crate::net::imap::{ImapConnection, ImapError, Received};
+use super::{ReadError, Reader};
+use crate::mailbox::{Listed, Uid, UidValidity};
+use crate::net::imap::{ImapError, Received};
 use crate::wire::imap::command;
 use crate::wire::imap::scan::{self, Body, Fetch, Response};
 
@@ -22,6 +25,9 @@ const WINDOW: usize = 32;
 /// FETCH commands without a tagged answer yet, delivered or not.
 const UNANSWERED_MAX: usize = 8 * WINDOW;
 
+/// Connections that one stream may lose: each unreadable message costs two, and a server must not be worn down.
+const BREAKS_MAX: u32 = 16;
+
 /// What comes next in a stream of bodies.
 #[derive(Debug)]
 pub enum BodyEvent {
@@ -31,6 +37,8 @@ pub enum BodyEvent {
     Chunk(Bytes),
     /// It is complete.
     End(Uid),
+    /// The connection broke inside the body: it begins again from the start.
+    Again(Uid),
     /// The message is gone.
     Vanished(Uid),
     /// The server can't give this message's body.
@@ -41,11 +49,16 @@ pub enum BodyEvent {
 /// vanished or is unreadable; before telling of one, everything that was asked for and not delivered is read away.
 #[derive(Debug)]
 pub struct Bodies<'a> {
-    connection: &'a mut ImapConnection,
-    mailbox: String,
+    reader: &'a mut Reader,
+    listed: Listed,
+    uid_validity: UidValidity,
     waiting: VecDeque<Uid>,
     asked: VecDeque<Asked>,
     state: State,
+    /// Whose body was begun and not ended.
+    begun: Option<Uid>,
+    /// Connections lost.
+    breaks: u32,
 }
 
 #[derive(Debug)]
@@ -71,18 +84,71 @@ enum State {
 }
 
 impl<'a> Bodies<'a> {
-    pub(super) fn new(connection: &'a mut ImapConnection, mailbox: String, uids: Vec<Uid>) -> Self {
-        Self { connection, mailbox, waiting: uids.into(), asked: VecDeque::new(), state: State::Between }
+    pub(super) fn new(reader: &'a mut Reader, listed: Listed, uid_validity: UidValidity, uids: Vec<Uid>) -> Self {
+        Self {
+            reader,
+            listed,
+            uid_validity,
+            waiting: uids.into(),
+            asked: VecDeque::new(),
+            state: State::Between,
+            begun: None,
+            breaks: 0,
+        }
     }
 
     /// The next event; `None` after the last message.
     ///
     /// # Errors
-    /// If the connection breaks, or the server sends a body that was not asked for.
+    /// If the connection breaks and can't be made again, or the server sends a body that was not asked for.
     pub async fn next(&mut self) -> Result<Option<BodyEvent>, ReadError> {
+        loop {
+            let next = match self.step().await {
+                Err(ReadError::Imap(ImapError::Lost { side, server, what })) => {
+                    self.breaks += 1;
+                    if self.breaks > BREAKS_MAX {
+                        return Err(ImapError::Lost { side, server, what }.into());
+                    }
+                    match self.connect_again(what).await? {
+                        Some(event) => Some(event),
+                        None => continue,
+                    }
+                }
+                other => other?,
+            };
+            match &next {
+                Some(BodyEvent::Start(uid, _)) => self.begun = Some(*uid),
+                Some(BodyEvent::Chunk(_)) => {}
+                _ => self.begun = None,
+            }
+            return Ok(next);
+        }
+    }
+
+    /// After a loss: takes back what was not delivered, connects, opens the mailbox. The message that was to come is
+    /// suspect now, or, if it was before, unreadable.
+    async fn connect_again(&mut self, what: String) -> Result<Option<BodyEvent>, ReadError> {
+        let expected = self.expected();
+        for asked in self.asked.drain(..).rev().filter(|asked| !asked.delivered) {
+            self.waiting.push_front(asked.uid);
+        }
+        self.state = State::Between;
+        self.reader.open_again(&self.listed, self.uid_validity).await?;
+        let Some(uid) = expected else { return Ok(None) };
+        let suspect = (self.listed.raw.clone(), uid);
+        if self.reader.suspect.as_ref() == Some(&suspect) {
+            self.reader.suspect = None;
+            self.waiting.pop_front();
+            return Ok(Some(BodyEvent::Unreadable(uid, what)));
+        }
+        self.reader.suspect = Some(suspect);
+        Ok((self.begun == Some(uid)).then_some(BodyEvent::Again(uid)))
+    }
+
+    async fn step(&mut self) -> Result<Option<BodyEvent>, ReadError> {
         match std::mem::replace(&mut self.state, State::Between) {
             State::Inside(uid) => {
-                if let Some(chunk) = self.connection.body_chunk().await? {
+                if let Some(chunk) = self.reader.connection.body_chunk().await? {
                     self.state = State::Inside(uid);
                     return Ok(Some(BodyEvent::Chunk(chunk)));
                 }
@@ -110,21 +176,23 @@ impl<'a> Bodies<'a> {
 
     async fn ask(&mut self) -> Result<(), ReadError> {
         let mut open = self.asked.iter().filter(|asked| !asked.delivered).count();
+        // A suspect is asked for alone, so that no other message can be to blame.
+        let window = if self.reader.suspect.is_some() { 1 } else { WINDOW };
         // Refill in bulk: a write for each message would cost a system call each.
-        if open > WINDOW / 2 || self.waiting.is_empty() || self.asked.len() >= UNANSWERED_MAX {
+        if open > window / 2 || self.waiting.is_empty() || self.asked.len() >= UNANSWERED_MAX {
             return Ok(());
         }
-        while open < WINDOW
+        while open < window
             && let Some(uid) = self.waiting.pop_front()
         {
             let Some(number) = NonZeroU32::new(uid.0) else { continue };
-            let tag = self.connection.tag();
-            let command = self.connection.encoded(command::uid_fetch_body(&tag, number))?;
-            self.connection.send(command).await?;
+            let tag = self.reader.connection.tag();
+            let command = self.reader.connection.encoded(command::uid_fetch_body(&tag, number))?;
+            self.reader.connection.send(command).await?;
             self.asked.push_back(Asked { tag, uid, delivered: false, answer: None });
             open += 1;
         }
-        self.connection.flush().await?;
+        self.reader.connection.flush().await?;
         Ok(())
     }
 
@@ -138,6 +206,7 @@ impl<'a> Bodies<'a> {
         if let Some(asked) = self.asked.iter_mut().find(|asked| asked.uid == uid) {
             asked.delivered = true;
         }
+        self.reader.suspect.take_if(|(raw, suspect)| *raw == self.listed.raw && *suspect == uid);
         BodyEvent::End(uid)
     }
 
@@ -147,7 +216,7 @@ impl<'a> Bodies<'a> {
     }
 
     async fn read(&mut self) -> Result<Option<BodyEvent>, ReadError> {
-        match self.connection.receive().await? {
+        match self.reader.connection.receive().await? {
             Received::Body { line, octets } => {
                 // A server may tell the UID before the body or after it; here it can be known early.
                 let uid = match scan::response(&[&line[..], b" NIL)"].concat()) {
@@ -161,7 +230,7 @@ impl<'a> Bodies<'a> {
                     return Ok(Some(BodyEvent::Start(uid, octets)));
                 }
                 // A later one: the expected message has no body to give.
-                while self.connection.body_chunk().await?.is_some() {}
+                while self.reader.connection.body_chunk().await?.is_some() {}
                 self.trouble(expected, uid).await.map(Some)
             }
             Received::Response(response) => {
@@ -203,7 +272,7 @@ impl<'a> Bodies<'a> {
 
     /// What follows a streamed body on its line: it may hold the UID.
     async fn rest_of_line(&mut self, uid: Uid) -> Result<(), ReadError> {
-        let response = self.connection.response().await?;
+        let response = self.reader.connection.response().await?;
         match scan::response(&response) {
             Response::Fetch(fetch) if fetch.uid.is_some_and(|theirs| theirs != uid.0) => Err(self.unexpected(uid)),
             _ => Ok(()),
@@ -213,16 +282,15 @@ impl<'a> Bodies<'a> {
     /// Notes a tagged answer. True if `response` was one.
     fn note_answer(&mut self, response: &[u8]) -> Result<bool, ReadError> {
         let Response::Tagged { tag, .. } = scan::response(response) else { return Ok(false) };
-        let mailbox = &self.mailbox;
         let Some(asked) = self.asked.iter_mut().find(|asked| asked.tag.as_bytes() == tag) else { return Ok(false) };
-        let answer = match self.connection.ended("UID FETCH", &asked.tag, response) {
+        let answer = match self.reader.connection.ended("UID FETCH", &asked.tag, response) {
             Ok(_) => Ok(()),
             Err(ImapError::Refused { text, .. }) => Err(text),
             Err(error) => return Err(error.into()),
         };
         if let (true, Err(text)) = (asked.delivered, &answer) {
             let what = format!("UID {} was given and then refused: {text}", asked.uid);
-            return Err(ReadError::Mailbox { mailbox: mailbox.clone(), what });
+            return Err(self.reader.in_mailbox(&self.listed, what));
         }
         asked.answer.get_or_insert(answer);
         Ok(true)
@@ -236,8 +304,8 @@ impl<'a> Bodies<'a> {
             return Err(self.unexpected(uid));
         }
         while self.asked.iter().any(|asked| asked.answer.is_none()) {
-            match self.connection.receive().await? {
-                Received::Body { .. } => while self.connection.body_chunk().await?.is_some() {},
+            match self.reader.connection.receive().await? {
+                Received::Body { .. } => while self.reader.connection.body_chunk().await?.is_some() {},
                 Received::Response(response) => drop(self.note_answer(&response)?),
             }
         }
@@ -256,6 +324,6 @@ impl<'a> Bodies<'a> {
 
     fn unexpected(&self, uid: Uid) -> ReadError {
         let what = format!("asked for the body of UID {uid}, got another one");
-        ReadError::Mailbox { mailbox: self.mailbox.clone(), what }
+        self.reader.in_mailbox(&self.listed, what)
     }
 }
