@@ -8,4 +8,5 @@ mod lab;
 mod copy;
 mod damage;
 mod refusals;
+mod silent_losses;
 mod the_lab;
