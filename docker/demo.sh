@@ -284,7 +284,7 @@ start_dovecot() {
 }
 
 start_ferry() {
-    "$mailferry" serve --config "$dir/mailferry.toml" </dev/null >"$dir/mailferry.log" 2>&1 &
+    nohup "$mailferry" serve --config "$dir/mailferry.toml" </dev/null >"$dir/mailferry.log" 2>&1 &
     echo $! >"$dir/mailferry.pid"
     wait_for 'mailferry to listen' ferry_greets
 }
@@ -393,7 +393,6 @@ in_session a2 'STATUS INBOX (MESSAGES UIDNEXT UIDVALIDITY)' | sed 's/^/  /'
 watch_until following
 echo '  all is copied; the session goes on, on the old side:'
 in_session a3 'STATUS INBOX (MESSAGES UIDNEXT UIDVALIDITY)' | sed 's/^/  /'
-new_before=$(logins new)
 
 say 'the session ends: nobody is in the way of the switch'
 close_session

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must be true before a change lands, in one command on a fresh machine:
 #
-#   tests/run.sh            format, lint, dependencies, unit, property and integration tests, scripts
+#   tests/run.sh            format, lint, dependencies, unit, property and integration tests, scripts, demo
 #   tests/run.sh FILTER     only the tests whose names contain FILTER
 #
 # As root on Debian it installs what is missing; otherwise it says what to install. What takes longer is in tests/soak.sh.
@@ -109,6 +109,7 @@ step 'dependencies' cargo deny --offline --log-level warn check bans licenses so
 step 'scripts' scripts
 step 'tests' cargo nextest run --locked --no-fail-fast
 step 'doc tests' cargo test --locked --doc --quiet
+step 'demo' docker/demo.sh
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
 
 say 'summary'

@@ -144,7 +144,8 @@ fn flag_change(
         uid,
         flags,
         had,
-        keep: keywords.also_in(had_keywords),
+        // In the target's spelling: one kept in another case would be lost (measured on Dovecot 2.3).
+        keep: had_keywords.also_in(keywords),
         add: keywords.without(had_keywords),
         remove: had_keywords.without(keywords),
         modseq,
@@ -196,7 +197,7 @@ pub(crate) mod tests {
         assert_eq!((change.flags, change.had), (SystemFlags(8), SystemFlags(1)));
         assert_eq!(
             (&*change.keep, &*change.add, &*change.remove),
-            (&["b".to_owned()][..], &["a".to_owned()][..], &["c".to_owned()][..])
+            (&["B".to_owned()][..], &["a".to_owned()][..], &["c".to_owned()][..])
         );
     }
 

@@ -11,6 +11,9 @@ use crate::wire::imap::mutf7;
 /// A user's records by name.
 pub(super) type Records = BTreeMap<MailboxName, MailboxRecord>;
 
+/// Added to now for subscriptions: the newer change wins, and the target's clock may be ahead of ours.
+const SUBSCRIPTION_LEAD: u64 = 24 * 60 * 60;
+
 /// The work of one pass.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -65,6 +68,7 @@ fn settled(name: &MailboxName, listed: &Listed, new: &Account, records: &Records
 #[must_use]
 pub(super) fn tree(old: &Account, new: &Account, records: &Records, now: UnixSeconds) -> Vec<Node> {
     let now = u64::try_from(now).unwrap_or_default();
+    let subscription_changed_at = now + SUBSCRIPTION_LEAD;
     let names: BTreeSet<&MailboxName> = old
         .mailboxes
         .keys()
@@ -86,7 +90,7 @@ pub(super) fn tree(old: &Account, new: &Account, records: &Records, now: UnixSec
                 mailbox,
                 changed_at: record.map_or(now, |record| u64::try_from(record.created_at).unwrap_or_default()),
                 subscribed: old.subscriptions.contains(name),
-                subscription_changed_at: now,
+                subscription_changed_at,
             }
         })
         .collect();
@@ -174,6 +178,6 @@ mod tests {
             .into_iter()
             .map(|node| (node.name, node.subscribed, node.subscription_changed_at))
             .collect();
-        assert_eq!(tree, [(name("goes"), false, 7), (name("stays"), true, 7)]);
+        assert_eq!(tree, [(name("goes"), false, 7 + SUBSCRIPTION_LEAD), (name("stays"), true, 7 + SUBSCRIPTION_LEAD)]);
     }
 }

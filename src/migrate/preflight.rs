@@ -3,9 +3,9 @@
 
 use super::Stop;
 use super::plan::Records;
-use crate::mailbox::name::unfit;
 use crate::mailbox::{Account, MailboxName, Status};
 use crate::store::MailboxRecord;
+use crate::wire::dsync::name::problem;
 
 /// Refusals named in one reason; an operator mends them one after the other anyway.
 const NAMED_MAX: usize = 10;
@@ -26,7 +26,7 @@ pub(super) fn check(old: &Account, new: &Account, records: &Records) -> Result<(
     }
     found.extend(old.unreadable.iter().map(|(raw, why)| format!("mailbox `{raw}` on the old side {why}")));
     for name in old.mailboxes.keys().chain(&old.subscriptions) {
-        if let Some(why) = unfit(name) {
+        if let Some(why) = problem(name.parts()) {
             found.push(format!("mailbox `{name}` can't be kept under its name: {why}; rename it on the old side"));
         }
     }

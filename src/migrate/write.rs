@@ -13,8 +13,8 @@ use crate::source::BodyEvent;
 use crate::store::{MailboxRecord, UnixSeconds};
 use crate::target::dsync::{Change, Deletion, MailboxHead, MailboxState, Mode, Opening, Session};
 
-/// Added to a mailbox's creation time for its deletion: dsync deletes only what is older than the deletion.
-const DELETION_LEAD: u64 = 200;
+/// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
+const DELETION_LEAD: u64 = 24 * 60 * 60;
 
 /// Mailboxes that can't be read on from some message, until the source gives it or has expunged it.
 pub(super) type Stops = BTreeMap<MailboxName, Stopped>;
@@ -68,7 +68,9 @@ impl Writer<'_> {
         let mut fresh = Vec::new();
         for name in names {
             let Some(status) = self.old.mailboxes.get(name).and_then(|listed| listed.status) else { continue };
-            if self.records.get(name).is_none_or(|record| record.uid_validity != status.uid_validity) {
+            // A GUID that was deleted on the target can never come back there: what is missing there gets a new one.
+            let missing = !self.new.mailboxes.contains_key(name);
+            if missing || self.records.get(name).is_none_or(|record| record.uid_validity != status.uid_validity) {
                 fresh.push(MailboxRecord {
                     name: name.clone(),
                     guid: Guid(rand::random()),

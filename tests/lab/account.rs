@@ -47,8 +47,10 @@ pub struct Message {
 pub enum View {
     /// The server that was filled.
     Source,
-    /// A server that got everything by dsync: three rules alter octets on the way.
+    /// A server that got everything from us: octet by octet the same.
     Copy,
+    /// A server that got everything by Dovecot's own dsync, which eats CRs.
+    DovecotCopy,
 }
 
 impl Message {
@@ -71,7 +73,7 @@ impl Message {
         out
     }
 
-    /// BODY[] after a copy by dsync.
+    /// BODY[] after a copy by Dovecot's own dsync: it drops one CR before each CR LF and one at the very end.
     pub fn copied(&self) -> Vec<u8> {
         let mut out: Vec<u8> = Vec::with_capacity(self.raw.len());
         for byte in self.served() {
@@ -86,7 +88,7 @@ impl Message {
         out
     }
 
-    /// Names of the rules that make the copy differ from the source.
+    /// Names of the rules that make a copy by Dovecot differ from the source.
     pub fn rules(&self) -> Vec<&'static str> {
         let mut rules = Vec::new();
         if self.raw.windows(3).any(|three| three == b"\r\r\n") {
@@ -96,6 +98,13 @@ impl Message {
             rules.push("trailing-cr");
         }
         rules
+    }
+
+    fn seen(&self, view: View) -> Vec<u8> {
+        match view {
+            View::Source | View::Copy => self.served(),
+            View::DovecotCopy => self.copied(),
+        }
     }
 
     fn keywords(&self) -> impl Iterator<Item = &str> {
@@ -326,7 +335,7 @@ impl Mailbox {
             self.compare_facts(name, uid, &text, view, found);
         }
         for (uid, message) in &self.messages {
-            let wanted = if view == View::Source { message.served() } else { message.copied() };
+            let wanted = message.seen(view);
             let body = imap.body(*uid).unwrap_or_default();
             if body != wanted {
                 let at = body.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
@@ -354,7 +363,7 @@ impl Mailbox {
         if date != Some(message.date) {
             found.push(format!("{name:?} UID {uid} has INTERNALDATE {date:?}, not {}", message.date));
         }
-        let size = if view == View::Source { message.served().len() } else { message.copied().len() };
+        let size = message.seen(view).len();
         if !response.contains(&format!("RFC822.SIZE {size}")) {
             found.push(format!("{name:?} UID {uid}: {response} where RFC822.SIZE {size} was expected"));
         }

@@ -19,7 +19,15 @@
 //!
 //! `MAILFERRY_LAB_KEEP=1` keeps the folders of all servers and prints where they are.
 
-#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 pub mod account;
 pub mod ferry;

@@ -1,6 +1,7 @@
 //! Tests against real servers: a private Dovecot on each side (see `tests/lab`), one file per behaviour.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Tests block: nothing else runs on their threads.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../lab/mod.rs"]
 mod lab;
@@ -9,4 +10,5 @@ mod copy;
 mod damage;
 mod refusals;
 mod silent_losses;
+mod switch;
 mod the_lab;

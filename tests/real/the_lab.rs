@@ -90,7 +90,7 @@ fn an_mdbox_can_hold_all_that_is_nasty() {
     // Dovecot's own copy, not ours: this is about the fixture and its rules.
     let from = format!("maildir:{}", old.mail_dir("u1").display());
     let output = new.doveadm(&["backup", "-R", "-u", "u1", &from]);
-    let found = account.differences(&mut account.log_in(&new), View::Copy);
+    let found = account.differences(&mut account.log_in(&new), View::DovecotCopy);
     assert!(found.is_empty(), "{output:?} {found:#?}");
 }
 

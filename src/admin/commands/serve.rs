@@ -1,12 +1,100 @@
-//! `mailferry serve`.
+//! `mailferry serve`: binds, starts what runs, and ends it politely.
+
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Exit;
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info};
 
-/// Runs the proxy.
+use super::{Exit, load, platform};
+use crate::admin::control::Moves;
+use crate::admin::{Token, http};
+use crate::config::Config;
+use crate::front::{Front, Listeners};
+use crate::migrate::Supervisor;
+use crate::net::{ConnectionSlots, ServerTls, bind_all};
+use crate::user::{LoginSucceeded, NameRules, Registry};
+
+/// Logins that wait to be looked at; beyond it a login starts no move, and the user's next one does.
+const LOGINS: usize = 1024;
+
+/// What a held login waits beyond the longest pause, before it is told to come back.
+const HELD_MARGIN: Duration = Duration::from_secs(10);
+
+/// Runs the proxy until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If it can't start.
-pub async fn serve(_config: &Path) -> anyhow::Result<Exit> {
-    anyhow::bail!("front not merged")
+/// If it can't start; nothing has happened then.
+pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
+    let config = load(config)?;
+    if config.listen.is_empty() {
+        anyhow::bail!("nothing to do: [listen] names no address for clients");
+    }
+    let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
+    let platform = platform(Arc::clone(&config))?;
+    let token = Token::load_or_create(&config.admin.token_file)?;
+    let listeners = Listeners { imap: bind_all(&config.listen.imap)?, imaps: bind_all(&config.listen.imaps)? };
+    let admin =
+        crate::net::bind(config.admin.listen).with_context(|| format!("admin API on {}", config.admin.listen))?;
+
+    let registry = Registry::new(platform.store.clone());
+    let supervisor = Supervisor::new(platform.clone(), registry.clone());
+    supervisor.recover().await?;
+    let names = NameRules { default_domain: config.users.default_domain.clone() };
+    let (ended, shutdown) = watch::channel(false);
+    let (logins, heard) = mpsc::channel(LOGINS);
+    let front = Front {
+        listen: Arc::new(config.listen.clone()),
+        tls,
+        registry,
+        names: names.clone(),
+        old: platform.old.clone(),
+        new: platform.new.clone(),
+        patience: config.switch.max_pause + HELD_MARGIN,
+        logins,
+        shutdown: shutdown.clone(),
+    };
+    tokio::spawn(listen_to(supervisor.clone(), heard));
+    let control = Arc::new(Moves { supervisor, names });
+    let api = tokio::spawn(http::serve(admin, token, control, until(shutdown)));
+    let serving = tokio::spawn(front.serve(listeners, slots(&config)));
+    wait_for_signal().await?;
+    info!("ending: sessions are told");
+    let _ = ended.send(true);
+    if let Err(error) = serving.await {
+        error!("the front ended by itself: {error}");
+    }
+    if let Err(error) = api.await {
+        error!("the admin API ended by itself: {error}");
+    }
+    Ok(Exit::Done)
+}
+
+fn slots(config: &Config) -> ConnectionSlots {
+    ConnectionSlots::new(config.limits.connections)
+}
+
+async fn until(mut shutdown: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end too.
+    let _ = shutdown.wait_for(|ended| *ended).await;
+}
+
+/// Starts or feeds the moves of those who log in, one after the other: each is a look into the store.
+async fn listen_to(supervisor: Supervisor, mut heard: mpsc::Receiver<LoginSucceeded>) {
+    while let Some(login) = heard.recv().await {
+        supervisor.logged_in(login).await;
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }

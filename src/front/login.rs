@@ -1,0 +1,120 @@
+//! Logs a client in at the side that is their authority, with their own credentials.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use secrecy::SecretSlice;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use super::session::Session;
+use crate::mailbox::Side;
+use crate::net::Stream;
+use crate::net::imap::{ImapConnection, ImapError, LoginAnswer, printable};
+use crate::user::{EnterError, LoginName, LoginSucceeded, SessionPass};
+use crate::wire::imap::prelogin::Login;
+use crate::wire::imap::scan::Status;
+use crate::wire::imap::tracker;
+
+/// A client whose side has accepted them.
+#[derive(Debug)]
+pub(super) struct LoggedIn {
+    /// Counts the session at its side.
+    pub(super) pass: SessionPass,
+    /// The connection to that side.
+    pub(super) backend: Stream,
+    /// What the side has said behind its answer.
+    pub(super) input: BytesMut,
+    /// What the client has said behind its login.
+    pub(super) pipelined: Zeroizing<Vec<u8>>,
+}
+
+/// Tries `login`. Gives the session and the answer for the client, or only the answer if it was refused.
+pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(LoggedIn, Vec<u8>), Vec<u8>> {
+    let Login { tag, user, authzid, password } = login;
+    let name = session.front.names.login(&user, authzid.as_deref());
+    let shown = printable(name.user.as_str().as_bytes());
+    let pass = match session.front.registry.enter(&name.user, session.front.patience).await {
+        Ok(pass) => pass,
+        Err(error) => {
+            warn!(user = shown, "login not let in: {error}");
+            return Err(unavailable(
+                &tag,
+                match error {
+                    EnterError::Held { .. } => "Your mailbox is being moved, try again in a moment.",
+                    EnterError::Store(_) => "Temporary failure, try again later.",
+                },
+            ));
+        }
+    };
+    let answered = at_side(session, pass.side, &name, authzid.as_deref(), &password).await;
+    match answered {
+        Ok((connection, LoginAnswer::Accepted { raw })) => {
+            info!(user = shown, side = %pass.side, "logged in");
+            let answer = accepted(&tag, &raw, &connection);
+            tell(session, name, &password, pass.side);
+            let (backend, input) = connection.into_stream();
+            Ok((LoggedIn { pass, backend, input, pipelined: Zeroizing::default() }, answer))
+        }
+        Ok((_, LoginAnswer::Refused { status, raw })) => {
+            info!(user = shown, side = %pass.side, "login refused: {}", printable(&raw));
+            let word = if status == Status::Bad { "BAD" } else { "NO" };
+            Err([tag.as_bytes(), b" ", word.as_bytes(), b" ", raw.as_slice(), b"\r\n"].concat())
+        }
+        Err(error) => {
+            warn!(user = shown, "login failed: {error}");
+            Err(unavailable(&tag, "The mail server can't be reached, try again later."))
+        }
+    }
+}
+
+async fn at_side(
+    session: Session<'_>,
+    side: Side,
+    name: &LoginName,
+    authzid: Option<&str>,
+    password: &[u8],
+) -> Result<(ImapConnection, LoginAnswer), ImapError> {
+    let server = match side {
+        Side::Old => &session.front.old,
+        Side::New => &session.front.new,
+    };
+    let mut connection = server.connect().await?;
+    // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
+    let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());
+    let fields =
+        [("x-originating-ip", address.as_str()), ("x-originating-port", port.as_str()), ("x-session-id", session.id)];
+    connection.identify(&fields).await?;
+    let answer = connection.login(&name.typed, authzid, password).await?;
+    Ok((connection, answer))
+}
+
+/// The side's OK under the client's tag, with the capabilities that the client can use through us.
+fn accepted(tag: &str, raw: &[u8], connection: &ImapConnection) -> Vec<u8> {
+    let line = [tag.as_bytes(), b" OK ", raw, b"\r\n"].concat();
+    let coded = raw.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"[CAPABILITY "));
+    if coded {
+        return tracker::visible(&line).into_owned();
+    }
+    let words: Vec<&str> =
+        connection.capabilities().iter().filter(|word| !tracker::is_hidden(word.as_bytes())).collect();
+    let words = words.join(" ");
+    if raw.starts_with(b"[") {
+        // The OK has a code of its own and can't have two.
+        return [b"* CAPABILITY ", words.as_bytes(), b"\r\n", &line].concat();
+    }
+    [tag.as_bytes(), b" OK [CAPABILITY ", words.as_bytes(), b"] ", raw, b"\r\n"].concat()
+}
+
+fn unavailable(tag: &str, text: &str) -> Vec<u8> {
+    format!("{tag} NO [UNAVAILABLE] {text}\r\n").into_bytes()
+}
+
+/// Lets whoever moves users know. A client never waits for it: the next login is as good.
+fn tell(session: Session<'_>, login: LoginName, password: &[u8], side: Side) {
+    let password: Arc<SecretSlice<u8>> = Arc::new(password.to_vec().into());
+    let login = LoginSucceeded { login, password, client: session.peer, side };
+    if session.front.logins.try_send(login).is_err() {
+        warn!("too many logins at once: this one starts no move, the user's next one will");
+    }
+}
