@@ -4,7 +4,7 @@
 //! changed, a message can be expunged; anything else means that the mailbox is spoilt and must be rebuilt.
 
 use super::account::Contents;
-use super::message::{Keywords, SystemFlags};
+use super::message::{Keywords, Message, SystemFlags};
 use super::model::{ModSeq, Uid, UidNext, UidValidity};
 
 /// The steps for one mailbox, each list ascending by UID.
@@ -12,7 +12,7 @@ use super::model::{ModSeq, Uid, UidNext, UidValidity};
 pub struct MailboxPlan {
     /// Messages the target has and the source no longer has.
     pub expunge: Vec<Uid>,
-    /// Messages whose flags or keywords differ.
+    /// Messages whose flags or keywords differ, or whose mod-sequence is below the source's.
     pub flags: Vec<FlagChange>,
     /// Messages to add: indices into the source's list.
     pub save: Vec<usize>,
@@ -118,10 +118,11 @@ pub fn plan(old: &Contents, new: &Contents) -> Result<MailboxPlan, Spoilt> {
                 return Err(Spoilt::Other { uid: message.uid, old, new });
             }
             let (wanted, _unfit) = message.keywords.fit();
-            if let Some(change) =
-                flag_change(message.uid, (message.flags, &wanted), (same.flags, &same.keywords), message.modseq)
-            {
-                plan.flags.push(change);
+            // Flags that changed and changed back leave only a higher mod-sequence, and clients ask for what changed
+            // since the highest one they have seen.
+            let behind = same.modseq < message.modseq && same.modseq.0 > 0;
+            if behind || same.flags != message.flags || same.keywords != wanted {
+                plan.flags.push(flag_change(message, &wanted, same));
             }
         } else if message.uid.0 < new.uid_next.0 {
             // Told last: a gap may be mended by making the mailbox anew, which must not cost mail that isn't ours.
@@ -134,22 +135,17 @@ pub fn plan(old: &Contents, new: &Contents) -> Result<MailboxPlan, Spoilt> {
     gap.map_or(Ok(plan), Err)
 }
 
-fn flag_change(
-    uid: Uid,
-    (flags, keywords): (SystemFlags, &Keywords),
-    (had, had_keywords): (SystemFlags, &Keywords),
-    modseq: ModSeq,
-) -> Option<FlagChange> {
-    (flags != had || keywords != had_keywords).then(|| FlagChange {
-        uid,
-        flags,
-        had,
+fn flag_change(message: &Message, keywords: &Keywords, there: &Message) -> FlagChange {
+    FlagChange {
+        uid: message.uid,
+        flags: message.flags,
+        had: there.flags,
         // In the target's spelling: one kept in another case would be lost (measured on Dovecot 2.3).
-        keep: had_keywords.also_in(keywords),
-        add: keywords.without(had_keywords),
-        remove: had_keywords.without(keywords),
-        modseq,
-    })
+        keep: there.keywords.also_in(keywords),
+        add: keywords.without(&there.keywords),
+        remove: there.keywords.without(keywords),
+        modseq: message.modseq,
+    }
 }
 
 #[cfg(test)]
@@ -199,6 +195,21 @@ pub(crate) mod tests {
             (&*change.keep, &*change.add, &*change.remove),
             (&["B".to_owned()][..], &["a".to_owned()][..], &["c".to_owned()][..])
         );
+    }
+
+    #[test]
+    fn a_lower_mod_sequence_is_raised_and_a_missing_or_higher_one_is_not() {
+        let with = |modseq| {
+            let mut side = contents(9, vec![message(1, 8, &["a"])]);
+            side.messages[0].modseq = ModSeq(modseq);
+            side
+        };
+        let change = &plan(&with(7), &with(6)).unwrap().flags[0];
+        assert_eq!((change.modseq, change.flags, change.had), (ModSeq(7), SystemFlags(8), SystemFlags(8)));
+        assert_eq!((&*change.keep, change.add.len(), change.remove.len()), (&["a".to_owned()][..], 0, 0));
+        for there in [0, 7, 8] {
+            assert!(plan(&with(7), &with(there)).unwrap().is_empty());
+        }
     }
 
     #[test]
