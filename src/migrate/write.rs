@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use sha1::{Digest as _, Sha1};
 
-use super::plan::{Records, on_new_side, tree};
+use super::plan::{Records, emptied, on_new_side, tree};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
-use crate::source::BodyEvent;
+use crate::source::{BodyEvent, ReadError};
 use crate::store::{MailboxRecord, UnixSeconds};
-use crate::target::dsync::{Change, Deletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use crate::target::dsync::{Change, Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
 const DELETION_LEAD: u64 = 24 * 60 * 60;
@@ -124,7 +124,9 @@ impl Writer<'_> {
             self.records.remove(name);
         }
         let nodes = tree(self.old, self.new, self.records, self.now);
-        let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete };
+        let folder = |name| FolderDeletion { name, separator: self.new.separator.unwrap_or('/'), at };
+        let delete_folders = emptied(names, self.old, self.new).into_iter().map(folder).collect();
+        let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete, delete_folders };
         self.platform.target.open(&self.job.login.name, opening).await?.finish().await?;
         for name in names {
             self.platform.store.delete_mailbox(self.job.user.as_str(), name).await?;
@@ -145,11 +147,12 @@ impl Writer<'_> {
         let mode = if states.is_empty() { Mode::Full } else { Mode::State };
         let nodes = tree(self.old, self.new, self.records, self.now);
         self.readers.new.close().await?;
-        let opening = Opening { mode, states, nodes, delete: Vec::new() };
+        let opening = Opening { mode, states, nodes, delete: Vec::new(), delete_folders: Vec::new() };
         let mut session = self.platform.target.open(&self.job.login.name, opening).await?;
         for name in look {
             match self.mailbox(&mut session, name).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
+                Ok(Outcome::Gone) => {}
                 Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
                 Ok(Outcome::Interrupted) => {
                     session.abort().await;
@@ -205,7 +208,11 @@ impl Writer<'_> {
             return Ok(Outcome::Done);
         };
         let target = on_new_side(name, self.new);
-        let mut source = self.readers.old.contents(listed).await?;
+        let mut source = match self.readers.old.contents(listed).await {
+            // The next pass lists what there is now.
+            Err(ReadError::Gone { .. }) => return Ok(Outcome::Gone),
+            source => source?,
+        };
         if source.uid_validity != record.uid_validity {
             // Re-created a moment ago: the next pass sees it in STATUS.
             return Ok(Outcome::Interrupted);
@@ -357,6 +364,8 @@ impl Writer<'_> {
 enum Outcome {
     Done,
     Rebuild,
+    /// It was deleted or renamed under our hands.
+    Gone,
     Interrupted,
 }
 

@@ -49,6 +49,12 @@ pub enum ReadError {
         /// What is wrong.
         what: String,
     },
+    /// A mailbox was deleted or renamed since it was listed.
+    #[error("{mailbox}: is gone")]
+    Gone {
+        /// Its name as the server gave it.
+        mailbox: String,
+    },
     /// More than we are ready to hold.
     #[error("{what}")]
     TooMuch {
@@ -145,6 +151,9 @@ impl Reader {
         let mut each = |response: Response<'_>| opened.note(&response);
         let done = self.connection.run("EXAMINE", &tag, command, &mut each).await;
         done.map_err(|error| match error {
+            ImapError::Refused { text, .. } if account::is_nonexistent(&text) => {
+                ReadError::Gone { mailbox: self.shown(listed) }
+            }
             ImapError::Refused { text, .. } => self.in_mailbox(listed, format!("can't be opened: {text}")),
             other => other.into(),
         })?;
@@ -213,11 +222,12 @@ impl Reader {
     }
 
     fn in_mailbox(&self, listed: &Listed, what: String) -> ReadError {
+        ReadError::Mailbox { mailbox: self.shown(listed), what }
+    }
+
+    fn shown(&self, listed: &Listed) -> String {
         let server = self.connection.server();
-        ReadError::Mailbox {
-            mailbox: format!("{} side {}, {}", server.side(), server.name(), printable(&listed.raw)),
-            what,
-        }
+        format!("{} side {}, {}", server.side(), server.name(), printable(&listed.raw))
     }
 }
 
