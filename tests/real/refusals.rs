@@ -193,17 +193,13 @@ fn a_new_side_that_can_not_be_written_is_named_with_what_to_do() {
     let other = Ferry::prepare(FerrySpec { doveadm: Some(imap_instead.clone()), ..FerrySpec::between(&old, &new) });
     said(&run(&other), 75, &[&imap_instead, "not a doveadm service", "check that the port"]);
 
-    new.stop();
+    new.kill9();
     let imap = format!("127.0.0.1:{}", new.imap_port());
     said(&run(&ferry), 75, &["new side", &imap, "can't connect"]);
-    new.start_again();
     // Nothing of all that has left anything behind that would be in the way.
-    std::fs::write(
-        new.config_path(),
-        std::fs::read_to_string(new.config_path()).unwrap().replace("= who\n", "= dsync-server\n"),
-    )
-    .unwrap();
-    new.doveadm_ok(&["reload"]);
+    let config = std::fs::read_to_string(new.config_path()).unwrap();
+    std::fs::write(new.config_path(), config.replace("= who\n", "= dsync-server\n")).unwrap();
+    new.start_again();
     std::fs::write(ferry.dir().join("doveadm.secret"), new.doveadm_password()).unwrap();
     let pair = Pair { old, new };
     sync(&ferry, &pair, "u1");
