@@ -8,6 +8,8 @@ mod lab;
 
 mod copy;
 mod damage;
+mod refusals;
+mod silent_losses;
 mod switch;
 mod the_lab;
 mod tls;
