@@ -8,5 +8,6 @@ mod lab;
 
 mod copy;
 mod damage;
+mod front;
 mod switch;
 mod the_lab;
