@@ -10,6 +10,7 @@ mod copy;
 mod damage;
 mod refusals;
 mod silent_losses;
+mod front;
 mod switch;
 mod the_lab;
 mod tls;
