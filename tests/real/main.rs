@@ -8,9 +8,9 @@ mod lab;
 
 mod copy;
 mod damage;
+mod front;
 mod refusals;
 mod silent_losses;
-mod front;
 mod switch;
 mod the_lab;
 mod tls;
