@@ -1,5 +1,5 @@
 //! The front as clients meet it, with a real Dovecot behind: from the greeting over the login to the end of the relay.
-//! One Dovecot is both sides here, and nobody is enrolled, so nothing moves; [`held`] and [`secrets`] need two.
+//! Nobody is enrolled, so nothing moves; [`held`] and [`secrets`] need two.
 
 mod big;
 mod capabilities;
@@ -37,7 +37,7 @@ impl Bench {
 
     fn with(spec: Spec, change: impl FnOnce(&mut FerrySpec<'_>)) -> Self {
         let server = Dovecot::start(spec);
-        let mut wanted = FerrySpec { enroll: "none", ..FerrySpec::between(&server, &server) };
+        let mut wanted = one_sided(&server);
         change(&mut wanted);
         let ferry = Ferry::start(wanted);
         Self { ferry, server }
@@ -46,7 +46,7 @@ impl Bench {
     /// Only clients outside of loopback may log in without TLS: there are none.
     fn without_cleartext(users: &[&str]) -> Self {
         let server = Dovecot::start(quick(users));
-        let mut ferry = Ferry::prepare(FerrySpec { enroll: "none", ..FerrySpec::between(&server, &server) });
+        let mut ferry = Ferry::prepare(one_sided(&server));
         let config = ferry.config_text();
         let strict = config.replace("allow_cleartext = [\"127.0.0.0/8\"]", "allow_cleartext = [\"192.0.2.0/24\"]");
         assert_ne!(config, strict);
@@ -80,9 +80,16 @@ impl Bench {
     }
 }
 
-/// The usual server, which does not make those wait who mistype their password.
+/// Everybody stays on `server`: nobody is enrolled, and where the new side should be nothing listens.
+fn one_sided(server: &Dovecot) -> FerrySpec<'_> {
+    let new_imap = Some("imap://127.0.0.1:9".to_owned());
+    FerrySpec { enroll: "none", new_imap, ..FerrySpec::between(server, server) }
+}
+
+/// The usual server, but it makes nobody wait who mistypes a password, nor the address where they are.
 fn quick(users: &[&str]) -> Spec {
-    Spec { extra: "auth_failure_delay = 0\n".to_owned(), ..Spec::old(users) }
+    let no_penalty = "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}\n";
+    Spec { extra: format!("auth_failure_delay = 0\n{no_penalty}"), ..Spec::old(users) }
 }
 
 /// Logins of `user` that `server` has logged.
