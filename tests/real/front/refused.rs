@@ -5,11 +5,6 @@ use super::*;
 /// A second password file, for users with fields that a plain one has not.
 const MORE_USERS: &str = "passdb {\n  driver = passwd-file\n  args = {dir}/more-users\n}\n";
 
-/// What a server without a proxy says to this login, from this address.
-fn own_answer(bench: &Bench, source: &str, user: &str, password: &str) -> String {
-    Imap::connect_from(source, bench.server.imap_port()).try_login(user, password)
-}
-
 #[test]
 fn a_refusal_goes_on_in_the_backends_own_words() {
     let mut spec = quick(&["u1"]);
@@ -21,21 +16,27 @@ fn a_refusal_goes_on_in_the_backends_own_words() {
         "near:{PLAIN}pw::::::allow_nets=127.0.0.7/32",
     ];
     fs::write(bench.server.dir().join("more-users"), lines.join("\n") + "\n").unwrap();
-    for (user, password, word) in [
+    let cases = [
         ("u1", "wrong", "NO [AUTHENTICATIONFAILED] "),
         ("nobody", "wrong", "NO [AUTHENTICATIONFAILED] "),
         ("moved", "pw", "NO [CONTACTADMIN] Go_elsewhere"),
         ("moved", "wrong", "NO [AUTHENTICATIONFAILED] "),
         ("shut", "pw", "NO "),
         ("near", "pw", "NO "),
-    ] {
-        let own = own_answer(&bench, "127.0.0.1", user, password);
-        assert!(own.starts_with(word), "{user}: {own}");
-        let mut imap = bench.client();
-        assert_eq!(imap.try_login(user, password), own, "{user}");
-        // And the connection is as good as before.
-        imap.login("u1", "pw-of-u1");
-    }
+    ];
+    std::thread::scope(|scope| {
+        for (user, password, word) in cases {
+            let bench = &bench;
+            scope.spawn(move || {
+                let own = Imap::connect(bench.server.imap_port()).try_login(user, password);
+                assert!(own.starts_with(word), "{user}: {own}");
+                let mut imap = bench.client();
+                assert_eq!(imap.try_login(user, password), own, "{user}");
+                // And the connection is as good as before.
+                imap.login("u1", "pw-of-u1");
+            });
+        }
+    });
     // The server judges by the client's address, not by ours.
     let mut near = Imap::connect_from("127.0.0.7", bench.ferry.imap());
     near.login("near", "pw");
@@ -76,12 +77,11 @@ fn the_server_sees_each_client_and_one_who_guesses_passwords_harms_nobody_else()
     let spec = Spec { trusted: true, ..Spec::old(&["u1", "u2"]) };
     let bench = Bench::with(spec, |_| {});
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
+        for guess in ["one", "two", "three"] {
+            let bench = &bench;
+            scope.spawn(move || {
                 let mut guessing = Imap::connect_from("127.0.0.2", bench.ferry.imap());
-                for guess in ["one", "two"] {
-                    assert!(guessing.try_login("u1", guess).starts_with("NO [AUTHENTICATIONFAILED]"));
-                }
+                assert!(guessing.try_login("u1", guess).starts_with("NO [AUTHENTICATIONFAILED]"));
             });
         }
     });

@@ -61,21 +61,19 @@ fn fifty_pipelined_commands_are_answered_in_order_and_so_are_three_thousand() {
     let mut imap = bench.session("u1");
     imap.append("INBOX", "", "", &message(20_000));
     imap.select("INBOX");
-    let commands: String = (0..50)
-        .map(|number| match number % 5 {
-            0 => format!("k{number} NOOP\r\n"),
-            1 => format!("k{number} FETCH 1 (BODY.PEEK[] {{3+}}\r\nabc)\r\n"),
-            2 => format!("k{number} FETCH 1 (UID BODY.PEEK[])\r\n"),
-            3 => format!("k{number} STATUS {{5+}}\r\nINBOX (MESSAGES)\r\n"),
-            _ => format!("k{number} SEARCH ALL\r\n"),
-        })
-        .collect();
+    let kinds = [
+        "UID FETCH 1 (FLAGS)",
+        "FETCH 1 (BODY.PEEK[])",
+        "SEARCH ALL",
+        "STATUS {5+}\r\nINBOX (MESSAGES)",
+        "FETCH 1 RFC822.SIZE",
+    ];
+    let commands: String = (0..50).map(|number| format!("k{number} {}\r\n", kinds[number % kinds.len()])).collect();
     imap.send(commands.as_bytes());
     for number in 0..50 {
         let (tagged, untagged) = imap.finish(&format!("k{number}"));
-        let wanted = if number % 5 == 1 { "BAD " } else { "OK " };
-        assert!(tagged.starts_with(wanted), "k{number}: {tagged}");
-        assert_eq!(untagged.len(), usize::from(!matches!(number % 5, 0 | 1)), "k{number}: {untagged:?}");
+        assert!(tagged.starts_with("OK ") && untagged.len() == 1, "k{number}: {tagged} {untagged:?}");
+        assert_eq!(untagged[0].len() > 20_000, number % kinds.len() == 1, "k{number}");
     }
     // More than are let in flight at once.
     let many: String = (0..3000).map(|number| format!("n{number} NOOP\r\n")).collect();
@@ -142,7 +140,9 @@ fn reaction(mut imap: Imap, octets: &[u8]) -> Vec<String> {
     while let Some(line) = imap.try_line() {
         let line = crate::lab::imap::lossy(&line);
         let done = line.starts_with("end ");
-        said.push(line.split(" (0.0").next().unwrap().to_owned());
+        // Neither clocks nor the UIDVALIDITY of today.
+        let line = line.split(" (0.0").next().unwrap();
+        said.push(line.replace(|digit: char| digit.is_ascii_digit() && line.contains("[APPENDUID"), "N"));
         if done {
             break;
         }
@@ -152,7 +152,7 @@ fn reaction(mut imap: Imap, octets: &[u8]) -> Vec<String> {
 
 #[test]
 fn garbage_after_login_is_the_backends_business() {
-    let bench = Bench::start(&["u1"]);
+    let bench = Bench::start(&["u1", "u2"]);
     let mut noise = 7_u32;
     let random: Vec<u8> = (0..400)
         .map(|_| {
@@ -173,8 +173,10 @@ fn garbage_after_login_is_the_backends_business() {
         b"a {3+}\r\nabc NOOP\r\n".to_vec(),
     ];
     for octets in cases {
-        let own = reaction(bench.direct("u1"), &octets);
-        let through = reaction(bench.session("u1"), &octets);
+        let (mut own, mut through) = (reaction(bench.direct("u1"), &octets), reaction(bench.session("u2"), &octets));
+        // What the server says first depends on what it has read when: an APPEND takes its time.
+        own.sort();
+        through.sort();
         assert_eq!(through, own, "{:?}", String::from_utf8_lossy(&octets));
     }
 }

@@ -54,15 +54,14 @@ const SCRIPT: &[&str] = &[
 
 /// Numbers that are another in every run: clocks, and UIDVALIDITY of what is made now.
 fn masked(line: &[u8]) -> Vec<u8> {
-    let text: String = line.iter().map(|octet| char::from(*octet)).collect();
+    let mut text: String = line.iter().map(|octet| char::from(*octet)).collect();
+    if let Some(at) = text.rfind(" (0.0").filter(|_| text.trim_end().ends_with(" secs).")) {
+        text.truncate(at);
+    }
     let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
-    for at in 0..words.len() {
-        if matches!(words[at].as_str(), "[UIDVALIDITY" | "[APPENDUID" | "[COPYUID") && words.len() > at + 1 {
-            words[at + 1] = words[at + 1].replace(|digit: char| digit.is_ascii_digit(), "N");
-        }
-        if words[at].starts_with("secs).") {
-            let from = words[..at].iter().rposition(|word| word.starts_with('(')).unwrap();
-            words[from..at].fill("T".to_owned());
+    for at in 1..words.len() {
+        if matches!(words[at - 1].as_str(), "[UIDVALIDITY" | "[APPENDUID" | "[COPYUID") {
+            words[at] = words[at].replace(|digit: char| digit.is_ascii_digit(), "N");
         }
     }
     words.join(" ").into_bytes()
