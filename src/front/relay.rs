@@ -20,6 +20,9 @@ const LINGER: Duration = Duration::from_secs(30);
 /// When the server ends, a session may finish its command this long.
 const BOUNDARY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// And then so long to read what it has been told.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Octets read from a peer and not dealt with. More than the longest line that must be seen whole.
 const INPUT: usize = 2 * CAPABILITY_LINE_MAX;
 
@@ -128,8 +131,8 @@ impl Peer {
         }
     }
 
-    /// Writes what is left and closes, within reason.
-    async fn finish(&mut self) {
+    /// Writes what is left and closes.
+    async fn finish(&mut self, patience: Duration) {
         let all = async {
             while self.wants_writing() {
                 self.step(false).await;
@@ -137,7 +140,7 @@ impl Peer {
             self.writer.shutdown().await
         };
         // Nobody is left who could be told of an error.
-        let _ = timeout(LINGER, all).await;
+        let _ = timeout(patience, all).await;
     }
 }
 
@@ -170,7 +173,8 @@ pub(super) async fn run(
     let why = pair.relay(shutdown).await;
     pair.farewell(why);
     let Pair { mut client, mut backend, .. } = pair;
-    tokio::join!(client.finish(), backend.finish());
+    let patience = if why == Why::ServerEnds { LAST_WORDS } else { LINGER };
+    tokio::join!(client.finish(patience), backend.finish(patience));
     (Moved { to_client: client.sent, to_backend: backend.sent, why: why.as_str() }, Leaving(client))
 }
 
@@ -220,8 +224,8 @@ impl Pair {
                 () = self.client.step(client), if client || self.client.wants_writing() => quiet_since = Instant::now(),
                 () = self.backend.step(backend), if backend || self.backend.wants_writing() => quiet_since = Instant::now(),
                 () = sleep_until(wake) => return at_wake,
-                _ = shutdown.wait_for(|ended| *ended), if self.until.is_none() => {
-                    self.until = Some((Instant::now() + BOUNDARY_PATIENCE, Why::ServerEnds));
+                _ = shutdown.wait_for(|ended| *ended), if at_wake != Why::ServerEnds => {
+                    self.until = Some((wake.min(Instant::now() + BOUNDARY_PATIENCE), Why::ServerEnds));
                 }
             }
         }
