@@ -57,7 +57,7 @@ fn masked(line: &[u8]) -> Vec<u8> {
     let mut text: String = line.iter().map(|octet| char::from(*octet)).collect();
     // What the server's index has noticed by now.
     text = text.replace(" \\UnMarked", "").replace(" \\Marked", "");
-    if let Some(at) = text.rfind(" (0.0").filter(|_| text.trim_end().ends_with(" secs).")) {
+    if let Some(at) = text.rfind(" (").filter(|_| text.trim_end().ends_with(" secs).")) {
         text.truncate(at);
     }
     let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
