@@ -9,6 +9,7 @@ mod lab;
 mod copy;
 mod damage;
 mod refusals;
+mod resume;
 mod silent_losses;
 mod switch;
 mod the_lab;
