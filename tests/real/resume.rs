@@ -159,9 +159,9 @@ fn kill_9_of_the_copy_costs_nothing_but_what_was_on_the_way() {
 fn dies(run: Running, side: &str, server: &Dovecot) {
     let output = run.output();
     let said = lossy(&output.stderr);
-    let imap = format!("{side} 127.0.0.1:{}", server.imap_port());
+    let imap = format!("127.0.0.1:{}", server.imap_port());
     let doveadm = format!("doveadm://127.0.0.1:{}", server.doveadm_port());
-    let named = said.contains(&imap) || said.contains(&doveadm);
+    let named = said.contains(side) && said.contains(&imap) || said.contains(&doveadm);
     assert!(output.status.code() == Some(75) && named && said.lines().count() == 1, "{}", shown(&output));
 }
 
