@@ -8,7 +8,7 @@ use std::fs;
 
 use crate::copy::{Pair, on_user, shown, sync, verify};
 use crate::lab::account::Account;
-use crate::lab::{Ferry, Imap, nasty};
+use crate::lab::{Ferry, nasty};
 
 /// A user's damage, and every finding it must make: `class rule mailbox UID`, `-` for none.
 struct Case {

@@ -69,7 +69,9 @@ fn an_account_that_holds_anything_not_ours_is_refused_and_stays_as_it_is() {
     let cases: [(&str, Fill, &[&str]); 5] = [
         (
             "a message in INBOX",
-            |imap| drop(imap.append("INBOX", "", "", b"Subject: already here\r\n\r\n")),
+            |imap| {
+                imap.append("INBOX", "", "", b"Subject: already here\r\n\r\n");
+            },
             &["`INBOX` on the new side holds 1 message"],
         ),
         (

@@ -147,7 +147,9 @@ fn kill_9_of_the_copy_costs_nothing_but_what_was_on_the_way() {
             imap.ok("EXPUNGE");
             imap.ok("UID STORE 40 +FLAGS (\\Answered)");
             let inbox = account.mailbox("INBOX");
-            [20, 900, 1000].map(|uid| inbox.expunge(uid));
+            for uid in [20, 900, 1000] {
+                inbox.expunge(uid);
+            }
             inbox.messages.get_mut(&40).unwrap().flags.insert("\\Answered".to_owned());
             before.remove("INBOX\t20");
         }
