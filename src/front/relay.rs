@@ -92,7 +92,14 @@ impl Peer {
         let flushing = output.is_empty();
         let put = async { if flushing { writer.flush().await.map(|()| 0) } else { writer.write(output).await } };
         tokio::select! {
-            count = reader.read_buf(input), if read => self.ended = !matches!(count, Ok(1..)),
+            count = reader.read_buf(input), if read => match count {
+                Ok(1..) => {}
+                Ok(_) => self.ended = true,
+                Err(_) => {
+                    self.ended = true;
+                    self.hangs_up();
+                }
+            },
             count = put, if write => match count {
                 Ok(_) if flushing => self.unflushed = false,
                 Ok(count @ 1..) => {
@@ -121,6 +128,17 @@ impl Peer {
         }
     }
 
+    /// Waits until it has closed its end, within reason.
+    async fn hear_out(&mut self) {
+        let all = async {
+            while !self.ended {
+                self.input.clear();
+                self.step(true).await;
+            }
+        };
+        let _ = timeout(LINGER, all).await;
+    }
+
     /// Writes what is left and closes, within reason.
     async fn finish(&mut self) {
         let all = async {
@@ -134,6 +152,18 @@ impl Peer {
     }
 }
 
+/// A client who has been told the end. The backend is closed.
+pub(super) struct Leaving(Peer);
+
+impl Leaving {
+    /// Waits until the client has closed too, within reason.
+    pub(super) async fn gone(mut self) {
+        if !self.0.ended && !self.0.deaf {
+            super::wait_for_close(&mut self.0.reader).await;
+        }
+    }
+}
+
 /// Relays until one of the two is gone, nothing has happened for too long, or the server ends.
 pub(super) async fn run(
     client: Stream,
@@ -141,7 +171,7 @@ pub(super) async fn run(
     pipelined: &[u8],
     said: BytesMut,
     shutdown: watch::Receiver<bool>,
-) -> Moved {
+) -> (Moved, Leaving) {
     let mut pair = Pair {
         client: Peer::new(client, BytesMut::from(pipelined)),
         backend: Peer::new(backend, said),
@@ -151,8 +181,12 @@ pub(super) async fn run(
     let why = pair.relay(shutdown).await;
     pair.farewell(why);
     let Pair { mut client, mut backend, .. } = pair;
-    tokio::join!(client.finish(), backend.finish());
-    Moved { to_client: client.sent, to_backend: backend.sent, why: why.as_str() }
+    // What the backend was told to do it may still be doing: the session counts until it has closed its end.
+    tokio::join!(client.finish(), async {
+        backend.finish().await;
+        backend.hear_out().await;
+    });
+    (Moved { to_client: client.sent, to_backend: backend.sent, why: why.as_str() }, Leaving(client))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,14 +252,18 @@ impl Pair {
         }
         match self.until {
             Some((_, Why::ServerEnds)) if self.relay.at_boundary() => return Some(Why::ServerEnds),
-            // A client that has said all it had to say still gets its answers.
-            _ if self.client.ended && self.relay.in_flight() == 0 && self.client.output.is_empty() => {
+            // A client that has said all it had to say still gets its answers. An IDLE has none: who hangs up there has gone.
+            _ if self.client.ended && self.client.output.is_empty() && self.nothing_to_answer() => {
                 return Some(Why::ClientGone);
             }
             None if self.client.ended => self.until = Some((Instant::now() + LINGER, Why::ClientGone)),
             _ => {}
         }
         None
+    }
+
+    fn nothing_to_answer(&self) -> bool {
+        self.relay.in_flight() == 0 || (self.relay.at_boundary() && self.client.input.is_empty())
     }
 
     /// Moves what can be moved between the buffers.

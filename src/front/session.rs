@@ -60,10 +60,11 @@ impl Session<'_> {
         let client = Client { stream, deadline, shutdown: self.front.shutdown.clone() };
         let Some((client, logged_in)) = self.log_in(client, entry).await? else { return Ok(()) };
         let LoggedIn { pass, backend, input, pipelined } = logged_in;
-        let moved = relay::run(client.stream, backend, &pipelined, input, client.shutdown).await;
+        let (moved, leaving) = relay::run(client.stream, backend, &pipelined, input, client.shutdown).await;
         info!(side = %pass.side, sent = moved.to_client, received = moved.to_backend, "session ended: {}", moved.why);
-        // The pass counts this session as one that can still reach its side: it goes last.
+        // The pass counts this session as one that can still reach its side: it goes when the backend is closed.
         drop(pass);
+        leaving.gone().await;
         Ok(())
     }
 
@@ -120,7 +121,9 @@ impl Client {
 
     async fn last_words(&mut self, words: &[u8]) -> std::io::Result<()> {
         self.write(words).await?;
-        timeout(WRITE_DEADLINE, self.stream.shutdown()).await.unwrap_or(Ok(()))
+        timeout(WRITE_DEADLINE, self.stream.shutdown()).await.unwrap_or(Ok(()))?;
+        super::wait_for_close(&mut self.stream).await;
+        Ok(())
     }
 
     /// Reads once. False if the client went away or was too slow.

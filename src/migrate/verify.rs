@@ -179,7 +179,7 @@ async fn digests(
             BodyEvent::Chunk(octets) => hasher.update(&octets),
             BodyEvent::End(uid) => drop(digests.insert(uid, std::mem::take(&mut hasher).finish())),
             // Judged without a digest: a difference, unless the next look finds the message gone on both sides.
-            BodyEvent::Vanished(_) | BodyEvent::Unreadable(..) => {}
+            event @ (BodyEvent::Vanished(_) | BodyEvent::Unreadable(..)) => tracing::debug!("no digest: {event:?}"),
         }
     }
     Ok(digests)

@@ -8,8 +8,10 @@ mod lab;
 
 mod copy;
 mod damage;
+mod front;
 mod refusals;
 mod resume;
 mod silent_losses;
 mod switch;
 mod the_lab;
+mod tls;
