@@ -10,6 +10,7 @@ mod copy;
 mod damage;
 mod front;
 mod refusals;
+mod resume;
 mod silent_losses;
 mod switch;
 mod the_lab;
