@@ -233,7 +233,7 @@ impl Pair {
                 return why;
             }
             let (wake, at_wake) = self.until.unwrap_or((quiet_since + INACTIVITY, Why::Silence));
-            let client = self.client.may_be_read(&self.backend);
+            let client = self.client.may_be_read(&self.backend) && self.client.output.len() < OUTPUT;
             let backend = self.backend.may_be_read(&self.client);
             tokio::select! {
                 () = self.client.step(client), if client || self.client.wants_writing() => quiet_since = Instant::now(),
@@ -275,7 +275,8 @@ impl Pair {
         let Self { client, backend, relay, .. } = self;
         let mut moved = true;
         while std::mem::take(&mut moved) {
-            while backend.output.len() < OUTPUT {
+            // Our own answers are bounded too: a client may send what we refuse and never read.
+            while backend.output.len() < OUTPUT && client.output.len() < OUTPUT {
                 match relay.from_client(&client.input) {
                     ClientStep::Forward(count) => backend.say(&client.input.split_to(count)),
                     ClientStep::Answer { octets, answer } => {
