@@ -11,6 +11,8 @@ use crate::lab::imap::lossy;
 use crate::lab::process::wait_for;
 use crate::lab::{Account, Dovecot, Ferry, Imap, nasty};
 
+const LEAP_DAY: &str = "29-Feb-2024 12:00:00 +0000";
+const LEAP_DAY_SECONDS: i64 = 1_709_208_000;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Three mailboxes that take a while.
@@ -224,6 +226,27 @@ fn kill_9_of_the_new_server_is_told_and_the_next_runs_go_on() {
     assert_equal_everywhere(&ferry, &pair, &account);
 }
 
+/// What a killed run has added to a mailbox that was complete before is ours, and not mail of the new side's own.
+#[test]
+fn kill_9_in_the_middle_of_a_later_run_does_not_make_our_mail_foreign() {
+    let pair = Pair::start(&["u1"]);
+    let mut account = nasty::small(&pair.old, "u1");
+    let ferry = pair.ferry();
+    sync(&ferry, &pair, "u1");
+    let mut imap = account.log_in(&pair.old);
+    for _ in 0..150 {
+        let raw = [&b"Subject: more\r\n\r\n"[..], &b"a line of the large body\r\n".repeat(1600)].concat();
+        imap.append("INBOX", "", LEAP_DAY, &raw);
+        account.mailbox("INBOX").push(Message::new(raw, "", LEAP_DAY_SECONDS));
+    }
+    let mut run = Running::start(&ferry, &pair, "u1");
+    run.until(&pair, &account, 30);
+    run.kill9();
+    settle(&pair, "u1");
+    assert!(guids(&pair, "u1").len() > 12 + 20);
+    finish(&ferry, &pair, &account);
+}
+
 /// Everything that a run does besides copying bodies: deleting, making anew, flags, subscriptions, its own records.
 #[test]
 fn kill_9_at_any_moment_of_a_later_run_leaves_what_the_next_one_mends() {
@@ -270,6 +293,6 @@ fn kill_9_at_any_moment_of_a_later_run_leaves_what_the_next_one_mends() {
 
 fn append(imap: &mut Imap, mailbox: &str, round: u32) -> Message {
     let raw = format!("Subject: round {round}\r\n\r\nx\r\n").into_bytes();
-    imap.append(mailbox, "", "29-Feb-2024 12:00:00 +0000", &raw);
-    Message::new(raw, "", 1_709_208_000)
+    imap.append(mailbox, "", LEAP_DAY, &raw);
+    Message::new(raw, "", LEAP_DAY_SECONDS)
 }
