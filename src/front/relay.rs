@@ -20,6 +20,9 @@ const LINGER: Duration = Duration::from_secs(30);
 /// When the server ends, a session may finish its command this long.
 const BOUNDARY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// And then so long to read what it has been told.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Octets read from a peer and not dealt with. More than the longest line that must be seen whole.
 const INPUT: usize = 2 * CAPABILITY_LINE_MAX;
 
@@ -129,18 +132,18 @@ impl Peer {
     }
 
     /// Waits until it has closed its end, within reason.
-    async fn hear_out(&mut self) {
+    async fn hear_out(&mut self, patience: Duration) {
         let all = async {
             while !self.ended {
                 self.input.clear();
                 self.step(true).await;
             }
         };
-        let _ = timeout(LINGER, all).await;
+        let _ = timeout(patience, all).await;
     }
 
-    /// Writes what is left and closes, within reason.
-    async fn finish(&mut self) {
+    /// Writes what is left and closes.
+    async fn finish(&mut self, patience: Duration) {
         let all = async {
             while self.wants_writing() {
                 self.step(false).await;
@@ -148,7 +151,7 @@ impl Peer {
             self.writer.shutdown().await
         };
         // Nobody is left who could be told of an error.
-        let _ = timeout(LINGER, all).await;
+        let _ = timeout(patience, all).await;
     }
 }
 
@@ -181,10 +184,11 @@ pub(super) async fn run(
     let why = pair.relay(shutdown).await;
     pair.farewell(why);
     let Pair { mut client, mut backend, .. } = pair;
+    let patience = if why == Why::ServerEnds { LAST_WORDS } else { LINGER };
     // What the backend was told to do it may still be doing: the session counts until it has closed its end.
-    tokio::join!(client.finish(), async {
-        backend.finish().await;
-        backend.hear_out().await;
+    tokio::join!(client.finish(patience), async {
+        backend.finish(patience).await;
+        backend.hear_out(patience).await;
     });
     (Moved { to_client: client.sent, to_backend: backend.sent, why: why.as_str() }, Leaving(client))
 }
@@ -229,14 +233,14 @@ impl Pair {
                 return why;
             }
             let (wake, at_wake) = self.until.unwrap_or((quiet_since + INACTIVITY, Why::Silence));
-            let client = self.client.may_be_read(&self.backend);
+            let client = self.client.may_be_read(&self.backend) && self.client.output.len() < OUTPUT;
             let backend = self.backend.may_be_read(&self.client);
             tokio::select! {
                 () = self.client.step(client), if client || self.client.wants_writing() => quiet_since = Instant::now(),
                 () = self.backend.step(backend), if backend || self.backend.wants_writing() => quiet_since = Instant::now(),
                 () = sleep_until(wake) => return at_wake,
-                _ = shutdown.wait_for(|ended| *ended), if self.until.is_none() => {
-                    self.until = Some((Instant::now() + BOUNDARY_PATIENCE, Why::ServerEnds));
+                _ = shutdown.wait_for(|ended| *ended), if at_wake != Why::ServerEnds => {
+                    self.until = Some((wake.min(Instant::now() + BOUNDARY_PATIENCE), Why::ServerEnds));
                 }
             }
         }
@@ -271,7 +275,8 @@ impl Pair {
         let Self { client, backend, relay, .. } = self;
         let mut moved = true;
         while std::mem::take(&mut moved) {
-            while backend.output.len() < OUTPUT {
+            // Our own answers are bounded too: a client may send what we refuse and never read.
+            while backend.output.len() < OUTPUT && client.output.len() < OUTPUT {
                 match relay.from_client(&client.input) {
                     ClientStep::Forward(count) => backend.say(&client.input.split_to(count)),
                     ClientStep::Answer { octets, answer } => {

@@ -60,6 +60,18 @@ fn carry(mut from: TcpStream, mut to: TcpStream, before: impl Fn()) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
+/// Sets it however a thread ends: otherwise one that fails would leave the others running.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What the proxy logs of a login that a side has accepted.
+const LOGGED_IN: &str = "logged in user=\"u1\" side=";
+
 #[test]
 fn logins_during_the_switch_wait_and_land_on_the_new_side() {
     const CLIENTS: usize = 6;
@@ -75,6 +87,7 @@ fn logins_during_the_switch_wait_and_land_on_the_new_side() {
     let ford = Ford::to(pair.old.imap_port(), closed.clone());
     let ferry = Ferry::start(FerrySpec {
         auto: false,
+        max_pause: "30s",
         old_imap: Some(format!("imap://127.0.0.1:{}", ford.port)),
         ..FerrySpec::between(&pair.old, &pair.new)
     });
@@ -93,6 +106,7 @@ fn logins_during_the_switch_wait_and_land_on_the_new_side() {
             let (done, begun, answered) = (&done, &begun, &answered);
             let log_in = &log_in;
             scope.spawn(move || {
+                let _end = SetAtEnd(done);
                 while !done.load(Ordering::SeqCst) {
                     begun.fetch_add(1, Ordering::SeqCst);
                     // Panics unless it is answered OK.
@@ -103,17 +117,19 @@ fn logins_during_the_switch_wait_and_land_on_the_new_side() {
             });
         }
         scope.spawn(|| {
+            let _end = SetAtEnd(&done);
             wait_for("the gate to close", LONG, || closed().then_some(()));
             // Everybody comes to the gate and stands there.
             wait_for("all to wait", LONG, || {
                 (begun.load(Ordering::SeqCst) == answered.load(Ordering::SeqCst) + CLIENTS).then_some(())
             });
-            let (before, mut one) = (answered.load(Ordering::SeqCst), Imap::connect(ferry.imap()));
+            let let_in = || ferry.log().matches(LOGGED_IN).count();
+            let (before, mut one) = (let_in(), Imap::connect(ferry.imap()));
             let tag = one.start(&format!("{}\r\nnext SELECT INBOX", login_command("u1", "pw-of-u1")));
             // Another user is not concerned.
             log_in("u2").ok("NOOP");
             assert!(!one.hears_within(Duration::from_millis(300)), "held");
-            assert_eq!(answered.load(Ordering::SeqCst), before, "all are held");
+            assert_eq!(let_in(), before, "all are held");
             assert_eq!(ferry.status("u1")["phase"], "switching");
             ford.release();
             assert!(one.finish(&tag).0.starts_with("OK "));
@@ -122,11 +138,10 @@ fn logins_during_the_switch_wait_and_land_on_the_new_side() {
                 tagged.starts_with("OK ") && untagged.contains(&b"* 1500 EXISTS".to_vec()),
                 "{tagged} {untagged:?}"
             );
-            done.store(true, Ordering::SeqCst);
         });
         scope.spawn(|| {
             let mut tried = 0;
-            loop {
+            while !done.load(Ordering::SeqCst) {
                 let output = ferry.run(&["switch", "u1"]);
                 tried += 1;
                 match output.status.code() {
@@ -145,9 +160,8 @@ fn logins_during_the_switch_wait_and_land_on_the_new_side() {
     let log = ferry.log();
     let position = |words: &str| log.find(words).unwrap_or_else(|| panic!("no {words:?} in\n{log}"));
     let (closed_at, switched_at) = (position("gate closed"), position("verified and switched"));
-    let logged_in = "logged in user=\"u1\" side=";
     let sides: Vec<(usize, &str)> =
-        log.match_indices(logged_in).map(|(at, found)| (at, log[at + found.len()..].lines().next().unwrap())).collect();
+        log.match_indices(LOGGED_IN).map(|(at, found)| (at, log[at + found.len()..].lines().next().unwrap())).collect();
     assert!(sides.len() > 2 * CLIENTS, "{}\n{log}", sides.len());
     for (at, side) in &sides {
         match *side {

@@ -55,7 +55,9 @@ const SCRIPT: &[&str] = &[
 /// Numbers that are another in every run: clocks, and UIDVALIDITY of what is made now.
 fn masked(line: &[u8]) -> Vec<u8> {
     let mut text: String = line.iter().map(|octet| char::from(*octet)).collect();
-    if let Some(at) = text.rfind(" (0.0").filter(|_| text.trim_end().ends_with(" secs).")) {
+    // What the server's index has noticed by now.
+    text = text.replace(" \\UnMarked", "").replace(" \\Marked", "");
+    if let Some(at) = text.rfind(" (").filter(|_| text.trim_end().ends_with(" secs).")) {
         text.truncate(at);
     }
     let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
@@ -79,8 +81,7 @@ fn play(imap: &mut Imap) -> Vec<(String, Vec<u8>)> {
             tag = imap.start(line);
         }
         continued = false;
-        loop {
-            let Some(response) = imap.try_response() else { break };
+        while let Some(response) = imap.try_response() {
             let ended = response.starts_with(format!("{tag} ").as_bytes());
             continued = response.starts_with(b"+");
             heard.push(((*line).to_owned(), masked(&response)));
