@@ -260,7 +260,8 @@ impl Pair {
             _ if self.client.ended && self.client.output.is_empty() && self.nothing_to_answer() => {
                 return Some(Why::ClientGone);
             }
-            None if self.client.ended => self.until = Some((Instant::now() + LINGER, Why::ClientGone)),
+            // It may still be reading: one that is not makes itself known when it is written to.
+            None if self.client.ended => self.until = Some((Instant::now() + INACTIVITY, Why::ClientGone)),
             _ => {}
         }
         None
