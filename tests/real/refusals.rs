@@ -155,8 +155,9 @@ fn failed_logins(server: &Dovecot) -> usize {
 
 #[test]
 fn a_wrong_password_is_tried_once() {
-    let old = Dovecot::start(Spec::old(&["u1", "u2"]));
-    let mut new = Dovecot::start(Spec::new_side(&["u1", "u2"]));
+    let hasty = || "auth_failure_delay = 0\n".to_owned();
+    let old = Dovecot::start(Spec { extra: hasty(), ..Spec::old(&["u1", "u2"]) });
+    let mut new = Dovecot::start(Spec { extra: hasty(), ..Spec::new_side(&["u1", "u2"]) });
     new.add_user("u2", "another");
     let ferry = Ferry::prepare(FerrySpec::between(&old, &new));
     let mut tried = (0, 0);
