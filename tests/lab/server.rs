@@ -179,8 +179,22 @@ impl Dovecot {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Everything logged so far.
+    /// Everything logged so far. Dovecot's processes log through another one, so a line may come a moment after what it
+    /// tells of: this waits until nothing new has come for a while.
     pub fn log(&self) -> String {
+        let mut log = self.logged();
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(400));
+            let more = self.logged();
+            if more.len() == log.len() {
+                break;
+            }
+            log = more;
+        }
+        log
+    }
+
+    fn logged(&self) -> String {
         let read = |name: &str| fs::read(self.dir.join("log").join(name)).unwrap_or_default();
         String::from_utf8_lossy(&[read("dovecot.log"), read("output.log")].concat()).into_owned()
     }
