@@ -121,6 +121,7 @@ impl Verification<'_> {
         for uid in wanted {
             self.judge(name, uid, (&source, &copy), &mut report);
         }
+        tracing::debug!(user = self.user, mailbox = %name, identical = report.identical, "compared");
         Ok(report)
     }
 
