@@ -3,6 +3,7 @@
 //! The data's way: [`Front::serve`] accepts → `session` drives [`crate::wire::imap::prelogin`] → `login` asks the side that
 //! is the user's authority → `relay` drives [`crate::wire::imap::tracker`] between the two connections.
 
+mod drain;
 mod login;
 mod relay;
 mod session;
