@@ -80,8 +80,8 @@ async fn a_client_that_always_has_something_to_say_is_too_slow_as_well() {
     let tcp = accepted.unwrap().0;
     tcp.readable().await.unwrap();
     let (_shutdown, ends) = watch::channel(false);
-    let now = Instant::now();
-    let mut client = Client { stream: Stream::Plain(tcp), login_by: now, command_by: now, shutdown: ends };
+    let past = Instant::now() - Duration::from_secs(1);
+    let mut client = Client { stream: Stream::Plain(tcp), login_by: past, command_by: past, shutdown: ends };
     let config = PreLoginConfig { tls_available: false, tls_active: false, cleartext_allowed: true };
     let heard = client.read(&mut PreLogin::new(config)).await.unwrap();
     assert!(matches!(heard, Heard::Enough(TOO_SLOW)));
