@@ -78,3 +78,11 @@ pub struct Contents {
     /// Ascending by UID, all below `uid_next`.
     pub messages: Vec<Message>,
 }
+
+impl Contents {
+    /// Whether `other` has every message of this one, by UID.
+    #[must_use]
+    pub fn is_subset_of(&self, other: &Self) -> bool {
+        self.messages.iter().all(|message| other.messages.binary_search_by_key(&message.uid, |known| known.uid).is_ok())
+    }
+}

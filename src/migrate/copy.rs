@@ -70,7 +70,7 @@ async fn pass(
     work: &Work,
 ) -> Result<Vec<MailboxName>, Stop> {
     let mut writer = Writer { platform, job, readers, old, new, records, stops, now: now() };
-    writer.delete(&work.gone).await?;
+    writer.delete_ours(&work.gone).await?;
     let written = writer.write(&work.look).await?;
     if !written.rebuild.is_empty() {
         info!(user = %job.user, mailboxes = ?written.rebuild.iter().map(ToString::to_string).collect::<Vec<_>>(),

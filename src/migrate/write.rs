@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use sha1::{Digest as _, Sha1};
+use tracing::info;
 
 use super::plan::{Records, on_new_side, tree};
 use super::{Job, Platform, Readers, Stop};
@@ -68,9 +69,13 @@ impl Writer<'_> {
         let mut fresh = Vec::new();
         for name in names {
             let Some(status) = self.old.mailboxes.get(name).and_then(|listed| listed.status) else { continue };
-            // A GUID that was deleted on the target can never come back there: what is missing there gets a new one.
-            let missing = !self.new.mailboxes.contains_key(name);
-            if missing || self.records.get(name).is_none_or(|record| record.uid_validity != status.uid_validity) {
+            // A GUID that was deleted on the target can never come back there: what is missing there, or is another
+            // mailbox by its UIDVALIDITY, gets a new one.
+            let there =
+                self.new.mailboxes.get(name).filter(|listed| listed.selectable).and_then(|listed| listed.status);
+            let other =
+                there.map(|there| there.uid_validity) != self.records.get(name).map(|record| record.uid_validity);
+            if other || self.records.get(name).is_none_or(|record| record.uid_validity != status.uid_validity) {
                 fresh.push(MailboxRecord {
                     name: name.clone(),
                     guid: Guid(rand::random()),
@@ -90,6 +95,20 @@ impl Writer<'_> {
 
     /// Takes mailboxes that we made away from the target, in a session of their own: in one session with their
     /// re-creation the two would be merged (dsync reference §16b).
+    ///
+    /// # Errors
+    /// If the target refuses.
+    pub(super) async fn delete_ours(&mut self, names: &[MailboxName]) -> Result<(), Stop> {
+        if let Some(name) = names.iter().find(|name| !self.is_as_we_left_it(name)) {
+            return Err(Stop::Refused(format!(
+                "mailbox `{name}` must go on the new side as it did on the old side, but something else has written there \
+                 since it was copied: save what it holds and delete it on the new side"
+            )));
+        }
+        self.delete(names).await
+    }
+
+    /// Takes mailboxes away whose content was found to be ours.
     ///
     /// # Errors
     /// If the target refuses.
@@ -115,6 +134,14 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Whether a mailbox on the target is as it was read back, so that everything in it is ours. One whose first copy was
+    /// never finished has not been read back.
+    fn is_as_we_left_it(&self, name: &MailboxName) -> bool {
+        let seen = self.records.get(name).and_then(|record| record.new_seen.as_deref());
+        let there = self.new.mailboxes.get(name).and_then(|listed| listed.status);
+        seen.is_none_or(|seen| there.is_none_or(|there| there.messages == 0 || there.to_string() == seen))
+    }
+
     /// Brings `look` on the target up to date.
     ///
     /// # Errors
@@ -129,6 +156,14 @@ impl Writer<'_> {
         self.readers.new.close().await?;
         let opening = Opening { mode, states, nodes, delete: Vec::new() };
         let mut session = self.platform.target.open(&self.job.login.name, opening).await?;
+        if let Some(name) = look.iter().find(|name| self.overtaken(&session, name)) {
+            // The slave of a run that was killed goes on with what it has in hand, and holds the account's lock until
+            // then. Now the lock is ours: the next pass sees what that one left.
+            info!(user = %self.job.user, mailbox = %name, "the new side changed under an earlier run: looking again");
+            session.abort().await;
+            written.interrupted = true;
+            return Ok(written);
+        }
         for name in look {
             match self.mailbox(&mut session, name).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
@@ -148,6 +183,17 @@ impl Writer<'_> {
         Ok(written)
     }
 
+    /// Whether the target is not as STATUS said it was: the session's states and plans would be wrong.
+    fn overtaken(&self, session: &Session, name: &MailboxName) -> bool {
+        let expected = self.new.mailboxes.get(name).and_then(|listed| listed.status);
+        let expected = expected.map(|status| (status.uid_validity, status.uid_next));
+        let found = session.remote_tree().iter().find(|node| node.name.as_ref() == Some(name));
+        let found = found.and_then(|node| node.mailbox).map(|mailbox| (mailbox.uid_validity, mailbox.uid_next));
+        // One that nobody has ever used may come and go.
+        let used = |side: Option<(UidValidity, UidNext)>| side.filter(|(_, uid_next)| uid_next.0 > 1);
+        used(expected) != used(found)
+    }
+
     /// Mailboxes that were re-created on the old side since we copied them.
     fn spoilt_by_recreation(&self, look: &[MailboxName]) -> Result<Vec<MailboxName>, Stop> {
         let mut rebuild = Vec::new();
@@ -158,9 +204,15 @@ impl Writer<'_> {
             // One that never had mail takes the source's UIDVALIDITY; only a mailbox with a past can't.
             let ours = self.records.get(name).is_some_and(|record| record.uid_validity == new.uid_validity);
             if ours && new.uid_validity != old.uid_validity && new.uid_next.0 > 1 {
+                let spoilt = Spoilt::UidValidity { old: old.uid_validity, new: new.uid_validity };
                 if name.is_inbox() {
-                    let spoilt = Spoilt::UidValidity { old: old.uid_validity, new: new.uid_validity };
                     return Err(inbox_spoilt(&self.job.login.name, &spoilt));
+                }
+                if !self.is_as_we_left_it(name) {
+                    return Err(Stop::Refused(format!(
+                        "mailbox `{name}`: {spoilt}, and something else has written to it on the new side: save what it \
+                         holds and delete it there"
+                    )));
                 }
                 rebuild.push(name.clone());
             }
@@ -187,6 +239,7 @@ impl Writer<'_> {
             return Ok(Outcome::Done);
         };
         let target = on_new_side(name, self.new);
+        self.readers.old.revive().await?;
         let mut source = self.readers.old.contents(listed).await?;
         if source.uid_validity != record.uid_validity {
             // Re-created a moment ago: the next pass sees it in STATUS.
@@ -201,7 +254,7 @@ impl Writer<'_> {
         let plan = match diff::plan(&source, &before) {
             Ok(plan) => plan,
             Err(spoilt) if name.is_inbox() => return Err(inbox_spoilt(&self.job.login.name, &spoilt)),
-            Err(Spoilt::Gap { .. }) => return Ok(Outcome::Rebuild),
+            Err(Spoilt::Gap { .. }) if before.is_subset_of(&source) => return Ok(Outcome::Rebuild),
             Err(spoilt) => return Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
         };
         if !plan.is_empty() || known.is_none() {
@@ -238,6 +291,7 @@ impl Writer<'_> {
         target: &Listed,
         source: &Contents,
     ) -> Result<Option<String>, Stop> {
+        self.readers.new.revive().await?;
         self.readers.new.close().await?;
         let status = self.readers.new.status(target).await?;
         let after = self.readers.new.contents(target).await?;
@@ -265,7 +319,7 @@ impl Writer<'_> {
         // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
         let flags_modseq = ModSeq(highest.0 + 1);
         let count = u32::try_from(source.messages.len()).unwrap_or(u32::MAX);
-        session
+        let there = session
             .begin_mailbox(MailboxHead {
                 guid: record.guid,
                 uid_validity: source.uid_validity,
@@ -276,6 +330,10 @@ impl Writer<'_> {
                 highest_modseq: if plan.flags.is_empty() { highest } else { flags_modseq },
             })
             .await?;
+        if there.uid_next != before.uid_next && !(*fresh && there.uid_next.0 <= 1) {
+            // Somebody wrote there since we looked: what we planned could collide.
+            return Ok(false);
+        }
         for change in changes(record.guid, source, plan, flags_modseq) {
             session.change(&change).await?;
         }
@@ -364,9 +422,8 @@ fn first_of(left: &MailboxPlan, source: &Contents) -> String {
 
 fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
     Stop::Refused(format!(
-        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host remove this user's mail, which \
-         is only a copy (`doveadm mailbox delete -u {login} -s INBOX` or the files of the account), then let the user log \
-         in again"
+        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host remove the files of {login}'s \
+         account, which is only a copy, then run `mailferry switch {login}` and let the user log in again"
     ))
 }
 
