@@ -68,14 +68,30 @@ impl Imap {
         imap
     }
 
+    /// Connects to 127.0.0.1 from another loopback address, to be seen as another client.
+    pub fn connect_as(client: &str, port: u16) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let address = |host: &str, port: u16| std::net::SocketAddr::new(host.parse().unwrap(), port).into();
+        socket.bind(&address(client, 0)).unwrap();
+        socket.connect(&address("127.0.0.1", port)).unwrap_or_else(|error| panic!("connect to port {port}: {error}"));
+        let mut imap = Self::over(Box::new(prepared(socket.into())));
+        imap.read_greeting();
+        imap
+    }
+
     /// Connects, sends STARTTLS and goes on encrypted.
     pub fn connect_starttls(port: u16, ca: &Path) -> Self {
         let mut plain = Self::connect(port);
         plain.ok("STARTTLS");
-        assert!(plain.buffer.is_empty(), "bytes after the answer to STARTTLS");
-        let socket = plain.wire.socket().try_clone().unwrap();
+        plain.encrypted(ca)
+    }
+
+    /// Goes on encrypted, once STARTTLS has been answered.
+    pub fn encrypted(self, ca: &Path) -> Self {
+        assert!(self.buffer.is_empty(), "bytes after the answer to STARTTLS: {:?}", lossy(&self.buffer));
+        let socket = self.wire.socket().try_clone().unwrap();
         let mut imap = Self::over(Box::new(encrypt(socket, ca)));
-        imap.greeting = plain.greeting;
+        imap.greeting = self.greeting;
         imap
     }
 
@@ -333,6 +349,10 @@ pub struct Selected {
 
 fn dial(host: &str, port: u16) -> TcpStream {
     let stream = TcpStream::connect((host, port)).unwrap_or_else(|error| panic!("connect to {host}:{port}: {error}"));
+    prepared(stream)
+}
+
+fn prepared(stream: TcpStream) -> TcpStream {
     stream.set_nodelay(true).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream

@@ -8,6 +8,7 @@ mod lab;
 
 mod copy;
 mod damage;
+mod front;
 mod switch;
 mod the_lab;
 mod tls;
