@@ -137,13 +137,11 @@ impl Pair {
         if self.client.deaf {
             return Some(Why::ClientGone);
         }
-        let boundary = self.relay.at_boundary();
-        if self.ends_by.is_some_and(|end| boundary || Instant::now() >= end) {
+        if self.ends_by.is_some_and(|end| self.relay.at_boundary() || Instant::now() >= end) {
             return Some(Why::ServerEnds);
         }
-        // An IDLE that nobody can end any more is no reason to stay.
-        let answered = boundary || self.relay.in_flight() == 0;
-        (self.client.ended && answered && self.client.output.is_empty()).then_some(Why::ClientGone)
+        let all_passed = self.client.output.is_empty() && (self.backend.output.is_empty() || self.backend.deaf);
+        (self.client.ended && all_passed && self.relay.answers_due() == 0).then_some(Why::ClientGone)
     }
 
     /// Moves what can be moved between the buffers.

@@ -1,6 +1,6 @@
 //! What clients meet: logging in, being relayed, and what happens to those who misbehave.
 //!
-//! One Dovecot stands for both sides where nobody is moved.
+//! Where nobody is moved there is no new side.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl Stage {
 
     fn with(spec: Spec, env: &[(&str, &str)]) -> Self {
         let server = Dovecot::start(spec);
-        let spec = FerrySpec { enroll: "none", auto: false, env: env.to_vec(), ..FerrySpec::between(&server, &server) };
+        let spec = FerrySpec { enroll: "none", env: env.to_vec(), ..alone(&server) };
         let ferry = Ferry::start(spec);
         Self { server, ferry }
     }
@@ -44,6 +44,17 @@ impl Stage {
         imap.login(user, self.server.password(user));
         imap
     }
+}
+
+/// A proxy whose new side is never there.
+fn alone(server: &Dovecot) -> FerrySpec<'_> {
+    FerrySpec { auto: false, new_imap: Some("imap://127.0.0.1:1".to_owned()), ..FerrySpec::between(server, server) }
+}
+
+/// A server that lets nobody wait for another's, or one's own, wrong passwords.
+fn without_penalties(users: &[&str]) -> Spec {
+    let extra = "auth_failure_delay = 0\nservice anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}\n";
+    Spec { extra: extra.to_owned(), ..Spec::old(users) }
 }
 
 /// Responses as text.

@@ -94,16 +94,36 @@ async fn a_relay_is_over_only_when_the_backend_has_closed() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_in_idle_is_gone_at_once() {
+async fn a_client_that_can_get_no_more_answers_is_gone_at_once() {
+    for (words, answer) in [
+        ("a1 NOOP\r\na2 IDLE\r\n", "a1 OK\r\n+ idling\r\n"),
+        ("a1 NOOP\r\na2 APPEND x {9}\r\n", "a1 OK\r\n+ go on\r\n"),
+        ("a1 NOOP\r\na2 APPEND x {9+}\r\nabc", "a1 OK\r\n"),
+        ("a1 NOOP\r\na2 NOOP x", "a1 OK\r\n"),
+    ] {
+        let mut at = stage(b"", b"").await;
+        say(&mut at.client, words).await;
+        expect(&mut at.backend, words).await;
+        say(&mut at.backend, answer).await;
+        expect(&mut at.client, answer).await;
+        drop(at.client);
+        expect_end(&mut at.backend, "").await;
+        drop(at.backend);
+        assert_eq!(soon(at.relay).await.unwrap().why, Why::ClientGone.as_str(), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_a_client_has_sent_whole_is_passed_whole() {
     let mut at = stage(b"", b"").await;
-    say(&mut at.client, "a1 IDLE\r\n").await;
-    expect(&mut at.backend, "a1 IDLE\r\n").await;
-    say(&mut at.backend, "+ idling\r\n").await;
-    expect(&mut at.client, "+ idling\r\n").await;
-    drop(at.client);
-    expect_end(&mut at.backend, "").await;
-    drop(at.backend);
-    assert_eq!(soon(at.relay).await.unwrap().why, Why::ClientGone.as_str());
+    // Far more than the relay holds: the client has closed long before the backend takes the first octet.
+    let append = format!("a1 APPEND x {{400000+}}\r\n{}\r\n", "x".repeat(400_000));
+    say(&mut at.client, &append).await;
+    at.client.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    expect(&mut at.backend, &append).await;
+    say(&mut at.backend, "a1 OK\r\n").await;
+    expect_end(&mut at.client, "a1 OK\r\n").await;
 }
 
 #[tokio::test]
