@@ -148,11 +148,11 @@ impl Pair {
     fn shuffle(&mut self) -> Option<Why> {
         let mut moved = true;
         while std::mem::take(&mut moved) {
-            match self.from_client() {
+            match self.take_from_client() {
                 Ok(some) => moved |= some,
                 Err(why) => return Some(why),
             }
-            moved |= self.from_backend();
+            moved |= self.take_from_backend();
         }
         let Self { client, backend, .. } = self;
         if backend.ended && !backend.input.is_empty() && client.output.len() < OUTPUT {
@@ -164,7 +164,7 @@ impl Pair {
         None
     }
 
-    fn from_client(&mut self) -> Result<bool, Why> {
+    fn take_from_client(&mut self) -> Result<bool, Why> {
         let Self { client, backend, relay, .. } = self;
         let mut moved = false;
         while backend.output.len() < OUTPUT && client.output.len() < ANSWERS {
@@ -187,7 +187,7 @@ impl Pair {
         Ok(moved)
     }
 
-    fn from_backend(&mut self) -> bool {
+    fn take_from_backend(&mut self) -> bool {
         let Self { client, backend, relay, .. } = self;
         let mut moved = false;
         while client.output.len() < OUTPUT {
