@@ -28,10 +28,10 @@ const CAPABILITY: &[u8] = b"[CAPABILITY ";
 /// A client whose side has accepted them.
 #[derive(Debug)]
 pub(super) struct LoggedIn {
-    /// The connection to that side.
-    pub(super) backend: Stream,
-    /// What the side has said behind its answer.
-    pub(super) input: BytesMut,
+    /// Who it is, fit for a log line.
+    pub(super) shown: String,
+    /// The connection to that side, and what it has said behind its answer.
+    pub(super) backend: (Stream, BytesMut),
     /// What the client has said behind its login.
     pub(super) pipelined: Zeroizing<Vec<u8>>,
     /// Counts the session at its side. The last field, so that it goes when the connection has gone.
@@ -42,9 +42,9 @@ pub(super) struct LoggedIn {
 pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(LoggedIn, Vec<u8>), Vec<u8>> {
     let Login { tag, user, authzid, password } = login;
     let name = session.front.names.login(&user, authzid.as_deref());
-    session.is_of(&printable(name.user.as_str().as_bytes()));
+    let shown = printable(name.user.as_str().as_bytes());
     let pass = session.front.registry.enter(&name.user, session.front.patience).await.map_err(|error| {
-        warn!("login not let in: {error}");
+        warn!(user = shown, "login not let in: {error}");
         let text = match error {
             EnterError::Held { .. } => "Your mailbox is being moved, try again in a moment.",
             EnterError::Store(_) => "Temporary failure, try again later.",
@@ -55,23 +55,23 @@ pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(Logged
     let answered = timeout(SIDE_DEADLINE, at_side(session, side, &name, authzid.as_deref(), &password)).await;
     match answered {
         Ok(Ok((connection, LoginAnswer::Accepted { raw }))) => {
-            info!(%side, "logged in");
+            info!(user = shown, %side, "logged in");
             let answer = accepted(&tag, &raw, connection.capabilities().iter());
             tell(session, name, &password, side);
-            let (backend, input) = connection.into_stream();
-            Ok((LoggedIn { backend, input, pipelined: Zeroizing::default(), pass }, answer))
+            let backend = connection.into_stream();
+            Ok((LoggedIn { shown, backend, pipelined: Zeroizing::default(), pass }, answer))
         }
         Ok(Ok((_, LoginAnswer::Refused { status, raw }))) => {
-            info!(%side, "login refused: {}", printable(&raw));
+            info!(user = shown, %side, "login refused: {}", printable(&raw));
             let word = if status == Status::Bad { "BAD" } else { "NO" };
             Err([tag.as_bytes(), b" ", word.as_bytes(), b" ", raw.as_slice(), b"\r\n"].concat())
         }
         Ok(Err(error)) => {
-            warn!("login failed: {error}");
+            warn!(user = shown, "login failed: {error}");
             Err(unavailable(&tag, "The mail server can't be reached, try again later."))
         }
         Err(_) => {
-            warn!("login failed: {side} side: no answer within {} s", SIDE_DEADLINE.as_secs());
+            warn!(user = shown, "login failed: {side} side: no answer within {} s", SIDE_DEADLINE.as_secs());
             Err(unavailable(&tag, "The mail server takes too long to answer, try again later."))
         }
     }

@@ -23,6 +23,9 @@ const LINGER: Duration = Duration::from_secs(30);
 /// When the server ends, a session may finish its commands this long.
 const BOUNDARY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// And then both peers have so long to take what they are told.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Octets on their way to a client that does not read, above which its own commands wait as well: we answer some of
 /// them ourselves. More than the backend alone can fill, so that only such answers do.
 const ANSWERS: usize = 3 * OUTPUT;
@@ -42,27 +45,35 @@ pub(super) struct Moved {
     pub(super) why: &'static str,
 }
 
-/// Relays until one of the two is gone, nothing has happened for too long, or the server ends. When it returns, the
-/// backend has closed its connection as well (or has had half a minute for it): whatever it was told to do is done.
-pub(super) async fn run(
+/// Relays until one of the two is gone, nothing has happened for too long, or the server ends. `pass` is let go when the
+/// backend has closed its connection as well (or has had half a minute for it): until then it may be at work for us.
+pub(super) async fn run<P>(
     client: Stream,
-    backend: Stream,
+    backend: (Stream, BytesMut),
     pipelined: &[u8],
-    said: BytesMut,
     shutdown: watch::Receiver<bool>,
+    pass: P,
 ) -> Moved {
     let mut pair = Pair {
         client: Peer::new(client, BytesMut::from(pipelined)),
-        backend: Peer::new(backend, said),
+        backend: Peer::new(backend.0, backend.1),
         relay: Relay::new(),
         torn: false,
         ends_by: None,
     };
     let why = pair.relay(shutdown).await;
     pair.farewell(why);
+    let patience = if why == Why::ServerEnds { LAST_WORDS } else { LINGER };
     let Pair { mut client, mut backend, .. } = pair;
-    tokio::join!(client.finish(LINGER, drain::CLIENT), backend.finish(LINGER, LINGER));
-    Moved { to_client: client.sent, to_backend: backend.sent, why: why.as_str() }
+    let close_backend = async {
+        backend.finish(patience, patience).await;
+        let sent = backend.sent;
+        drop(backend);
+        drop(pass);
+        sent
+    };
+    let ((), to_backend) = tokio::join!(client.finish(patience, drain::CLIENT), close_backend);
+    Moved { to_client: client.sent, to_backend, why: why.as_str() }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::field::Empty;
-use tracing::{Instrument as _, Span, debug, error_span, info};
+use tracing::{Instrument as _, debug, error_span, info};
 use zeroize::Zeroize as _;
 
 use super::login::{self, LoggedIn};
@@ -34,7 +33,7 @@ const GOING_DOWN: &[u8] = b"* BYE [UNAVAILABLE] The server is going down, connec
 pub(super) async fn run(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr, entry: Entry) {
     let id = format!("{:016x}", rand::random::<u64>());
     // Of the highest level, so that whatever is logged says which session it is about.
-    let span = error_span!("session", id, %peer, user = Empty);
+    let span = error_span!("session", id, %peer);
     async move {
         let ended = Session { front: &front, peer, id: &id }.serve(tcp, entry).await;
         if let Err(why) = ended {
@@ -54,11 +53,6 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// All later log lines of this session name `user`.
-    pub(super) fn is_of(self, user: &str) {
-        Span::current().record("user", user);
-    }
-
     async fn serve(self, tcp: TcpStream, entry: Entry) -> io::Result<()> {
         let stream = match (entry, &self.front.tls) {
             (Entry::Clear, _) => Stream::Plain(tcp),
@@ -68,11 +62,11 @@ impl Session<'_> {
         let Some((client, logged_in)) = self.log_in(Client::new(stream, self.front), entry).await? else {
             return Ok(());
         };
-        let LoggedIn { pass, backend, input, pipelined } = logged_in;
-        let moved = relay::run(client.stream, backend, &pipelined, input, client.shutdown).await;
-        info!(side = %pass.side, sent = moved.to_client, received = moved.to_backend, "session ended: {}", moved.why);
-        // The pass counts this session as one that can still reach its side: it goes last.
-        drop(pass);
+        let LoggedIn { shown, backend, pipelined, pass } = logged_in;
+        let side = pass.side;
+        let moved = relay::run(client.stream, backend, &pipelined, client.shutdown, pass).await;
+        let (sent, received) = (moved.to_client, moved.to_backend);
+        info!(user = shown, %side, sent, received, "session ended: {}", moved.why);
         Ok(())
     }
 

@@ -55,6 +55,13 @@ impl Status {
     pub const fn sees_flags(&self) -> bool {
         self.highest_modseq.is_some()
     }
+
+    /// UIDNEXT in the stored form of a fingerprint.
+    #[must_use]
+    pub fn stored_uid_next(stored: &str) -> Option<UidNext> {
+        let mut words = stored.split(' ').skip_while(|word| *word != "uidnext");
+        words.nth(1)?.parse().ok().map(UidNext)
+    }
 }
 
 /// The form that is stored and compared.

@@ -94,8 +94,23 @@ async fn renew(platform: Platform, user: String, lose: watch::Sender<bool>) {
 }
 
 async fn take(platform: &Platform, user: &str) -> Result<(), Stop> {
-    platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await?;
-    Ok(())
+    match platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await {
+        Ok(_) => Ok(()),
+        Err(StoreError::Leased { user, owner }) => {
+            Err(Stop::Later(format!("{} works on {user} just now; try again when it has finished", shown(&owner))))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An owner for people: the process, where it can be looked at.
+fn shown(owner: &str) -> String {
+    let mut words = owner.split(' ');
+    match (words.next(), words.next()) {
+        (Some(boot_id), Some(pid)) if boot_id == place() => format!("process {pid}"),
+        (_, Some(pid)) => format!("process {pid} on another machine, or from before the last restart of this one,"),
+        _ => "another process".to_owned(),
+    }
 }
 
 impl Held {

@@ -175,7 +175,7 @@ async fn digests(
     let mut hasher = BodyHasher::new();
     while let Some(event) = bodies.next().await? {
         match event {
-            BodyEvent::Start(..) => hasher = BodyHasher::new(),
+            BodyEvent::Start(..) | BodyEvent::Again(_) => hasher = BodyHasher::new(),
             BodyEvent::Chunk(octets) => hasher.update(&octets),
             BodyEvent::End(uid) => drop(digests.insert(uid, std::mem::take(&mut hasher).finish())),
             // Judged without a digest: a difference, unless the next look finds the message gone on both sides.

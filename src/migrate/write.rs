@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use sha1::{Digest as _, Sha1};
 use tracing::info;
 
-use super::plan::{Records, on_new_side, tree};
+use super::plan::{Records, emptied, on_new_side, tree};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
-use crate::source::BodyEvent;
+use crate::source::{BodyEvent, ReadError};
 use crate::store::{MailboxRecord, UnixSeconds};
-use crate::target::dsync::{Change, Deletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use crate::target::dsync::{Change, Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
 const DELETION_LEAD: u64 = 24 * 60 * 60;
@@ -93,6 +93,23 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Forgets, durably, what the new side's mailboxes looked like, before they are written: as long as it is
+    /// remembered, a higher UIDNEXT there is mail that didn't come from us, and afterwards it may be our own.
+    async fn forget_new_side(&mut self, names: &[&MailboxName]) -> Result<(), Stop> {
+        let mut changed = Vec::new();
+        for name in names {
+            if let Some(record) = self.records.get_mut(name)
+                && record.new_seen.take().is_some()
+            {
+                changed.push(record.clone());
+            }
+        }
+        if !changed.is_empty() {
+            self.platform.store.put_mailboxes(self.job.user.as_str(), changed).await?;
+        }
+        Ok(())
+    }
+
     /// Takes mailboxes that we made away from the target, in a session of their own: in one session with their
     /// re-creation the two would be merged (dsync reference §16b).
     ///
@@ -126,7 +143,9 @@ impl Writer<'_> {
             self.records.remove(name);
         }
         let nodes = tree(self.old, self.new, self.records, self.now);
-        let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete };
+        let folder = |name| FolderDeletion { name, separator: self.new.separator.unwrap_or('/'), at };
+        let delete_folders = emptied(names, self.old, self.new).into_iter().map(folder).collect();
+        let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete, delete_folders };
         self.platform.target.open(&self.job.login.name, opening).await?.finish().await?;
         for name in names {
             self.platform.store.delete_mailbox(self.job.user.as_str(), name).await?;
@@ -150,11 +169,12 @@ impl Writer<'_> {
         let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
         let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
+        self.forget_new_side(&look).await?;
         let states: Vec<MailboxState> = look.iter().filter_map(|name| self.state(name)).collect();
         let mode = if states.is_empty() { Mode::Full } else { Mode::State };
         let nodes = tree(self.old, self.new, self.records, self.now);
         self.readers.new.close().await?;
-        let opening = Opening { mode, states, nodes, delete: Vec::new() };
+        let opening = Opening { mode, states, nodes, delete: Vec::new(), delete_folders: Vec::new() };
         let mut session = self.platform.target.open(&self.job.login.name, opening).await?;
         if let Some(name) = look.iter().find(|name| self.overtaken(&session, name)) {
             // The slave of a run that was killed goes on with what it has in hand, and holds the account's lock until
@@ -167,6 +187,7 @@ impl Writer<'_> {
         for name in look {
             match self.mailbox(&mut session, name).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
+                Ok(Outcome::Gone) => {}
                 Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
                 Ok(Outcome::Interrupted) => {
                     session.abort().await;
@@ -240,7 +261,11 @@ impl Writer<'_> {
         };
         let target = on_new_side(name, self.new);
         self.readers.old.revive().await?;
-        let mut source = self.readers.old.contents(listed).await?;
+        let mut source = match self.readers.old.contents(listed).await {
+            // The next pass lists what there is now.
+            Err(ReadError::Gone { .. }) => return Ok(Outcome::Gone),
+            source => source?,
+        };
         if source.uid_validity != record.uid_validity {
             // Re-created a moment ago: the next pass sees it in STATUS.
             return Ok(Outcome::Interrupted);
@@ -382,7 +407,8 @@ impl Writer<'_> {
                     session.end_mail().await?;
                     self.job.progress.update(|progress| progress.messages_done += 1);
                 }
-                BodyEvent::Vanished(_) => return Ok(false),
+                // What was begun can't be taken back but with the whole session; the next pass begins it anew.
+                BodyEvent::Vanished(_) | BodyEvent::Again(_) => return Ok(false),
                 BodyEvent::Unreadable(uid, why) => {
                     self.stops.insert(record.name.clone(), Stopped { uid, why, reached: false });
                     return Ok(false);
@@ -396,6 +422,8 @@ impl Writer<'_> {
 enum Outcome {
     Done,
     Rebuild,
+    /// It was deleted or renamed under our hands.
+    Gone,
     Interrupted,
 }
 
@@ -422,8 +450,9 @@ fn first_of(left: &MailboxPlan, source: &Contents) -> String {
 
 fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
     Stop::Refused(format!(
-        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host remove the files of {login}'s \
-         account, which is only a copy, then run `mailferry switch {login}` and let the user log in again"
+        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host run `doveadm mailbox delete -u \
+         {login} -s INBOX`, which deletes only our copy (on a Maildir remove the files of INBOX instead), then run \
+         `mailferry switch {login}` here and let the user log in again"
     ))
 }
 

@@ -52,6 +52,12 @@ pub enum ReadError {
         /// What is wrong.
         what: String,
     },
+    /// A mailbox was deleted or renamed since it was listed.
+    #[error("{mailbox}: is gone")]
+    Gone {
+        /// Its name as the server gave it.
+        mailbox: String,
+    },
     /// More than we are ready to hold.
     #[error("{what}")]
     TooMuch {
@@ -64,9 +70,13 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Reader {
     connection: ImapConnection,
+    /// For connecting again.
+    server: ImapServer,
+    login: Login,
     /// Raw name of the mailbox that is open.
     open: Option<Vec<u8>>,
-    login: Login,
+    /// Mailbox and UID of a message at which the connection broke.
+    suspect: Option<(Vec<u8>, Uid)>,
     /// When it was last known to be alive.
     used: Instant,
 }
@@ -81,12 +91,22 @@ impl Reader {
     /// # Errors
     /// [`ReadError::LoginRefused`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
     pub async fn open(server: &ImapServer, login: &Login) -> Result<Self, ReadError> {
+        let connection = Self::connect(server, login).await?;
+        Ok(Self {
+            connection,
+            server: server.clone(),
+            login: login.clone(),
+            open: None,
+            suspect: None,
+            used: Instant::now(),
+        })
+    }
+
+    async fn connect(server: &ImapServer, login: &Login) -> Result<ImapConnection, ReadError> {
         let mut connection = server.connect().await?;
         let shown = format!("{} side {}", server.side(), server.name());
         match connection.login(&login.name, None, login.password.expose_secret()).await? {
-            LoginAnswer::Accepted { .. } => {
-                Ok(Self { connection, open: None, login: login.clone(), used: Instant::now() })
-            }
+            LoginAnswer::Accepted { .. } => Ok(connection),
             LoginAnswer::Refused { raw, .. } => {
                 Err(ReadError::LoginRefused { server: shown, name: login.name.clone(), text: printable(&raw) })
             }
@@ -99,7 +119,8 @@ impl Reader {
     /// As [`Reader::open`].
     pub async fn revive(&mut self) -> Result<(), ReadError> {
         if self.used.elapsed() > STALE {
-            *self = Self::open(self.connection.server(), &self.login).await?;
+            self.connection = Self::connect(&self.server, &self.login).await?;
+            self.open = None;
         }
         self.used = Instant::now();
         Ok(())
@@ -140,6 +161,17 @@ impl Reader {
         let _ = self.connection.run("LOGOUT", &tag, command::simple(&tag, Simple::Logout), &mut |_| {}).await;
     }
 
+    /// Connects again after a loss, and opens `listed`, which must be what it was.
+    async fn open_again(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
+        self.connection = Self::connect(&self.server, &self.login).await?;
+        let opened = self.examine(listed).await?;
+        if opened.uid_validity == Some(uid_validity.0) {
+            Ok(())
+        } else {
+            Err(self.in_mailbox(listed, "was re-created while it was read".to_owned()))
+        }
+    }
+
     async fn examine(&mut self, listed: &Listed) -> Result<Opened, ReadError> {
         self.open = None;
         let mut opened = Opened::default();
@@ -148,6 +180,9 @@ impl Reader {
         let mut each = |response: Response<'_>| opened.note(&response);
         let done = self.connection.run("EXAMINE", &tag, command, &mut each).await;
         done.map_err(|error| match error {
+            ImapError::Refused { text, .. } if account::is_nonexistent(&text) => {
+                ReadError::Gone { mailbox: self.shown(listed) }
+            }
             ImapError::Refused { text, .. } => self.in_mailbox(listed, format!("can't be opened: {text}")),
             other => other.into(),
         })?;
@@ -173,7 +208,11 @@ impl Reader {
             let tag = self.connection.tag();
             let command = command::uid_fetch_metadata(&tag, NonZeroU32::MIN..=last, modseq);
             let mut each = |response: Response<'_>| listing.note(response);
-            self.connection.run("UID FETCH", &tag, command, &mut each).await?;
+            let done = self.connection.run("UID FETCH", &tag, command, &mut each).await;
+            done.map_err(|error| match error {
+                ImapError::Lost { what, .. } => self.in_mailbox(listed, format!("while messages were listed: {what}")),
+                other => other.into(),
+            })?;
         }
         let messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
         Ok(Contents {
@@ -200,15 +239,16 @@ impl Reader {
                 return Err(self.in_mailbox(listed, "was re-created while it was read".to_owned()));
             }
         }
-        Ok(Bodies::new(&mut self.connection, String::from_utf8_lossy(&listed.raw).into_owned(), uids))
+        Ok(Bodies::new(self, listed.clone(), uid_validity, uids))
     }
 
     fn in_mailbox(&self, listed: &Listed, what: String) -> ReadError {
+        ReadError::Mailbox { mailbox: self.shown(listed), what }
+    }
+
+    fn shown(&self, listed: &Listed) -> String {
         let server = self.connection.server();
-        ReadError::Mailbox {
-            mailbox: format!("{} side {}, {}", server.side(), server.name(), printable(&listed.raw)),
-            what,
-        }
+        format!("{} side {}, {}", server.side(), server.name(), printable(&listed.raw))
     }
 }
 

@@ -2,10 +2,12 @@
 //! hide itself here. It blocks, it has deadlines, and it panics when the other side leaves the protocol.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 use tokio_rustls::rustls;
 
 /// No answer a test waits for may take longer.
@@ -49,32 +51,26 @@ impl Imap {
         Self::connect_from("127.0.0.1", port)
     }
 
-    /// Connects to another loopback address, to be seen as another client where the server looks at that.
-    pub fn connect_from(host: &str, port: u16) -> Self {
-        let mut imap = Self::connect_silently(host, port);
+    /// Connects to 127.0.0.1 from another loopback address, to be seen as another client.
+    pub fn connect_from(source: &str, port: u16) -> Self {
+        let mut imap = Self::connect_silently(source, port);
         imap.read_greeting();
         imap
     }
 
-    /// Connects without waiting for a greeting.
-    pub fn connect_silently(host: &str, port: u16) -> Self {
-        Self::over(Box::new(dial(host, port)))
+    /// Connects from a loopback address without waiting for a greeting.
+    pub fn connect_silently(source: &str, port: u16) -> Self {
+        Self::over(Box::new(dial(source, port)))
     }
 
     /// IMAPS; the certificate must be good for `localhost` under `ca`.
     pub fn connect_tls(port: u16, ca: &Path) -> Self {
-        let mut imap = Self::over(Box::new(encrypt(dial("127.0.0.1", port), ca)));
-        imap.read_greeting();
-        imap
+        Self::connect_tls_from("127.0.0.1", port, ca)
     }
 
-    /// Connects to 127.0.0.1 from another loopback address, to be seen as another client.
-    pub fn connect_as(client: &str, port: u16) -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        let address = |host: &str, port: u16| std::net::SocketAddr::new(host.parse().unwrap(), port).into();
-        socket.bind(&address(client, 0)).unwrap();
-        socket.connect(&address("127.0.0.1", port)).unwrap_or_else(|error| panic!("connect to port {port}: {error}"));
-        let mut imap = Self::over(Box::new(prepared(socket.into())));
+    /// The same from another loopback address.
+    pub fn connect_tls_from(source: &str, port: u16, ca: &Path) -> Self {
+        let mut imap = Self::over(Box::new(encrypt(dial(source, port), ca)));
         imap.read_greeting();
         imap
     }
@@ -86,13 +82,23 @@ impl Imap {
         plain.encrypted(ca)
     }
 
-    /// Goes on encrypted, once STARTTLS has been answered.
+    /// Goes on encrypted, after the answer to STARTTLS.
     pub fn encrypted(self, ca: &Path) -> Self {
         assert!(self.buffer.is_empty(), "bytes after the answer to STARTTLS: {:?}", lossy(&self.buffer));
         let socket = self.wire.socket().try_clone().unwrap();
         let mut imap = Self::over(Box::new(encrypt(socket, ca)));
         imap.greeting = self.greeting;
         imap
+    }
+
+    /// Our own address, as the server sees it.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.wire.socket().local_addr().unwrap()
+    }
+
+    /// Says that we will send nothing more (FIN), and goes on reading.
+    pub fn end_sending(&mut self) {
+        self.wire.socket().shutdown(Shutdown::Write).unwrap();
     }
 
     fn over(wire: Box<dyn Wire>) -> Self {
@@ -347,12 +353,16 @@ pub struct Selected {
     pub highest_modseq: u64,
 }
 
-fn dial(host: &str, port: u16) -> TcpStream {
-    let stream = TcpStream::connect((host, port)).unwrap_or_else(|error| panic!("connect to {host}:{port}: {error}"));
-    prepared(stream)
-}
-
-fn prepared(stream: TcpStream) -> TcpStream {
+fn dial(source: &str, port: u16) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Without a bind the kernel has more ports to pick from.
+    if source != "127.0.0.1" {
+        let address: SocketAddr = format!("{source}:0").parse().unwrap();
+        socket.bind(&address.into()).unwrap();
+    }
+    let server = SocketAddr::from(([127, 0, 0, 1], port));
+    socket.connect(&server.into()).unwrap_or_else(|error| panic!("connect to {server} from {source}: {error}"));
+    let stream = TcpStream::from(socket);
     stream.set_nodelay(true).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream

@@ -23,16 +23,20 @@ struct Stage {
     client: TcpStream,
     backend: TcpStream,
     relay: JoinHandle<Moved>,
+    /// Resolves when the relay lets its pass go.
+    passed: oneshot::Receiver<()>,
     shutdown: watch::Sender<bool>,
 }
 
 async fn stage(pipelined: &'static [u8], said: &'static [u8]) -> Stage {
     let ((client, ours), (backend, theirs)) = (socket_pair().await, socket_pair().await);
     let (shutdown, ends) = watch::channel(false);
+    let (pass, passed) = oneshot::channel();
     let relay = tokio::spawn(async move {
-        run(Stream::Plain(ours), Stream::Plain(theirs), pipelined, BytesMut::from(said), ends).await
+        let backend = (Stream::Plain(theirs), BytesMut::from(said));
+        run(Stream::Plain(ours), backend, pipelined, ends, pass).await
     });
-    Stage { client, backend, relay, shutdown }
+    Stage { client, backend, relay, passed, shutdown }
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -74,7 +78,7 @@ async fn what_was_said_before_the_relay_began_goes_first() {
 }
 
 #[tokio::test]
-async fn a_relay_is_over_only_when_the_backend_has_closed() {
+async fn the_pass_lives_until_the_backend_has_closed_and_no_longer() {
     let mut at = stage(b"", b"").await;
     say(&mut at.client, "a1 STORE 1 FLAGS ()\r\n").await;
     expect(&mut at.backend, "a1 STORE 1 FLAGS ()\r\n").await;
@@ -86,11 +90,25 @@ async fn a_relay_is_over_only_when_the_backend_has_closed() {
     expect_end(&mut at.backend, "").await;
     // The backend knows that nothing more will come, but may still be at work.
     tokio::select! {
-        _ = &mut at.relay => panic!("the relay ended while the backend was at work"),
+        _ = &mut at.passed => panic!("the session counted no longer while the backend was at work"),
         () = tokio::time::sleep(Duration::from_millis(200)) => {}
     }
     drop(at.backend);
+    assert!(soon(at.passed).await.is_err(), "dropped, that is");
     assert_eq!(soon(at.relay).await.unwrap().why, Why::ClientGone.as_str());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_its_time_to_leave_keeps_nobody_from_being_moved() {
+    let mut at = stage(b"", b"").await;
+    let since = Instant::now();
+    say(&mut at.backend, "* BYE\r\n").await;
+    drop(at.backend);
+    assert!(at.passed.await.is_err(), "dropped, that is");
+    assert!(since.elapsed() < drain::CLIENT, "{:?}", since.elapsed());
+    assert_eq!(at.relay.await.unwrap().why, Why::LoggedOut.as_str());
+    assert!(since.elapsed() >= drain::CLIENT, "{:?}", since.elapsed());
+    expect_end(&mut at.client, "* BYE\r\n").await;
 }
 
 #[tokio::test]

@@ -110,7 +110,9 @@ impl Reader {
             }
             self.connection.flush().await?;
             for (listed, tag) in window.iter_mut().zip(tags) {
-                listed.status = Some(self.status_answer(listed, &tag).await?);
+                listed.status = self.status_answer(listed, &tag).await?;
+                // A Dovecot lists what was deleted above other mailboxes as if it could be opened.
+                listed.selectable = listed.status.is_some();
             }
         }
         Ok(())
@@ -119,22 +121,25 @@ impl Reader {
     /// STATUS of one mailbox.
     ///
     /// # Errors
-    /// If the server refuses it.
+    /// If the server refuses it, or has no such mailbox.
     pub async fn status(&mut self, listed: &Listed) -> Result<Status, ReadError> {
         let tag = self.connection.tag();
         let command = self.connection.encoded(command::status(&tag, &listed.raw, self.has_modseq()))?;
         self.connection.send(command).await?;
         self.connection.flush().await?;
-        self.status_answer(listed, &tag).await
+        let status = self.status_answer(listed, &tag).await?;
+        status.ok_or_else(|| self.in_mailbox(listed, "does not exist".to_owned()))
     }
 
-    async fn status_answer(&mut self, listed: &Listed, tag: &str) -> Result<Status, ReadError> {
+    /// None if there is no such mailbox.
+    async fn status_answer(&mut self, listed: &Listed, tag: &str) -> Result<Option<Status>, ReadError> {
         let mut found = None;
         loop {
             let response = self.connection.response().await?;
             match self.connection.ended("STATUS", tag, &response) {
                 Ok(Some(_)) => break,
                 Ok(None) => {}
+                Err(ImapError::Refused { text, .. }) if is_nonexistent(&text) => return Ok(None),
                 Err(ImapError::Refused { text, .. }) => {
                     return Err(self.in_mailbox(listed, format!("STATUS refused: {text}")));
                 }
@@ -147,8 +152,16 @@ impl Reader {
                 found = fingerprint(&items);
             }
         }
+        let found = found.map(Some);
         found.ok_or_else(|| self.in_mailbox(listed, "STATUS without UIDVALIDITY, UIDNEXT or MESSAGES".to_owned()))
     }
+}
+
+/// Whether a refusal says that there is no such mailbox any more, and not only that it can't be read now. Dovecot 2.3 sends no
+/// NONEXISTENT (RFC 5530 §3) with STATUS.
+pub(super) fn is_nonexistent(text: &str) -> bool {
+    let known = ["Mailbox doesn't exist", "Mailbox was deleted under us"];
+    text.to_ascii_uppercase().starts_with("[NONEXISTENT]") || known.iter().any(|known| text.starts_with(known))
 }
 
 fn fingerprint(items: &StatusItems) -> Option<Status> {
@@ -219,6 +232,15 @@ mod tests {
         assert!(name_of(b"a//b", Some(b'/')).is_err());
         assert!(name_of(b"a&b", Some(b'/')).is_err());
         assert_eq!(name_of(b"a/b", None).unwrap().parts(), ["a/b"]);
+    }
+
+    #[test]
+    fn only_a_mailbox_that_is_not_there_counts_as_missing() {
+        assert!(is_nonexistent("Mailbox doesn't exist: Empty (0.001 + 0.000 secs)."));
+        assert!(is_nonexistent("[NONEXISTENT] Unknown mailbox"));
+        for text in ["[SERVERBUG] Internal error", "[NOPERM] Permission denied", "[INUSE] locked", "NO"] {
+            assert!(!is_nonexistent(text), "{text}");
+        }
     }
 
     #[test]

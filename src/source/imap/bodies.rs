@@ -4,14 +4,17 @@
 //! the last one is answered. Several commands at once would not do: a Dovecot whose output is full begins the next one before
 //! it has finished, and gives the bodies out of order (measured on 2.3 behind TLS). A message that did not come is asked for
 //! alone: only then an OK without a body says that it vanished, and a NO that it can't be read.
+//!
+//! Servers may also hang up on a message that they can't read (Dovecot's `imap_fetch_failure` does by default). We connect
+//! again and ask for that message alone; if it costs the connection again, it is the message.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
-use super::ReadError;
-use crate::mailbox::Uid;
+use super::{ReadError, Reader};
+use crate::mailbox::{Listed, Uid, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, Received};
 use crate::wire::imap::command;
 use crate::wire::imap::scan::{self, Body, Fetch, Response};
@@ -19,6 +22,9 @@ use crate::wire::imap::scan::{self, Body, Fetch, Response};
 /// Messages of one command. The octets wait in the socket until we read them, so this costs the server little; the
 /// command stays below the 8 KiB that every server takes.
 const WINDOW: usize = 256;
+
+/// Connections that one stream may lose: each unreadable message costs two, and a server must not be worn down.
+const BREAKS_MAX: u32 = 16;
 
 /// What comes next in a stream of bodies.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub enum BodyEvent {
     Chunk(Bytes),
     /// It is complete.
     End(Uid),
+    /// The connection broke in the middle of this message's body: it begins anew.
+    Again(Uid),
     /// The message is gone.
     Vanished(Uid),
     /// The server can't give this message's body.
@@ -39,13 +47,18 @@ pub enum BodyEvent {
 /// unreadable: the connection is then between two commands.
 #[derive(Debug)]
 pub struct Bodies<'a> {
-    connection: &'a mut ImapConnection,
-    mailbox: String,
+    reader: &'a mut Reader,
+    listed: Listed,
+    uid_validity: UidValidity,
     waiting: VecDeque<Uid>,
     /// To be asked for alone, before all that waits.
     alone: Option<Uid>,
     asked: Option<Asked>,
     state: State,
+    /// Whose body was begun and not ended.
+    begun: Option<Uid>,
+    /// Connections lost.
+    breaks: u32,
 }
 
 /// A command on its way.
@@ -75,18 +88,79 @@ enum State {
 }
 
 impl<'a> Bodies<'a> {
-    pub(super) fn new(connection: &'a mut ImapConnection, mailbox: String, uids: Vec<Uid>) -> Self {
-        Self { connection, mailbox, waiting: uids.into(), alone: None, asked: None, state: State::Between }
+    pub(super) fn new(reader: &'a mut Reader, listed: Listed, uid_validity: UidValidity, uids: Vec<Uid>) -> Self {
+        Self {
+            reader,
+            listed,
+            uid_validity,
+            waiting: uids.into(),
+            alone: None,
+            asked: None,
+            state: State::Between,
+            begun: None,
+            breaks: 0,
+        }
     }
 
     /// The next event; `None` after the last message.
     ///
     /// # Errors
-    /// If the connection breaks, or the server sends a body that was not asked for.
+    /// If the connection breaks and can't be made again, or the server sends a body that was not asked for.
     pub async fn next(&mut self) -> Result<Option<BodyEvent>, ReadError> {
+        loop {
+            let next = match self.step().await {
+                Err(ReadError::Imap(ImapError::Lost { side, server, what })) => {
+                    self.breaks += 1;
+                    if self.breaks > BREAKS_MAX {
+                        return Err(ImapError::Lost { side, server, what }.into());
+                    }
+                    match self.connect_again(what).await? {
+                        Some(event) => Some(event),
+                        None => continue,
+                    }
+                }
+                other => other?,
+            };
+            match &next {
+                Some(BodyEvent::Start(uid, _)) => self.begun = Some(*uid),
+                Some(BodyEvent::Chunk(_)) => {}
+                Some(BodyEvent::End(uid)) => {
+                    self.begun = None;
+                    self.reader.suspect.take_if(|(raw, suspect)| *raw == self.listed.raw && suspect == uid);
+                }
+                _ => self.begun = None,
+            }
+            return Ok(next);
+        }
+    }
+
+    /// After a loss: takes back what was not delivered, connects, opens the mailbox. The message that was to come is
+    /// suspect now, or, if it was before, unreadable.
+    async fn connect_again(&mut self, what: String) -> Result<Option<BodyEvent>, ReadError> {
+        let begun = self.begun.take();
+        let missing = self.asked.take().map(|asked| asked.missing).unwrap_or_default();
+        let mut back = begun.into_iter().chain(missing).collect::<VecDeque<_>>();
+        self.state = State::Between;
+        self.reader.open_again(&self.listed, self.uid_validity).await?;
+        let expected = back.pop_front();
+        for uid in back.into_iter().rev() {
+            self.waiting.push_front(uid);
+        }
+        let Some(uid) = expected else { return Ok(None) };
+        let suspect = (self.listed.raw.clone(), uid);
+        if self.reader.suspect.as_ref() == Some(&suspect) {
+            self.reader.suspect = None;
+            return Ok(Some(BodyEvent::Unreadable(uid, what)));
+        }
+        self.reader.suspect = Some(suspect);
+        self.alone = Some(uid);
+        Ok((begun == Some(uid)).then_some(BodyEvent::Again(uid)))
+    }
+
+    async fn step(&mut self) -> Result<Option<BodyEvent>, ReadError> {
         match std::mem::replace(&mut self.state, State::Between) {
             State::Inside(uid) => {
-                if let Some(chunk) = self.connection.body_chunk().await? {
+                if let Some(chunk) = self.reader.connection.body_chunk().await? {
                     self.state = State::Inside(uid);
                     return Ok(Some(BodyEvent::Chunk(chunk)));
                 }
@@ -101,70 +175,68 @@ impl<'a> Bodies<'a> {
             State::Between => {}
         }
         loop {
-            let mut asked = match self.asked.take() {
-                Some(asked) => asked,
-                None => match self.ask().await? {
-                    Some(asked) => asked,
-                    None => return Ok(None),
-                },
-            };
-            let event = match self.connection.receive().await? {
-                Received::Body { line, octets } => self.body(&mut asked, &line, octets).await?,
-                Received::Response(response) => match self.answer(&asked, &response)? {
-                    Some(answer) => match self.answered(asked, answer) {
-                        Some(event) => return Ok(Some(event)),
-                        None => continue,
-                    },
+            if self.asked.is_none() && !self.ask().await? {
+                return Ok(None);
+            }
+            let received = self.reader.connection.receive().await?;
+            let Some(asked) = self.asked.as_mut() else { return Ok(None) };
+            let event = match received {
+                Received::Body { line, octets } => self.body(&line, octets).await?,
+                Received::Response(response) => match answer(&self.reader.connection, asked, &response)? {
+                    Some(answer) => self.answered(answer),
                     None => match scan::response(&response) {
-                        Response::Fetch(fetch) => self.whole(&mut asked, fetch)?,
+                        Response::Fetch(fetch) => self.whole(fetch)?,
                         _ => None,
                     },
                 },
             };
-            self.asked = Some(asked);
             if event.is_some() {
                 return Ok(event);
             }
         }
     }
 
-    async fn ask(&mut self) -> Result<Option<Asked>, ReadError> {
-        let alone = self.alone.take();
-        let missing: VecDeque<Uid> = match alone {
+    /// Asks for the next window. False if there is nothing left to ask for.
+    async fn ask(&mut self) -> Result<bool, ReadError> {
+        let missing: VecDeque<Uid> = match self.alone.take() {
             Some(uid) => [uid].into(),
             None => self.waiting.drain(..self.waiting.len().min(WINDOW)).collect(),
         };
         let numbers: Vec<NonZeroU32> = missing.iter().filter_map(|uid| NonZeroU32::new(uid.0)).collect();
         if numbers.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
-        let tag = self.connection.tag();
-        let command = self.connection.encoded(command::uid_fetch_bodies(&tag, &numbers))?;
-        self.connection.send(command).await?;
-        self.connection.flush().await?;
-        Ok(Some(Asked { tag, alone: missing.len() == 1, missing, disordered: false, nil: false }))
+        let connection = &mut self.reader.connection;
+        let tag = connection.tag();
+        let command = connection.encoded(command::uid_fetch_bodies(&tag, &numbers))?;
+        // Before it is sent: a loss while it is sent takes them back, too.
+        self.asked = Some(Asked { tag, alone: missing.len() == 1, missing, disordered: false, nil: false });
+        connection.send(command).await?;
+        connection.flush().await?;
+        Ok(true)
     }
 
     /// A body begins. It is given out if it is the next one in order.
-    async fn body(&mut self, asked: &mut Asked, line: &[u8], octets: u64) -> Result<Option<BodyEvent>, ReadError> {
+    async fn body(&mut self, line: &[u8], octets: u64) -> Result<Option<BodyEvent>, ReadError> {
         // A server may tell the UID before the body or after it; here it can be known early.
         let uid = match scan::response(&[line, b" NIL)"].concat()) {
             Response::Fetch(fetch) => fetch.uid,
             _ => None,
         };
-        if let Some(uid) = self.in_turn(asked, uid)? {
+        if let Some(uid) = self.in_turn(uid)? {
             self.state = State::Inside(uid);
             return Ok(Some(BodyEvent::Start(uid, octets)));
         }
-        while self.connection.body_chunk().await?.is_some() {}
+        while self.reader.connection.body_chunk().await?.is_some() {}
         Ok(None)
     }
 
     /// The message that a body belongs to, if that is the next one.
-    fn in_turn(&self, asked: &mut Asked, uid: Option<u32>) -> Result<Option<Uid>, ReadError> {
-        let front = asked.missing.front().copied();
-        let came = uid.map(Uid).or(front).filter(|came| asked.missing.contains(came));
-        let came = came.ok_or_else(|| self.unexpected(front))?;
+    fn in_turn(&mut self, uid: Option<u32>) -> Result<Option<Uid>, ReadError> {
+        let front = self.asked.as_ref().and_then(|asked| asked.missing.front().copied());
+        let unexpected = self.unexpected(front);
+        let Some(asked) = self.asked.as_mut() else { return Err(unexpected) };
+        let came = uid.map(Uid).or(front).filter(|came| asked.missing.contains(came)).ok_or(unexpected)?;
         if asked.disordered || Some(came) != front {
             asked.disordered = true;
             return Ok(None);
@@ -174,16 +246,18 @@ impl<'a> Bodies<'a> {
     }
 
     /// A FETCH response without a streaming body.
-    fn whole(&mut self, asked: &mut Asked, fetch: Fetch) -> Result<Option<BodyEvent>, ReadError> {
+    fn whole(&mut self, fetch: Fetch) -> Result<Option<BodyEvent>, ReadError> {
         match fetch.body {
             None | Some(Body::Streamed) => Ok(None),
             Some(Body::Nil) => {
-                asked.nil |= asked.alone;
-                // What follows in this answer would be out of order.
-                asked.disordered = true;
+                if let Some(asked) = self.asked.as_mut() {
+                    asked.nil |= asked.alone;
+                    // What follows in this answer would be out of order.
+                    asked.disordered = true;
+                }
                 Ok(None)
             }
-            Some(Body::Inline(octets)) => Ok(self.in_turn(asked, fetch.uid)?.map(|uid| {
+            Some(Body::Inline(octets)) => Ok(self.in_turn(fetch.uid)?.map(|uid| {
                 let length = octets.len() as u64;
                 self.state = if octets.is_empty() { State::Complete(uid) } else { State::Whole(uid, octets.into()) };
                 BodyEvent::Start(uid, length)
@@ -193,7 +267,7 @@ impl<'a> Bodies<'a> {
 
     /// What follows a streamed body on its line: it may hold the UID.
     async fn rest_of_line(&mut self, uid: Uid) -> Result<(), ReadError> {
-        let response = self.connection.response().await?;
+        let response = self.reader.connection.response().await?;
         match scan::response(&response) {
             Response::Fetch(fetch) if fetch.uid.is_some_and(|theirs| theirs != uid.0) => {
                 Err(self.unexpected(Some(uid)))
@@ -202,17 +276,9 @@ impl<'a> Bodies<'a> {
         }
     }
 
-    /// The command's tagged answer: OK, or what was refused.
-    fn answer(&self, asked: &Asked, response: &[u8]) -> Result<Option<Result<(), String>>, ReadError> {
-        match self.connection.ended("UID FETCH", &asked.tag, response) {
-            Ok(ended) => Ok(ended.map(|_| Ok(()))),
-            Err(ImapError::Refused { text, .. }) => Ok(Some(Err(text))),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// The command is over. What it did not give is asked for again, the first of it alone.
-    fn answered(&mut self, asked: Asked, answer: Result<(), String>) -> Option<BodyEvent> {
+    fn answered(&mut self, answer: Result<(), String>) -> Option<BodyEvent> {
+        let asked = self.asked.take()?;
         let mut missing = asked.missing;
         let first = missing.pop_front()?;
         if asked.alone {
@@ -236,6 +302,19 @@ impl<'a> Bodies<'a> {
             Some(uid) => format!("asked for the body of UID {uid}, got another one"),
             None => "got a body that was not asked for".to_owned(),
         };
-        ReadError::Mailbox { mailbox: self.mailbox.clone(), what }
+        ReadError::Mailbox { mailbox: String::from_utf8_lossy(&self.listed.raw).into_owned(), what }
+    }
+}
+
+/// The command's tagged answer: OK, or what was refused.
+fn answer(
+    connection: &ImapConnection,
+    asked: &Asked,
+    response: &[u8],
+) -> Result<Option<Result<(), String>>, ReadError> {
+    match connection.ended("UID FETCH", &asked.tag, response) {
+        Ok(ended) => Ok(ended.map(|_| Ok(()))),
+        Err(ImapError::Refused { text, .. }) => Ok(Some(Err(text))),
+        Err(error) => Err(error.into()),
     }
 }

@@ -123,6 +123,9 @@ impl Relay {
     /// Looks at the octets of the client that have not been dealt with. Call it again with what is left, until it
     /// gives something else than [`ClientStep::Forward`] and [`ClientStep::Answer`].
     pub fn from_client(&mut self, octets: &[u8]) -> ClientStep {
+        // A CR goes on together with what follows it: servers answer a command at its CR, and `+` would come before we know
+        // that the line has ended.
+        let octets = octets.strip_suffix(b"\r").unwrap_or(octets);
         if octets.is_empty() {
             return ClientStep::NeedInput;
         }
@@ -349,7 +352,7 @@ impl Relay {
 /// How a client's line begins.
 enum Start<'a> {
     NeedInput,
-    /// No tag and command within [`START_MAX`] octets.
+    /// No tag, or no start of a command, within [`START_MAX`] octets.
     Endless,
     /// Either may be empty.
     Line {
@@ -368,6 +371,8 @@ fn line_start(octets: &[u8]) -> Start<'_> {
         true if tag.len() > TAG_MAX => Start::Endless,
         true => Start::Line { tag, verb },
         false if start.len() < START_MAX => Start::NeedInput,
+        // No command that we know is so long: the backend will say so.
+        false if tag.len() <= TAG_MAX && !verb.is_empty() => Start::Line { tag, verb },
         false => Start::Endless,
     }
 }

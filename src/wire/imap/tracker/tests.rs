@@ -248,6 +248,33 @@ fn the_client_waits_while_too_much_is_in_flight() {
 }
 
 #[test]
+fn a_server_that_answers_at_the_cr_is_not_too_early() {
+    let mut session = Session::default();
+    session.client(b"a IDLE\r");
+    assert_eq!(session.at_backend(), "");
+    session.client(b"\n");
+    assert_eq!(session.at_backend(), "a IDLE\r\n");
+    session.backend(b"+ idling\r\n").client(b"DONE\r");
+    assert_eq!(session.at_backend(), "DONE");
+    session.client(b"\nb APPEND x {3}\r");
+    assert_eq!(session.at_backend(), "\r\nb APPEND x {3}");
+    session.client(b"\n").backend(b"a OK\r\n+ go on\r\n").client(b"a\r\r\r");
+    session.client(b"\n").backend(b"b OK\r\n");
+    assert_eq!(session.at_backend(), "\r\na\r\r\r\n");
+    assert!(session.relay.at_boundary());
+}
+
+#[test]
+fn an_endless_command_word_is_the_backends_business() {
+    let mut session = Session::default();
+    let line = format!("a {}\r\n", "x".repeat(5000));
+    session.client(line.as_bytes());
+    assert_eq!(session.at_backend(), line);
+    session.backend(b"a BAD\r\n");
+    assert!(session.relay.at_boundary());
+}
+
+#[test]
 fn an_endless_tag_ends_the_session() {
     for line in [vec![b'x'; START_MAX], [b"a", vec![b' '; START_MAX].as_slice()].concat()] {
         let mut session = Session::default();
