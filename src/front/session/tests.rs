@@ -19,8 +19,13 @@ struct Stage {
 }
 
 async fn stage(entry: Entry, allow_cleartext: &[&str]) -> Stage {
+    stage_before(1, entry, allow_cleartext).await
+}
+
+/// A client of a proxy whose sides both are the server at `port`.
+async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
     let folder = tempfile::tempdir().unwrap();
-    let nowhere = Endpoint { host: "127.0.0.1".to_owned(), port: 1, security: Security::Clear, ca_file: None };
+    let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, ca_file: None };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
     let (shutdown, ends) = watch::channel(false);
     let front = Front {
@@ -28,8 +33,8 @@ async fn stage(entry: Entry, allow_cleartext: &[&str]) -> Stage {
         tls: None,
         registry: Registry::new(Store::open(&folder.path().join("s.db")).unwrap()),
         names: NameRules::default(),
-        old: ImapServer::new(Side::Old, &nowhere).unwrap(),
-        new: ImapServer::new(Side::New, &nowhere).unwrap(),
+        old: ImapServer::new(Side::Old, &side).unwrap(),
+        new: ImapServer::new(Side::New, &side).unwrap(),
         patience: Duration::from_secs(1),
         logins: mpsc::channel(1).0,
         shutdown: ends,
@@ -99,6 +104,47 @@ async fn a_backend_that_is_down_leaves_the_client_to_try_again() {
     assert!(heard.ends_with("c OK LOGOUT completed.\r\n"));
     drop(at.client);
     at.session.await.unwrap();
+}
+
+/// A server that greets and never says more; gives the client's stage once the client's login has come there.
+async fn stage_before_silence() -> (Stage, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut at = stage_before(listener.local_addr().unwrap().port(), Entry::Clear, &["127.0.0.0/8"]).await;
+    at.client.write_all(b"a LOGIN u p\r\n").await.unwrap();
+    let mut backend = listener.accept().await.unwrap().0;
+    backend.write_all(b"* OK [CAPABILITY IMAP4rev1] hello\r\n").await.unwrap();
+    let mut login = [0; 5];
+    backend.read_exact(&mut login).await.unwrap();
+    (at, backend)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_does_not_answer_a_login_is_unavailable_before_the_client_gives_up() {
+    let (mut at, mut backend) = stage_before_silence().await;
+    let since = Instant::now();
+    let mut heard = vec![0; 4096];
+    let mut words = String::new();
+    while !words.contains("a NO ") {
+        let count = at.client.read(&mut heard).await.unwrap();
+        words.push_str(std::str::from_utf8(&heard[..count]).unwrap());
+    }
+    assert!(words.contains("a NO [UNAVAILABLE] The mail server takes too long"), "{words}");
+    assert!(since.elapsed() <= Duration::from_secs(60), "{:?}", since.elapsed());
+    let mut rest = Vec::new();
+    backend.read_to_end(&mut rest).await.unwrap();
+    at.client.write_all(b"b LOGOUT\r\n").await.unwrap();
+    at.client.read_exact(&mut heard[..5]).await.unwrap();
+    assert_eq!(&heard[..5], b"* BYE", "the client may go on");
+}
+
+#[tokio::test]
+async fn when_the_server_ends_a_client_in_the_middle_of_a_login_is_told() {
+    let (mut at, _backend) = stage_before_silence().await;
+    at.shutdown.send(true).unwrap();
+    let mut heard = Vec::new();
+    at.client.read_to_end(&mut heard).await.unwrap();
+    let lines: Vec<&[u8]> = heard.split_inclusive(|octet| *octet == b'\n').collect();
+    assert_eq!((lines.len(), lines[1]), (2, GOING_DOWN), "at once: the login itself is not answered");
 }
 
 #[tokio::test]
