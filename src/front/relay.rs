@@ -17,7 +17,7 @@ use peer::{OUTPUT, Peer};
 /// Neither peer has sent or taken an octet for this long: the session is dead. A server must allow 30 minutes (RFC 9051 §5.4).
 const INACTIVITY: Duration = Duration::from_secs(35 * 60);
 
-/// When one peer has gone, the other may still be silent this long before the session is over.
+/// When the session is over, each peer has so long to take what is left, and the backend as long again to end its work.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// When the server ends, a session may finish its commands this long.
@@ -134,8 +134,8 @@ impl Pair {
     fn alarm(&self, quiet_since: Instant) -> (Instant, Why) {
         match self.ends_by {
             Some(end) => (end, Why::ServerEnds),
-            // A client that has said all it had to say still gets its answers.
-            None if self.client.ended => (quiet_since + LINGER, Why::ClientGone),
+            // It has said all it had to say and waits for its answers; if it doesn't, writing to it will show that.
+            None if self.client.ended => (quiet_since + INACTIVITY, Why::ClientGone),
             None => (quiet_since + INACTIVITY, Why::Silence),
         }
     }

@@ -172,6 +172,9 @@ async fn before(
         if let Some(first) = copied.unreadable.first() {
             return Err(Stop::Later(format!("the old side can't give {first}")));
         }
+        if !copied.settled {
+            return Err(Stop::Later("the account keeps changing".to_owned()));
+        }
         let verified = Verification { user: job.user.as_str(), depth, readers, known }.full().await?;
         let report = verified.report(now());
         if report.identical {

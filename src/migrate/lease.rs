@@ -66,7 +66,7 @@ pub struct Held {
 /// If somebody else holds it.
 pub async fn hold(platform: &Platform, user: &str) -> Result<Held, Stop> {
     let (platform, user) = (platform.clone(), user.to_owned());
-    take(&platform, &user).await?;
+    take(&platform, &user).await.map_err(explained)?;
     let (lose, lost) = watch::channel(false);
     let renewal = tokio::spawn(renew(platform.clone(), user.clone(), lose));
     Ok(Held { platform, user, renewal, lost })
@@ -80,9 +80,9 @@ async fn renew(platform: Platform, user: String, lose: watch::Sender<bool>) {
         let begun = Instant::now();
         match take(&platform, &user).await {
             Ok(()) => renewed = begun,
-            Err(stop) => {
-                warn!(user, "the lease can't be renewed: {stop}");
-                let taken = matches!(stop, Stop::Store(StoreError::Leased { .. }));
+            Err(error) => {
+                let taken = matches!(error, StoreError::Leased { .. });
+                warn!(user, "the lease can't be renewed: {}", explained(error));
                 // Ours ends a little before anybody else can take it.
                 if taken || renewed.elapsed() > lasts * 4 / 5 {
                     lose.send_replace(true);
@@ -93,13 +93,16 @@ async fn renew(platform: Platform, user: String, lose: watch::Sender<bool>) {
     }
 }
 
-async fn take(platform: &Platform, user: &str) -> Result<(), Stop> {
-    match platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await {
-        Ok(_) => Ok(()),
-        Err(StoreError::Leased { user, owner }) => {
-            Err(Stop::Later(format!("{} works on {user} just now; try again when it has finished", shown(&owner))))
+async fn take(platform: &Platform, user: &str) -> Result<(), StoreError> {
+    platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await.map(drop)
+}
+
+fn explained(error: StoreError) -> Stop {
+    match error {
+        StoreError::Leased { user, owner } => {
+            Stop::Later(format!("{} works on {user} just now; try again when it has finished", shown(&owner)))
         }
-        Err(error) => Err(error.into()),
+        error => error.into(),
     }
 }
 

@@ -15,3 +15,4 @@ mod silent_losses;
 mod switch;
 mod the_lab;
 mod tls;
+mod unread_answers;

@@ -1,14 +1,12 @@
 //! What must be refused before anything is written, and what a postmaster reads then.
 
-use std::process::{Child, Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
 use crate::copy::{Pair, assert_equal_everywhere, on_user, shown, sync};
 use crate::lab::imap::{lossy, mailbox_name};
-use crate::lab::process::wait_for;
 use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Spec, nasty};
-
-const LONG: Duration = Duration::from_secs(60);
+use crate::resume::Running;
 
 fn log_in(server: &Dovecot, user: &str) -> Imap {
     let mut imap = Imap::connect(server.imap_port());
@@ -157,8 +155,9 @@ fn failed_logins(server: &Dovecot) -> usize {
 
 #[test]
 fn a_wrong_password_is_tried_once() {
-    let old = Dovecot::start(Spec::old(&["u1", "u2"]));
-    let mut new = Dovecot::start(Spec::new_side(&["u1", "u2"]));
+    let hasty = || "auth_failure_delay = 0\n".to_owned();
+    let old = Dovecot::start(Spec { extra: hasty(), ..Spec::old(&["u1", "u2"]) });
+    let mut new = Dovecot::start(Spec { extra: hasty(), ..Spec::new_side(&["u1", "u2"]) });
     new.add_user("u2", "another");
     let ferry = Ferry::prepare(FerrySpec::between(&old, &new));
     let mut tried = (0, 0);
@@ -217,51 +216,39 @@ fn another_separator_is_refused() {
     refused(&ferry, &new, "u1", &["separator", "'/' on the old side", "'.' on the new side", "set `separator`"]);
 }
 
-/// A sync in the background.
-struct Running(Child);
-
-impl Running {
-    fn start(ferry: &Ferry, pair: &Pair, user: &str) -> Self {
-        let file = ferry.password_file(pair.old.password(user));
-        let mut command = ferry.command(&["sync", user, "--password-file", &file]);
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.0.id().to_string();
-        let done = std::process::Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "kill", name, &id]).status();
-        assert!(done.unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn two_runs_never_work_on_one_user_and_a_dead_one_is_no_obstacle() {
     let pair = Pair::start(&["u1"]);
     let account = nasty::bulk(&pair.old, "u1", 1500, 2000);
     let ferry = pair.ferry();
-    let first = Running::start(&ferry, &pair, "u1");
-    let mut imap = log_in(&pair.new, "u1");
-    let mut copied = || {
-        let line = imap.ok("STATUS INBOX (MESSAGES)").iter().map(|line| lossy(line)).collect::<String>();
-        line.split("MESSAGES ").nth(1).unwrap().trim_end_matches(')').parse::<usize>().unwrap()
-    };
-    wait_for("the first messages", LONG, || (copied() > 10).then_some(()));
+    let mut first = Running::start(&ferry, &pair, "u1");
+    first.until(&pair, &account, 10);
     first.signal("STOP");
-    let before = copied();
-    assert!(before < account.message_count(), "the copy was too fast for this test");
 
     let second = on_user(&ferry, &pair, &["sync"], "u1");
-    said(&second, 1, &["works on u1", &format!("process {}", first.0.id())]);
+    said(&second, 1, &["works on u1", &format!("process {}", first.id())]);
 
     first.signal("KILL");
     sync(&ferry, &pair, "u1");
     drop(first);
     assert_equal_everywhere(&ferry, &pair, &account);
+}
+
+/// A machine that slept is no obstacle either, and when it wakes up it finds that it has lost its place.
+#[test]
+fn a_run_that_has_lost_its_lease_stops() {
+    let pair = Pair::start(&["u1"]);
+    let account = nasty::bulk(&pair.old, "u1", 3000, 2000);
+    let ferry = pair.ferry();
+    let mut first = Running::start(&ferry, &pair, "u1");
+    first.until(&pair, &account, 10);
+    first.signal("STOP");
+    let store = mailferry::store::Store::open(&ferry.store_path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.take_lease("u1", "elsewhere 1 1", 600, |_| true)).unwrap();
+    // Until it is due for renewal.
+    std::thread::sleep(Duration::from_secs(11));
+    first.signal("CONT");
+    said(&first.output(), 75, &["the lease on this user was lost"]);
+    said(&on_user(&ferry, &pair, &["sync"], "u1"), 1, &["works on u1"]);
 }

@@ -2,7 +2,7 @@
 //! twice, and what was copied keeps its identity.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::copy::{Pair, assert_equal_everywhere, on_user, shown, sync};
@@ -11,10 +11,9 @@ use crate::lab::imap::lossy;
 use crate::lab::process::wait_for;
 use crate::lab::{Account, Dovecot, Ferry, Imap, nasty};
 
+const LEAP_DAY: &str = "29-Feb-2024 12:00:00 +0000";
+const LEAP_DAY_SECONDS: i64 = 1_709_208_000;
 const LONG: Duration = Duration::from_secs(60);
-
-/// More octets than any message has on the new side.
-const MESSAGE: u64 = 7700;
 
 /// Three mailboxes that take a while.
 fn account(pair: &Pair, user: &str) -> Account {
@@ -36,13 +35,41 @@ fn account(pair: &Pair, user: &str) -> Account {
 }
 
 /// `mailferry sync` in the background; killed when it is dropped.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(ferry: &Ferry, pair: &Pair, user: &str) -> Self {
+    pub(crate) fn start(ferry: &Ferry, pair: &Pair, user: &str) -> Self {
         let file = ferry.password_file(pair.old.password(user));
         let mut command = ferry.command(&["sync", user, "--password-file", &file]);
         Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let done = Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "kill", name, &id]).status();
+        assert!(done.unwrap().success());
+    }
+
+    /// Waits until so many messages are copied, or the run has ended before. Looks at the files: a client on the new side
+    /// would be in the way.
+    pub(crate) fn until(&mut self, pair: &Pair, account: &Account, copied: usize) {
+        let largest = account.mailboxes.values().flat_map(|mailbox| mailbox.messages.values());
+        // With what the new side writes beside it.
+        let message = largest.map(|message| message.served().len()).max().unwrap_or_default() + 200;
+        let storage = pair.new.mail_dir(&account.user).join("storage");
+        let octets = || -> u64 {
+            let Ok(files) = std::fs::read_dir(&storage) else { return 0 };
+            let files = files.flatten().filter(|file| file.file_name().to_string_lossy().starts_with("m."));
+            files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+        };
+        wait_for("some messages to be copied", LONG, || {
+            let ended = self.0.try_wait().unwrap().is_some();
+            (ended || octets() >= (copied * message) as u64).then_some(())
+        });
     }
 
     fn kill9(&mut self) {
@@ -50,7 +77,8 @@ impl Running {
         self.0.wait().unwrap();
     }
 
-    fn output(mut self) -> Output {
+    /// What it says by its end.
+    pub(crate) fn output(mut self) -> Output {
         let stdout = std::io::read_to_string(self.0.stdout.take().unwrap()).unwrap().into_bytes();
         let stderr = std::io::read_to_string(self.0.stderr.take().unwrap()).unwrap().into_bytes();
         Output { status: self.0.wait().unwrap(), stdout, stderr }
@@ -62,21 +90,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Waits until so many messages are copied, or the run has ended before. Looks at the files: a client on the new side
-/// would be in the way.
-fn until(run: &mut Running, pair: &Pair, account: &Account, copied: usize) {
-    let storage = pair.new.mail_dir(&account.user).join("storage");
-    let octets = || -> u64 {
-        let Ok(files) = std::fs::read_dir(&storage) else { return 0 };
-        let files = files.flatten().filter(|file| file.file_name().to_string_lossy().starts_with("m."));
-        files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
-    };
-    wait_for("some messages to be copied", LONG, || {
-        let ended = run.0.try_wait().unwrap().is_some();
-        (ended || octets() >= copied as u64 * MESSAGE).then_some(())
-    });
 }
 
 /// Waits until the target's part of a session that was cut off has written what it had received.
@@ -132,7 +145,7 @@ fn kill_9_of_the_copy_costs_nothing_but_what_was_on_the_way() {
     let mut before = BTreeMap::new();
     for copied in [0, 1, 150, 499, 501, 600] {
         let mut run = Running::start(&ferry, &pair, "u1");
-        until(&mut run, &pair, &account, copied);
+        run.until(&pair, &account, copied);
         run.kill9();
         settle(&pair, "u1");
         let after = guids(&pair, "u1");
@@ -149,9 +162,9 @@ fn kill_9_of_the_copy_costs_nothing_but_what_was_on_the_way() {
             let inbox = account.mailbox("INBOX");
             for uid in [20, 900, 1000] {
                 inbox.expunge(uid);
+                before.remove(&format!("INBOX\t{uid}"));
             }
             inbox.messages.get_mut(&40).unwrap().flags.insert("\\Answered".to_owned());
-            before.remove("INBOX\t20");
         }
     }
     finish(&ferry, &pair, &account);
@@ -175,7 +188,7 @@ fn kill_9_of_the_old_server_is_told_and_the_next_run_goes_on() {
     let mut before = BTreeMap::new();
     for copied in [1, 300, 600] {
         let mut run = Running::start(&ferry, &pair, "u1");
-        until(&mut run, &pair, &account, copied);
+        run.until(&pair, &account, copied);
         pair.old.kill9();
         dies(run, "old side", &pair.old);
         pair.old.start_again();
@@ -196,7 +209,7 @@ fn kill_9_of_the_new_server_is_told_and_the_next_runs_go_on() {
     let ferry = pair.ferry();
     for copied in [1, 300, 600] {
         let mut run = Running::start(&ferry, &pair, "u1");
-        until(&mut run, &pair, &account, copied);
+        run.until(&pair, &account, copied);
         pair.new.kill9();
         dies(run, "new side", &pair.new);
         pair.new.start_again();
@@ -211,6 +224,27 @@ fn kill_9_of_the_new_server_is_told_and_the_next_runs_go_on() {
         assert!(output.status.code() == Some(75) && runs < 5, "{}", shown(&output));
     }
     assert_equal_everywhere(&ferry, &pair, &account);
+}
+
+/// What a killed run has added to a mailbox that was complete before is ours, and not mail of the new side's own.
+#[test]
+fn kill_9_in_the_middle_of_a_later_run_does_not_make_our_mail_foreign() {
+    let pair = Pair::start(&["u1"]);
+    let mut account = nasty::small(&pair.old, "u1");
+    let ferry = pair.ferry();
+    sync(&ferry, &pair, "u1");
+    let mut imap = account.log_in(&pair.old);
+    for _ in 0..150 {
+        let raw = [&b"Subject: more\r\n\r\n"[..], &b"a line of the large body\r\n".repeat(1600)].concat();
+        imap.append("INBOX", "", LEAP_DAY, &raw);
+        account.mailbox("INBOX").push(Message::new(raw, "", LEAP_DAY_SECONDS));
+    }
+    let mut run = Running::start(&ferry, &pair, "u1");
+    run.until(&pair, &account, 30);
+    run.kill9();
+    settle(&pair, "u1");
+    assert!(guids(&pair, "u1").len() > 12 + 20);
+    finish(&ferry, &pair, &account);
 }
 
 /// Everything that a run does besides copying bodies: deleting, making anew, flags, subscriptions, its own records.
@@ -259,6 +293,6 @@ fn kill_9_at_any_moment_of_a_later_run_leaves_what_the_next_one_mends() {
 
 fn append(imap: &mut Imap, mailbox: &str, round: u32) -> Message {
     let raw = format!("Subject: round {round}\r\n\r\nx\r\n").into_bytes();
-    imap.append(mailbox, "", "29-Feb-2024 12:00:00 +0000", &raw);
-    Message::new(raw, "", 1_709_208_000)
+    imap.append(mailbox, "", LEAP_DAY, &raw);
+    Message::new(raw, "", LEAP_DAY_SECONDS)
 }

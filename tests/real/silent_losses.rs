@@ -431,8 +431,9 @@ fn a_flag_is_removed_where_the_new_side_has_the_higher_mod_sequence() {
     let mut there = account.log_in(&pair.new);
     there.select("INBOX");
     for _ in 0..20 {
-        there.ok("UID STORE 5 +FLAGS.SILENT (\\Flagged)");
-        there.ok("UID STORE 5 -FLAGS.SILENT (\\Flagged)");
+        // The very flags that are removed on the old side were set anew there, and last.
+        there.ok("UID STORE 5 -FLAGS.SILENT (\\Seen $Forwarded)");
+        there.ok("UID STORE 5 +FLAGS.SILENT (\\Seen $Forwarded)");
     }
     let mut imap = account.log_in(&pair.old);
     flag(&mut imap, &mut account, "INBOX", 5, "-\\Seen -$Forwarded");

@@ -88,6 +88,11 @@ pub async fn sync(config: &Path, typed: &str, password_file: &Path) -> anyhow::R
 async fn copied(platform: &Platform, job: &Job, mut readers: Readers) -> Result<Vec<String>, Stop> {
     let copied = copy::converge(platform, job, &mut readers).await?;
     readers.close().await;
+    if !copied.settled {
+        return Err(Stop::Later(
+            "all is copied but for what changed meanwhile, and the account keeps changing".to_owned(),
+        ));
+    }
     Ok(copied.unreadable)
 }
 
