@@ -131,6 +131,17 @@ async fn a_client_that_can_get_no_more_answers_is_gone_at_once() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_all_may_wait_as_long_as_any_other() {
+    let mut at = stage(b"", b"").await;
+    say(&mut at.client, "a1 NOOP\r\n").await;
+    at.client.shutdown().await.unwrap();
+    expect(&mut at.backend, "a1 NOOP\r\n").await;
+    tokio::time::sleep(Duration::from_secs(30 * 60)).await;
+    say(&mut at.backend, "a1 OK\r\n").await;
+    expect_end(&mut at.client, "a1 OK\r\n").await;
+}
+
 #[tokio::test]
 async fn a_client_that_has_said_all_still_gets_its_answers() {
     let mut at = stage(b"", b"").await;
