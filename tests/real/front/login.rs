@@ -202,14 +202,3 @@ fn a_client_that_hangs_up_its_sending_half_gets_all_its_answers() {
         assert_eq!(tagged_lines(&said), ["a OK", "b OK", "c OK", "d OK", "e OK"]);
     }
 }
-
-#[test]
-fn zz_probe() {
-    let bench = Bench::start(&["u1"]);
-    for _ in 0..6 {
-        let mut imap = Imap::connect(bench.server.imap_port());
-        imap.send(&[b"a0 LOGIN u1 pw-of-u1\r\n".as_slice(), &pipeline("a", b"Subject: s\r\n\r\nx\r\n")].concat());
-        let (said, _) = imap.read_to_end(LONG);
-        eprintln!("{:?}", tagged_lines(&said));
-    }
-}
