@@ -179,6 +179,17 @@ fn damage_on_the_new_side_keeps_the_user_where_they_are_and_the_reason_names_it(
     assert_eq!((status["phase"].as_str(), status["authority"].as_str()), (Some("held"), Some("old")), "{status:#}");
     assert!(status["reason"].as_str().unwrap().contains("`INBOX`"), "{status:#}");
     login(&ferry, &pair, "u1", "u1").ok("NOOP");
+    assert_eq!(ferry.status("u1")["phase"], "held", "a login alone moves nobody who is held");
+
+    // The operator mends the new side and lets the user move on: at their next login, since no password is kept.
+    pair.new.doveadm_ok(&["mailbox", "delete", "-u", "u1", "-s", "INBOX"]);
+    let resumed = ferry.run(&["switch", "u1"]);
+    let said = shown(&resumed);
+    assert!(resumed.status.code() == Some(75) && said.contains("waiting for the user's next login"), "{said}");
+    login(&ferry, &pair, "u1", "u1").ok("LOGOUT");
+    ferry.wait_phase("u1", "following", LONG);
+    ferry.run_ok(&["switch", "u1"]);
+    assert_eq!(ferry.status("u1")["phase"], "new");
 }
 
 #[test]
