@@ -81,8 +81,7 @@ fn play(imap: &mut Imap) -> Vec<(String, Vec<u8>)> {
             tag = imap.start(line);
         }
         continued = false;
-        loop {
-            let Some(response) = imap.try_response() else { break };
+        while let Some(response) = imap.try_response() {
             let ended = response.starts_with(format!("{tag} ").as_bytes());
             continued = response.starts_with(b"+");
             heard.push(((*line).to_owned(), masked(&response)));
