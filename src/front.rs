@@ -3,6 +3,7 @@
 //! The data's way: [`Front::serve`] accepts → `session` drives [`crate::wire::imap::prelogin`] → `login` asks the side that
 //! is the user's authority → `relay` drives [`crate::wire::imap::tracker`] between the two connections.
 
+mod drain;
 mod login;
 mod relay;
 mod session;
@@ -11,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -27,9 +27,6 @@ const FULL: &[u8] = b"* BYE [UNAVAILABLE] Too many connections, try again later.
 
 /// How long sessions may take to say goodbye when the server ends.
 const GOODBYE: Duration = Duration::from_secs(10);
-
-/// How long a client that has heard our last words may take to close.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What every session needs.
 #[derive(Clone, Debug)]
@@ -118,13 +115,4 @@ impl Front {
     fn may_send_cleartext(&self, peer: SocketAddr) -> bool {
         self.listen.allow_cleartext.iter().any(|network| network.contains(peer.ip()))
     }
-}
-
-/// Throws away what a client still sends, until it closes too. If we closed with octets unread, the system would reset the
-/// connection, and many a client would lose the last words that it has not read yet.
-async fn wait_for_close(client: &mut (impl AsyncRead + Unpin)) {
-    let mut unread = [0; 1024];
-    let drained = async { while let Ok(1..) = client.read(&mut unread).await {} };
-    // Whoever goes on sending after that has no right to be told anything.
-    let _ = tokio::time::timeout(FAREWELL, drained).await;
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use mailferry::admin::commands::{self, Exit, Server};
-use mailferry::config::{Bodies, ConfigError};
+use mailferry::config::Bodies;
 use tracing_subscriber::EnvFilter;
 
 /// Moves a mail platform to new storage, user by user, without its users noticing.
@@ -52,6 +52,7 @@ enum Command {
         #[command(flatten)]
         server: Remote,
         /// The users.
+        #[arg(required_unless_present = "list")]
         users: Vec<String>,
         /// A file with one user a line.
         #[arg(long, value_name = "FILE")]
@@ -83,13 +84,13 @@ struct OneUser {
 #[derive(Debug, Args)]
 struct Remote {
     /// The configuration file of the running server.
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", required_unless_present = "admin")]
     config: Option<PathBuf>,
     /// Its admin API, instead of the configuration's: http://HOST:PORT
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", requires = "token_file", conflicts_with = "config")]
     admin: Option<String>,
     /// The file with its token.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", requires = "admin")]
     token_file: Option<PathBuf>,
 }
 
@@ -116,8 +117,7 @@ fn main() -> ExitCode {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             eprintln!("mailferry: {error:#}");
-            let usage = error.downcast_ref::<ConfigError>().is_some();
-            ExitCode::from(if usage { Exit::Usage } else { Exit::Different }.code())
+            ExitCode::from(Exit::of(&error).code())
         }
     }
 }

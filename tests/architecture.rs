@@ -64,6 +64,10 @@ const IMPURE_NAMES: &[&str] = &[
     "thread_local",
 ];
 
+/// What reads without a bound, as a name: what comes from outside has a limit everywhere. (Not in clippy.toml, because tests
+/// may.)
+const UNBOUNDED: &[&str] = &["read_line", "read_until"];
+
 /// A crate that only one file may know.
 const ONLY_IN: &[(&str, &str)] = &[("rustls_pemfile", "src/net/tls/pem.rs")];
 
@@ -137,6 +141,9 @@ fn violations(name: &str, source: &str) -> Vec<String> {
                 found.push(format!("{name}:{line}: `{}` in the pure room `{room}`", impure.join("::")));
             }
         }
+    }
+    for token in tokens.iter().filter(|token| UNBOUNDED.contains(&token.text.as_str())) {
+        found.push(format!("{name}:{}: `{}` has no bound", token.line, token.text));
     }
     if PURE.contains(&room) {
         for token in tokens.iter().filter(|token| IMPURE_NAMES.contains(&token.text.as_str())) {
@@ -465,5 +472,6 @@ mod the_rules {
         accepts("src/net/large.rs", &format!("#[cfg(test)]\nmod tests {{\n{}}}", "fn f() {}\n".repeat(900)));
         refuses("src/net/tls/client.rs", "fn f() { rustls_pemfile::certs(x); }", "src/net/tls/pem.rs alone");
         accepts("src/net/tls/pem.rs", "use rustls_pemfile::certs;");
+        refuses("src/net/imap.rs", "async fn f() { x.read_line(&mut y).await; }", "`read_line` has no bound");
     }
 }

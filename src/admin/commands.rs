@@ -8,7 +8,6 @@ mod serve;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use secrecy::SecretSlice;
 use zeroize::Zeroizing;
 
@@ -17,6 +16,7 @@ pub use one_user::{sync, verify};
 pub use remote::{status, switch};
 pub use serve::serve;
 
+use crate::admin::{ClientError, TokenError};
 use crate::config::{self, Config};
 use crate::migrate::Platform;
 use crate::store::Store;
@@ -35,6 +35,20 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// How a command ended that failed with `error`.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        match error.downcast_ref::<ClientError>() {
+            Some(ClientError::Token(_) | ClientError::Url { .. }) => return Self::Usage,
+            Some(ClientError::NotRunning { .. } | ClientError::Broken { .. } | ClientError::Timeout { .. }) => {
+                return Self::TryAgain;
+            }
+            _ => {}
+        }
+        let usage = error.is::<config::ConfigError>() || error.is::<UsageError>() || error.is::<TokenError>();
+        if usage { Self::Usage } else { Self::Different }
+    }
+
     /// The process's exit code.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -46,6 +60,11 @@ impl Exit {
         }
     }
 }
+
+/// Something in the files or arguments that the operator must change.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
 
 /// Which running server to ask: its address and token come from the configuration, or are given.
 #[derive(Clone, Debug)]
@@ -71,11 +90,16 @@ fn load(path: &Path) -> Result<Arc<Config>, config::ConfigError> {
 fn password(file: &Path) -> anyhow::Result<Arc<SecretSlice<u8>>> {
     /// No password is longer, and a wrong file is not read whole.
     const LONGEST: u64 = 4096;
-    let size = std::fs::metadata(file).with_context(|| format!("password file {}", file.display()))?.len();
-    anyhow::ensure!(size <= LONGEST, "password file {}: {size} octets are no password", file.display());
-    let read = Zeroizing::new(std::fs::read(file).with_context(|| format!("password file {}", file.display()))?);
+    let unfit = |why: &dyn std::fmt::Display| UsageError(format!("password file {}: {why}", file.display()));
+    let size = std::fs::metadata(file).map_err(|error| unfit(&error))?.len();
+    if size > LONGEST {
+        return Err(unfit(&format!("{size} octets are no password")).into());
+    }
+    let read = Zeroizing::new(std::fs::read(file).map_err(|error| unfit(&error))?);
     let line = read.strip_suffix(b"\n").unwrap_or(&read);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    anyhow::ensure!(!line.is_empty(), "password file {}: is empty", file.display());
+    if line.is_empty() {
+        return Err(unfit(&"is empty").into());
+    }
     Ok(Arc::new(line.to_vec().into()))
 }

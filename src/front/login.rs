@@ -1,9 +1,11 @@
 //! Logs a client in at the side that is their authority, with their own credentials.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use secrecy::SecretSlice;
+use tokio::time::timeout;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -16,17 +18,24 @@ use crate::wire::imap::prelogin::Login;
 use crate::wire::imap::scan::Status;
 use crate::wire::imap::tracker;
 
+/// A side must have answered a login by then: less than clients wait, more than a Dovecot lets an address wait that has
+/// given many wrong passwords (15 s).
+const SIDE_DEADLINE: Duration = Duration::from_secs(55);
+
+/// How a response code of capabilities begins.
+const CAPABILITY: &[u8] = b"[CAPABILITY ";
+
 /// A client whose side has accepted them.
 #[derive(Debug)]
 pub(super) struct LoggedIn {
-    /// Counts the session at its side.
-    pub(super) pass: SessionPass,
-    /// The connection to that side.
-    pub(super) backend: Stream,
-    /// What the side has said behind its answer.
-    pub(super) input: BytesMut,
+    /// Who it is, fit for a log line.
+    pub(super) shown: String,
+    /// The connection to that side, and what it has said behind its answer.
+    pub(super) backend: (Stream, BytesMut),
     /// What the client has said behind its login.
     pub(super) pipelined: Zeroizing<Vec<u8>>,
+    /// Counts the session at its side. The last field, so that it goes when the connection has gone.
+    pub(super) pass: SessionPass,
 }
 
 /// Tries `login`. Gives the session and the answer for the client, or only the answer if it was refused.
@@ -34,36 +43,36 @@ pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(Logged
     let Login { tag, user, authzid, password } = login;
     let name = session.front.names.login(&user, authzid.as_deref());
     let shown = printable(name.user.as_str().as_bytes());
-    let pass = match session.front.registry.enter(&name.user, session.front.patience).await {
-        Ok(pass) => pass,
-        Err(error) => {
-            warn!(user = shown, "login not let in: {error}");
-            return Err(unavailable(
-                &tag,
-                match error {
-                    EnterError::Held { .. } => "Your mailbox is being moved, try again in a moment.",
-                    EnterError::Store(_) => "Temporary failure, try again later.",
-                },
-            ));
-        }
-    };
-    let answered = at_side(session, pass.side, &name, authzid.as_deref(), &password).await;
+    let pass = session.front.registry.enter(&name.user, session.front.patience).await.map_err(|error| {
+        warn!(user = shown, "login not let in: {error}");
+        let text = match error {
+            EnterError::Held { .. } => "Your mailbox is being moved, try again in a moment.",
+            EnterError::Store(_) => "Temporary failure, try again later.",
+        };
+        unavailable(&tag, text)
+    })?;
+    let side = pass.side;
+    let answered = timeout(SIDE_DEADLINE, at_side(session, side, &name, authzid.as_deref(), &password)).await;
     match answered {
-        Ok((connection, LoginAnswer::Accepted { raw })) => {
-            info!(user = shown, side = %pass.side, "logged in");
-            let answer = accepted(&tag, &raw, &connection);
-            tell(session, name, &password, pass.side);
-            let (backend, input) = connection.into_stream();
-            Ok((LoggedIn { pass, backend, input, pipelined: Zeroizing::default() }, answer))
+        Ok(Ok((connection, LoginAnswer::Accepted { raw }))) => {
+            info!(user = shown, %side, "logged in");
+            let answer = accepted(&tag, &raw, connection.capabilities().iter());
+            tell(session, name, &password, side);
+            let backend = connection.into_stream();
+            Ok((LoggedIn { shown, backend, pipelined: Zeroizing::default(), pass }, answer))
         }
-        Ok((_, LoginAnswer::Refused { status, raw })) => {
-            info!(user = shown, side = %pass.side, "login refused: {}", printable(&raw));
+        Ok(Ok((_, LoginAnswer::Refused { status, raw }))) => {
+            info!(user = shown, %side, "login refused: {}", printable(&raw));
             let word = if status == Status::Bad { "BAD" } else { "NO" };
             Err([tag.as_bytes(), b" ", word.as_bytes(), b" ", raw.as_slice(), b"\r\n"].concat())
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             warn!(user = shown, "login failed: {error}");
             Err(unavailable(&tag, "The mail server can't be reached, try again later."))
+        }
+        Err(_) => {
+            warn!(user = shown, "login failed: {side} side: no answer within {} s", SIDE_DEADLINE.as_secs());
+            Err(unavailable(&tag, "The mail server takes too long to answer, try again later."))
         }
     }
 }
@@ -90,14 +99,13 @@ async fn at_side(
 }
 
 /// The side's OK under the client's tag, with the capabilities that the client can use through us.
-fn accepted(tag: &str, raw: &[u8], connection: &ImapConnection) -> Vec<u8> {
+fn accepted<'a>(tag: &str, raw: &[u8], capabilities: impl Iterator<Item = &'a str>) -> Vec<u8> {
     let line = [tag.as_bytes(), b" OK ", raw, b"\r\n"].concat();
-    let coded = raw.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"[CAPABILITY "));
+    let coded = raw.get(..CAPABILITY.len()).is_some_and(|start| start.eq_ignore_ascii_case(CAPABILITY));
     if coded {
         return tracker::visible(&line).into_owned();
     }
-    let words: Vec<&str> =
-        connection.capabilities().iter().filter(|word| !tracker::is_hidden(word.as_bytes())).collect();
+    let words: Vec<&str> = capabilities.filter(|word| !tracker::is_hidden(word.as_bytes())).collect();
     let words = words.join(" ");
     if raw.starts_with(b"[") {
         // The OK has a code of its own and can't have two.
@@ -116,5 +124,26 @@ fn tell(session: Session<'_>, login: LoginName, password: &[u8], side: Side) {
     let login = LoginSucceeded { login, password, client: session.peer, side };
     if session.front.logins.try_send(login).is_err() {
         warn!("too many logins at once: this one starts no move, the user's next one will");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::accepted;
+
+    fn shown(raw: &str) -> String {
+        let capabilities = ["IMAP4REV1", "COMPRESS=DEFLATE", "IDLE"].into_iter();
+        String::from_utf8_lossy(&accepted("t1", raw.as_bytes(), capabilities)).into_owned()
+    }
+
+    #[test]
+    fn the_ok_tells_what_the_client_can_use_whatever_the_backend_told() {
+        assert_eq!(
+            shown("[Capability IMAP4rev1 compress=deflate X] Logged in"),
+            "t1 OK [Capability IMAP4rev1 X] Logged in\r\n"
+        );
+        assert_eq!(shown("Logged in"), "t1 OK [CAPABILITY IMAP4REV1 IDLE] Logged in\r\n");
+        assert_eq!(shown("[ALERT] New"), "* CAPABILITY IMAP4REV1 IDLE\r\nt1 OK [ALERT] New\r\n");
+        assert_eq!(shown(""), "t1 OK [CAPABILITY IMAP4REV1 IDLE] \r\n");
     }
 }

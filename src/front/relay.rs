@@ -1,36 +1,34 @@
 //! Two connections and the octets between them, in both directions at once, with bounded buffers: a peer that does not
 //! read stops the other one from being read.
 
+mod peer;
+
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use bytes::{Buf as _, BytesMut};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
+use super::drain;
 use crate::net::Stream;
-use crate::wire::imap::tracker::{BackendStep, CAPABILITY_LINE_MAX, ClientStep, Relay};
+use crate::wire::imap::tracker::{BackendStep, ClientStep, Relay};
+use peer::{OUTPUT, Peer};
 
-/// Neither peer has sent an octet for this long: the session is dead. A server must allow 30 minutes (RFC 9051 §5.4).
+/// Neither peer has sent or taken an octet for this long: the session is dead. A server must allow 30 minutes (RFC 9051 §5.4).
 const INACTIVITY: Duration = Duration::from_secs(35 * 60);
 
-/// When one peer has gone, the other may still finish this long.
+/// When the session is over, each peer has so long to take what is left, and the backend as long again to end its work.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// When the server ends, a session may finish its command this long.
+/// When the server ends, a session may finish its commands this long.
 const BOUNDARY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// And then so long to read what it has been told.
+/// And then both peers have so long to take what they are told.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Octets read from a peer and not dealt with. More than the longest line that must be seen whole.
-const INPUT: usize = 2 * CAPABILITY_LINE_MAX;
-
-/// Octets read at once.
-const READ_SIZE: usize = 8 * 1024;
-
-/// Octets on their way to a peer; above it, the other peer is not read.
-const OUTPUT: usize = 64 * 1024;
+/// Octets on their way to a client that does not read, above which its own commands wait as well: we answer some of
+/// them ourselves. More than the backend alone can fill, so that only such answers do.
+const ANSWERS: usize = 3 * OUTPUT;
 
 const GOING_DOWN: &[u8] = b"* BYE [UNAVAILABLE] The server is going down, connect again.\r\n";
 const TOO_QUIET: &[u8] = b"* BYE Nothing was heard of you for too long.\r\n";
@@ -39,147 +37,48 @@ const LOST: &[u8] = b"* BYE [UNAVAILABLE] The connection to the mail server was 
 /// What a relay did.
 #[derive(Debug)]
 pub(super) struct Moved {
-    /// Octets sent to the client.
+    /// Octets that the client took.
     pub(super) to_client: u64,
-    /// Octets sent to the backend.
+    /// Octets that the backend took.
     pub(super) to_backend: u64,
     /// Why it ended.
     pub(super) why: &'static str,
 }
 
-/// One peer's socket and buffers.
-struct Peer {
-    reader: ReadHalf<Stream>,
-    writer: WriteHalf<Stream>,
-    /// Read from it and not dealt with.
-    input: BytesMut,
-    /// To be written to it.
-    output: BytesMut,
-    /// Written and not flushed.
-    unflushed: bool,
-    /// It will send nothing more.
-    ended: bool,
-    /// It takes nothing more.
-    deaf: bool,
-    sent: u64,
-}
-
-impl Peer {
-    fn new(stream: Stream, input: BytesMut) -> Self {
-        let (reader, writer) = tokio::io::split(stream);
-        let output = BytesMut::new();
-        Self { reader, writer, input, output, unflushed: false, ended: false, deaf: false, sent: 0 }
-    }
-
-    fn may_be_read(&self, other: &Self) -> bool {
-        !self.ended && self.input.len() < INPUT && other.output.len() < OUTPUT
-    }
-
-    fn wants_writing(&self) -> bool {
-        !self.deaf && (!self.output.is_empty() || self.unflushed)
-    }
-
-    fn say(&mut self, octets: &[u8]) {
-        if !self.deaf {
-            self.output.extend_from_slice(octets);
-        }
-    }
-
-    /// Reads or writes once, whatever is possible first.
-    async fn step(&mut self, read: bool) {
-        let write = self.wants_writing();
-        let Self { reader, writer, input, output, .. } = self;
-        if read {
-            input.reserve(READ_SIZE);
-        }
-        let flushing = output.is_empty();
-        let put = async { if flushing { writer.flush().await.map(|()| 0) } else { writer.write(output).await } };
-        tokio::select! {
-            count = reader.read_buf(input), if read => match count {
-                Ok(1..) => {}
-                Ok(_) => self.ended = true,
-                Err(_) => {
-                    self.ended = true;
-                    self.hangs_up();
-                }
-            },
-            count = put, if write => match count {
-                Ok(_) if flushing => self.unflushed = false,
-                Ok(count @ 1..) => {
-                    self.output.advance(count);
-                    self.sent += count as u64;
-                    self.unflushed = true;
-                }
-                _ => self.hangs_up(),
-            },
-        }
-    }
-
-    /// It takes nothing more; what it has said before that is still worth reading.
-    fn hangs_up(&mut self) {
-        self.deaf = true;
-        self.output.clear();
-    }
-
-    /// Gives idle buffers back: most sessions are in IDLE.
-    fn forget_buffers(&mut self) {
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        }
-        if self.output.is_empty() {
-            self.output = BytesMut::new();
-        }
-    }
-
-    /// Writes what is left and closes.
-    async fn finish(&mut self, patience: Duration) {
-        let all = async {
-            while self.wants_writing() {
-                self.step(false).await;
-            }
-            self.writer.shutdown().await
-        };
-        // Nobody is left who could be told of an error.
-        let _ = timeout(patience, all).await;
-    }
-}
-
-/// A client who has been told the end. The backend is closed.
-pub(super) struct Leaving(Peer);
-
-impl Leaving {
-    /// Waits until the client has closed too, within reason.
-    pub(super) async fn gone(mut self) {
-        if !self.0.ended && !self.0.deaf {
-            super::wait_for_close(&mut self.0.reader).await;
-        }
-    }
-}
-
-/// Relays until one of the two is gone, nothing has happened for too long, or the server ends.
-pub(super) async fn run(
+/// Relays until one of the two is gone, nothing has happened for too long, or the server ends. `pass` is let go when the
+/// backend has closed its connection as well (or has had half a minute for it): until then it may be at work for us.
+pub(super) async fn run<P>(
     client: Stream,
-    backend: Stream,
+    backend: (Stream, BytesMut),
     pipelined: &[u8],
-    said: BytesMut,
     shutdown: watch::Receiver<bool>,
-) -> (Moved, Leaving) {
+    pass: P,
+) -> Moved {
     let mut pair = Pair {
         client: Peer::new(client, BytesMut::from(pipelined)),
-        backend: Peer::new(backend, said),
+        backend: Peer::new(backend.0, backend.1),
         relay: Relay::new(),
-        until: None,
+        torn: false,
+        ends_by: None,
     };
     let why = pair.relay(shutdown).await;
     pair.farewell(why);
-    let Pair { mut client, mut backend, .. } = pair;
     let patience = if why == Why::ServerEnds { LAST_WORDS } else { LINGER };
-    tokio::join!(client.finish(patience), backend.finish(patience));
-    (Moved { to_client: client.sent, to_backend: backend.sent, why: why.as_str() }, Leaving(client))
+    let Pair { mut client, mut backend, .. } = pair;
+    let close_backend = async {
+        backend.finish(patience, patience).await;
+        let sent = backend.sent;
+        drop(backend);
+        drop(pass);
+        sent
+    };
+    let ((), to_backend) = tokio::join!(client.finish(patience, drain::CLIENT), close_backend);
+    Moved { to_client: client.sent, to_backend, why: why.as_str() }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
+    LoggedOut,
     ClientGone,
     BackendGone,
     Silence,
@@ -190,10 +89,11 @@ enum Why {
 impl Why {
     const fn as_str(self) -> &'static str {
         match self {
+            Self::LoggedOut => "the mail server said goodbye",
             Self::ClientGone => "the client went away",
-            Self::BackendGone => "the mail server closed the connection",
+            Self::BackendGone => "the connection to the mail server was lost",
             Self::Silence => "nothing happened for too long",
-            Self::ServerEnds => "the server ends",
+            Self::ServerEnds => "we are ending",
             Self::Unfit => "the client can't be served",
         }
     }
@@ -203,109 +103,132 @@ struct Pair {
     client: Peer,
     backend: Peer,
     relay: Relay,
-    /// The session has begun to end, and must have ended then.
-    until: Option<(Instant, Why)>,
+    /// The client was sent the start of a line that will never be complete.
+    torn: bool,
+    /// The server ends: so must this session, by then.
+    ends_by: Option<Instant>,
 }
 
 impl Pair {
     async fn relay(&mut self, mut shutdown: watch::Receiver<bool>) -> Why {
         let mut quiet_since = Instant::now();
         loop {
-            if let Some(why) = self.shuffle() {
+            if let Some(why) = self.shuffle().or_else(|| self.over()) {
                 return why;
             }
-            if let Some(why) = self.over() {
-                return why;
-            }
-            let (wake, at_wake) = self.until.unwrap_or((quiet_since + INACTIVITY, Why::Silence));
+            let (wake, at_wake) = self.alarm(quiet_since);
             let client = self.client.may_be_read(&self.backend);
             let backend = self.backend.may_be_read(&self.client);
             tokio::select! {
                 () = self.client.step(client), if client || self.client.wants_writing() => quiet_since = Instant::now(),
                 () = self.backend.step(backend), if backend || self.backend.wants_writing() => quiet_since = Instant::now(),
                 () = sleep_until(wake) => return at_wake,
-                _ = shutdown.wait_for(|ended| *ended), if at_wake != Why::ServerEnds => {
-                    self.until = Some((wake.min(Instant::now() + BOUNDARY_PATIENCE), Why::ServerEnds));
+                _ = shutdown.wait_for(|ended| *ended), if self.ends_by.is_none() => {
+                    self.ends_by = Some(Instant::now() + BOUNDARY_PATIENCE);
                 }
             }
         }
     }
 
-    /// Whether the session is over, or begins to be.
-    fn over(&mut self) -> Option<Why> {
+    /// When to end the session if nothing happens until then, and why.
+    fn alarm(&self, quiet_since: Instant) -> (Instant, Why) {
+        match self.ends_by {
+            Some(end) => (end, Why::ServerEnds),
+            // It has said all it had to say and waits for its answers; if it doesn't, writing to it will show that.
+            None if self.client.ended => (quiet_since + INACTIVITY, Why::ClientGone),
+            None => (quiet_since + INACTIVITY, Why::Silence),
+        }
+    }
+
+    /// Whether the session is over.
+    fn over(&self) -> Option<Why> {
         if self.backend.ended && self.backend.input.is_empty() {
-            return Some(Why::BackendGone);
+            return Some(if self.relay.backend_said_bye() { Why::LoggedOut } else { Why::BackendGone });
         }
         if self.client.deaf {
             return Some(Why::ClientGone);
         }
-        match self.until {
-            Some((_, Why::ServerEnds)) if self.relay.at_boundary() => return Some(Why::ServerEnds),
-            // A client that has said all it had to say still gets its answers. An IDLE has none: who hangs up there has gone.
-            _ if self.client.ended && self.client.output.is_empty() && self.nothing_to_answer() => {
-                return Some(Why::ClientGone);
-            }
-            None if self.client.ended => self.until = Some((Instant::now() + LINGER, Why::ClientGone)),
-            _ => {}
+        if self.ends_by.is_some_and(|end| self.relay.at_boundary() || Instant::now() >= end) {
+            return Some(Why::ServerEnds);
         }
-        None
-    }
-
-    fn nothing_to_answer(&self) -> bool {
-        self.relay.in_flight() == 0 || (self.relay.at_boundary() && self.client.input.is_empty())
+        let all_passed = self.client.output.is_empty() && (self.backend.output.is_empty() || self.backend.deaf);
+        (self.client.ended && all_passed && self.relay.answers_due() == 0).then_some(Why::ClientGone)
     }
 
     /// Moves what can be moved between the buffers.
     fn shuffle(&mut self) -> Option<Why> {
-        let Self { client, backend, relay, .. } = self;
         let mut moved = true;
         while std::mem::take(&mut moved) {
-            while backend.output.len() < OUTPUT {
-                match relay.from_client(&client.input) {
-                    ClientStep::Forward(count) => backend.say(&client.input.split_to(count)),
-                    ClientStep::Answer { octets, answer } => {
-                        client.input.advance(octets);
-                        client.say(&answer);
-                    }
-                    ClientStep::NeedInput | ClientStep::Wait => break,
-                    ClientStep::Close(words) => {
-                        client.say(&words);
-                        return Some(Why::Unfit);
-                    }
-                }
-                moved = true;
+            match self.take_from_client() {
+                Ok(some) => moved |= some,
+                Err(why) => return Some(why),
             }
-            while client.output.len() < OUTPUT {
-                match relay.from_backend(&backend.input) {
-                    BackendStep::Forward(count) => client.say(&backend.input.split_to(count)),
-                    BackendStep::Replace { octets, with } => {
-                        backend.input.advance(octets);
-                        client.say(&with);
-                    }
-                    BackendStep::NeedInput => break,
-                }
-                moved = true;
-            }
+            moved |= self.take_from_backend();
         }
+        let Self { client, backend, .. } = self;
         if backend.ended && !backend.input.is_empty() && client.output.len() < OUTPUT {
-            // The start of a line that will never be complete.
             client.say(&backend.input.split());
+            self.torn = true;
         }
         client.forget_buffers();
         backend.forget_buffers();
         None
     }
 
+    fn take_from_client(&mut self) -> Result<bool, Why> {
+        let Self { client, backend, relay, .. } = self;
+        let mut moved = false;
+        while backend.output.len() < OUTPUT && client.output.len() < ANSWERS {
+            match relay.from_client(&client.input) {
+                ClientStep::Forward(count) => backend.say(&client.input.split_to(count)),
+                ClientStep::Answer { octets, answer } => {
+                    client.input.advance(octets);
+                    client.say(&answer);
+                }
+                ClientStep::NeedInput | ClientStep::Wait => break,
+                ClientStep::Close(words) => {
+                    if relay.backend_at_line_start() {
+                        client.say(&words);
+                    }
+                    return Err(Why::Unfit);
+                }
+            }
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn take_from_backend(&mut self) -> bool {
+        let Self { client, backend, relay, .. } = self;
+        let mut moved = false;
+        while client.output.len() < OUTPUT {
+            match relay.from_backend(&backend.input) {
+                BackendStep::Forward(count) => client.say(&backend.input.split_to(count)),
+                BackendStep::Replace { octets, with } => {
+                    backend.input.advance(octets);
+                    client.say(&with);
+                }
+                BackendStep::NeedInput => break,
+            }
+            moved = true;
+        }
+        moved
+    }
+
     /// Tells the client why the session ends, where it can be told: behind a complete response.
     fn farewell(&mut self, why: Why) {
-        if self.relay.backend_said_bye() || !self.relay.backend_at_line_start() {
+        if self.relay.backend_said_bye() || self.torn || !self.relay.backend_at_line_start() {
             return;
         }
         match why {
             Why::BackendGone => self.client.say(LOST),
             Why::ServerEnds => self.client.say(GOING_DOWN),
             Why::Silence => self.client.say(TOO_QUIET),
-            Why::ClientGone | Why::Unfit => {}
+            Why::LoggedOut | Why::ClientGone | Why::Unfit => {}
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -55,6 +55,13 @@ impl Status {
     pub const fn sees_flags(&self) -> bool {
         self.highest_modseq.is_some()
     }
+
+    /// UIDNEXT in the stored form of a fingerprint.
+    #[must_use]
+    pub fn stored_uid_next(stored: &str) -> Option<UidNext> {
+        let mut words = stored.split(' ').skip_while(|word| *word != "uidnext");
+        words.nth(1)?.parse().ok().map(UidNext)
+    }
 }
 
 /// The form that is stored and compared.
@@ -77,4 +84,12 @@ pub struct Contents {
     pub highest_modseq: Option<ModSeq>,
     /// Ascending by UID, all below `uid_next`.
     pub messages: Vec<Message>,
+}
+
+impl Contents {
+    /// Whether `other` has every message of this one, by UID.
+    #[must_use]
+    pub fn is_subset_of(&self, other: &Self) -> bool {
+        self.messages.iter().all(|message| other.messages.binary_search_by_key(&message.uid, |known| known.uid).is_ok())
+    }
 }

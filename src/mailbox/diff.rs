@@ -4,7 +4,7 @@
 //! changed, a message can be expunged; anything else means that the mailbox is spoilt and must be rebuilt.
 
 use super::account::Contents;
-use super::message::{Keywords, SystemFlags};
+use super::message::{Keywords, Message, SystemFlags};
 use super::model::{ModSeq, Uid, UidNext, UidValidity};
 
 /// The steps for one mailbox, each list ascending by UID.
@@ -12,7 +12,7 @@ use super::model::{ModSeq, Uid, UidNext, UidValidity};
 pub struct MailboxPlan {
     /// Messages the target has and the source no longer has.
     pub expunge: Vec<Uid>,
-    /// Messages whose flags or keywords differ.
+    /// Messages whose flags or keywords differ, or whose mod-sequence is below the source's.
     pub flags: Vec<FlagChange>,
     /// Messages to add: indices into the source's list.
     pub save: Vec<usize>,
@@ -66,6 +66,20 @@ pub enum Spoilt {
         /// The target's.
         new: UidNext,
     },
+    /// The two sides have different messages under one UID. INTERNALDATE tells: dsync keeps it exactly, whereas a size
+    /// may differ by a rule.
+    #[error(
+        "UID {uid} was received at {old} on the old side and at {new} on the new side (seconds since 1970), so it is \
+         another message: the new side got mail of its own; deliveries must go to the old side until the switch"
+    )]
+    Other {
+        /// The first such message.
+        uid: Uid,
+        /// The source's INTERNALDATE.
+        old: i64,
+        /// The target's.
+        new: i64,
+    },
     /// A message of the source lies below the target's UIDNEXT and is missing there.
     #[error("UID {uid} is missing on the new side below its UIDNEXT {new}, where nothing can be added any more")]
     Gap {
@@ -91,44 +105,47 @@ pub fn plan(old: &Contents, new: &Contents) -> Result<MailboxPlan, Spoilt> {
         raise: old.uid_next != new.uid_next || old.highest_modseq > new.highest_modseq,
         ..MailboxPlan::default()
     };
+    let mut gap = None;
     let mut there = new.messages.iter().peekable();
     for (at, message) in old.messages.iter().enumerate() {
         while let Some(gone) = there.next_if(|candidate| candidate.uid < message.uid) {
             plan.expunge.push(gone.uid);
         }
         if let Some(same) = there.next_if(|candidate| candidate.uid == message.uid) {
-            let (wanted, _unfit) = message.keywords.fit();
-            if let Some(change) =
-                flag_change(message.uid, (message.flags, &wanted), (same.flags, &same.keywords), message.modseq)
+            if let (Some(old), Some(new)) = (message.internal_date, same.internal_date)
+                && old != new
             {
-                plan.flags.push(change);
+                return Err(Spoilt::Other { uid: message.uid, old, new });
+            }
+            let (wanted, _unfit) = message.keywords.fit();
+            // Flags that changed and changed back leave only a higher mod-sequence, and clients ask for what changed
+            // since the highest one they have seen.
+            let behind = same.modseq < message.modseq && same.modseq.0 > 0;
+            if behind || same.flags != message.flags || same.keywords != wanted {
+                plan.flags.push(flag_change(message, &wanted, same));
             }
         } else if message.uid.0 < new.uid_next.0 {
-            return Err(Spoilt::Gap { uid: message.uid, new: new.uid_next });
+            // Told last: a gap may be mended by making the mailbox anew, which must not cost mail that isn't ours.
+            gap.get_or_insert(Spoilt::Gap { uid: message.uid, new: new.uid_next });
         } else {
             plan.save.push(at);
         }
     }
     plan.expunge.extend(there.map(|gone| gone.uid));
-    Ok(plan)
+    gap.map_or(Ok(plan), Err)
 }
 
-fn flag_change(
-    uid: Uid,
-    (flags, keywords): (SystemFlags, &Keywords),
-    (had, had_keywords): (SystemFlags, &Keywords),
-    modseq: ModSeq,
-) -> Option<FlagChange> {
-    (flags != had || keywords != had_keywords).then(|| FlagChange {
-        uid,
-        flags,
-        had,
+fn flag_change(message: &Message, keywords: &Keywords, there: &Message) -> FlagChange {
+    FlagChange {
+        uid: message.uid,
+        flags: message.flags,
+        had: there.flags,
         // In the target's spelling: one kept in another case would be lost (measured on Dovecot 2.3).
-        keep: had_keywords.also_in(keywords),
-        add: keywords.without(had_keywords),
-        remove: had_keywords.without(keywords),
-        modseq,
-    })
+        keep: there.keywords.also_in(keywords),
+        add: keywords.without(&there.keywords),
+        remove: there.keywords.without(keywords),
+        modseq: message.modseq,
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +198,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_lower_mod_sequence_is_raised_and_a_missing_or_higher_one_is_not() {
+        let with = |modseq| {
+            let mut side = contents(9, vec![message(1, 8, &["a"])]);
+            side.messages[0].modseq = ModSeq(modseq);
+            side
+        };
+        let change = &plan(&with(7), &with(6)).unwrap().flags[0];
+        assert_eq!((change.modseq, change.flags, change.had), (ModSeq(7), SystemFlags(8), SystemFlags(8)));
+        assert_eq!((&*change.keep, change.add.len(), change.remove.len()), (&["a".to_owned()][..], 0, 0));
+        for there in [0, 7, 8] {
+            assert!(plan(&with(7), &with(there)).unwrap().is_empty());
+        }
+    }
+
+    #[test]
     fn a_keyword_the_target_cannot_hold_is_not_sent_for_ever() {
         let long = "x".repeat(60);
         let old = contents(9, vec![message(1, 0, &["a", &long])]);
@@ -196,6 +228,13 @@ pub(crate) mod tests {
             plan(&old, &gap),
             Err(Spoilt::Gap { uid: Uid(3), new: UidNext(6) }),
             "a skipped UID is never sent later"
+        );
+        let mut other = contents(6, vec![message(5, 0, &[])]);
+        other.messages[0].internal_date = Some(7);
+        assert_eq!(
+            plan(&old, &other),
+            Err(Spoilt::Other { uid: Uid(5), old: 5, new: 7 }),
+            "a gap must not hide that there is mail which isn't ours"
         );
         let ahead = contents(10, vec![]);
         assert!(matches!(plan(&old, &ahead), Err(Spoilt::UidNext { .. })));

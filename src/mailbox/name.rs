@@ -48,6 +48,19 @@ impl MailboxName {
         &self.parts
     }
 
+    /// The name one level up, if there is one.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let (_, above) = self.parts.split_last()?;
+        (!above.is_empty()).then(|| Self { parts: above.to_vec() })
+    }
+
+    /// Whether this is below `other` in the hierarchy.
+    #[must_use]
+    pub fn is_below(&self, other: &Self) -> bool {
+        self.parts.len() > other.parts.len() && self.parts.starts_with(&other.parts)
+    }
+
     /// Whether this is INBOX itself.
     #[must_use]
     pub fn is_inbox(&self) -> bool {

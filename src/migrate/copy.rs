@@ -6,13 +6,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::{debug, info};
 
 use super::plan::{Records, Work};
-use super::write::{Stops, Writer};
+use super::write::{Stops, Writer, Written};
 use super::{Job, Platform, Readers, Stop, preflight};
-use crate::mailbox::{Account, MailboxName};
+use crate::mailbox::Account;
 use crate::store::UnixSeconds;
 
-/// Passes in a row over an account that changes under our hands, before we let it rest.
+/// Passes in a row, most of them cut short by messages that vanished or could not be read.
 const PASSES_MAX: u32 = 50;
+
+/// Passes through everything that still found changes: an account that changes under our hands is let rest then, so
+/// that the old server can.
+const WHOLE_PASSES_MAX: u32 = 5;
 
 /// Now, in seconds since the epoch.
 #[must_use]
@@ -28,15 +32,18 @@ pub struct Copied {
     pub passes: u32,
     /// Mailboxes that end before a message the old side can't give: mailbox, UID, and what the old side said.
     pub unreadable: Vec<String>,
+    /// Both sides were found equal; else the account changes faster than it can be looked at.
+    pub settled: bool,
 }
 
-/// Copies until a pass finds nothing to do.
+/// Copies until a pass finds nothing to do, or the account turns out to change all the time.
 ///
 /// # Errors
 /// [`Stop`]; what was written stays, and the next run goes on from there.
 pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Copied, Stop> {
     let mut stops = Stops::new();
     let mut looked = BTreeSet::new();
+    let mut whole_passes = 0;
     for passes in 0..PASSES_MAX {
         let old = readers.old.account().await?;
         let new = readers.new.account().await?;
@@ -46,18 +53,21 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
         measure(job, &old, &new);
         platform.store.set_progress(job.user.as_str(), job.progress.read()).await?;
         work.look.retain(|name| !stops.get(name).is_some_and(|stopped| stopped.reached));
-        if work.is_empty() {
+        let settled = work.is_empty();
+        if settled || whole_passes >= WHOLE_PASSES_MAX {
             let unreadable: Vec<String> =
                 stops.iter().map(|(name, stopped)| format!("{name} UID {}: {}", stopped.uid, stopped.why)).collect();
-            if unreadable.is_empty() {
+            if settled && unreadable.is_empty() {
                 platform.store.set_clean(job.user.as_str()).await?;
             }
-            return Ok(Copied { passes, unreadable });
+            return Ok(Copied { passes, unreadable, settled });
         }
         debug!(user = %job.user, pass = passes, look = work.look.len(), gone = work.gone.len(), tree = work.tree, "copying");
-        looked.extend(pass(platform, job, readers, (&old, &new), &mut records, &mut stops, &work).await?);
+        let written = pass(platform, job, readers, (&old, &new), &mut records, &mut stops, &work).await?;
+        whole_passes += u32::from(!written.interrupted);
+        looked.extend(written.done);
     }
-    Err(Stop::Later(format!("the account kept changing through {PASSES_MAX} passes")))
+    Err(Stop::Later(format!("messages vanished or could not be read in {PASSES_MAX} passes one after the other")))
 }
 
 async fn pass(
@@ -68,16 +78,16 @@ async fn pass(
     records: &mut Records,
     stops: &mut Stops,
     work: &Work,
-) -> Result<Vec<MailboxName>, Stop> {
+) -> Result<Written, Stop> {
     let mut writer = Writer { platform, job, readers, old, new, records, stops, now: now() };
-    writer.delete(&work.gone).await?;
+    writer.delete_ours(&work.gone).await?;
     let written = writer.write(&work.look).await?;
     if !written.rebuild.is_empty() {
         info!(user = %job.user, mailboxes = ?written.rebuild.iter().map(ToString::to_string).collect::<Vec<_>>(),
               "mailboxes on the new side are made anew");
         writer.delete(&written.rebuild).await?;
     }
-    Ok(written.done)
+    Ok(written)
 }
 
 /// A user's mailbox records by name.

@@ -2,19 +2,22 @@
 //! moved, and one transaction.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
-use tracing::{info, warn};
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
 
 use super::copy::{self, now};
 use super::plan::Work;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::write::{Stops, Writer};
-use super::{Job, Platform, Readers, Stop};
+use super::{Job, Platform, Readers, Stop, lease};
 use crate::mailbox::{Account, MailboxName, Report, Side, compare};
-use crate::store::{ReportRow, Transition};
+use crate::store::{Phase, ReportRow, Transition};
 use crate::user::{Event, IllegalEvent, Life, UserGate};
+
+/// Between two questions to a store that does not answer.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How an attempt to switch ended.
 #[derive(Debug)]
@@ -69,6 +72,7 @@ pub(super) async fn advance(
             epoch: next.epoch,
             reason: next.reason.as_deref(),
             cause: event.cause(),
+            leased_to: matches!(event, Event::GateClosed | Event::Switched).then_some(&*platform.owner),
             report,
         })
         .await?;
@@ -82,53 +86,74 @@ pub(super) async fn advance(
 /// [`Stop`] if it could not be done; `life` is then what it was, and the user stays on the old side.
 pub(super) async fn attempt(
     platform: &Platform,
-    job: &Job,
+    (job, lease): (&Job, &lease::Held),
     gate: &UserGate,
     life: &mut Life,
     readers: &mut Readers,
 ) -> Result<Attempt, Stop> {
     let mut known = KnownBodies::new();
-    let verified = before(platform, job, readers, &mut known).await?;
+    let verified = lease.during(before(platform, job, readers, &mut known)).await?;
     let Ok(guard) = gate.close_if_idle() else {
         return Ok(Attempt::Busy(gate.sessions()));
     };
     let closed = Instant::now();
     *life = advance(platform, job, life, &Event::GateClosed, None).await?;
     let pause = platform.config.switch.max_pause;
-    let finished = timeout(pause, inside(platform, job, readers, &verified, &mut known)).await;
-    let finished =
-        finished.unwrap_or_else(|_| Err(Stop::Later(format!("the switch took longer than max_pause ({pause:?})"))));
-    let committed = match finished {
+    let finished = timeout(pause, lease.during(inside(platform, job, readers, &verified, &mut known))).await;
+    let too_long = || Stop::Later(format!("the switch took longer than max_pause ({pause:?})"));
+    let ended = match finished.unwrap_or_else(|_| Err(too_long())) {
+        // From here on nothing is cancelled: the gate stays closed until it is known what the store says.
         Ok(report) => commit(platform, job, life, &report).await,
         Err(stop) => Err(stop),
     };
-    match committed {
-        Ok(switched) => {
-            *life = switched;
-            guard.open_on(life.authority, life.epoch);
-            info!(user = %job.user, pause_ms = closed.elapsed().as_millis(), "switched");
-            Ok(Attempt::Switched)
-        }
-        Err(stop) => {
-            // Opened on the old side whatever the store says: nothing has happened. A record that still says
-            // `switching` is put right by the next start.
-            drop(guard);
-            warn!(user = %job.user, pause_ms = closed.elapsed().as_millis(), "switch failed: {stop}");
-            *life = advance(platform, job, life, &Event::SwitchFailed { reason: stop.to_string() }, None).await?;
-            Err(stop)
-        }
+    let pause_ms = closed.elapsed().as_millis();
+    let Err(stop) = ended else {
+        guard.open_on(life.authority, life.epoch);
+        info!(user = %job.user, pause_ms, "switched");
+        return Ok(Attempt::Switched);
+    };
+    // Opened on the old side: nothing has happened.
+    drop(guard);
+    warn!(user = %job.user, pause_ms, "switch failed: {stop}");
+    if life.phase == Phase::Switching {
+        *life = advance(platform, job, life, &Event::SwitchFailed { reason: stop.to_string() }, None).await?;
     }
+    Err(stop)
 }
 
-/// The transaction. A commit that reports an error may have happened all the same: the store is asked then.
-async fn commit(platform: &Platform, job: &Job, life: &Life, report: &Report) -> Result<Life, Stop> {
+/// The transaction. One that reports an error may have happened all the same: the store is asked until it answers, and an
+/// authority that stayed old is written down before the gate opens on it.
+async fn commit(platform: &Platform, job: &Job, life: &mut Life, report: &Report) -> Result<(), Stop> {
     let failed = match advance(platform, job, life, &Event::Switched, Some(&row(report)?)).await {
-        Ok(switched) => return Ok(switched),
+        Ok(switched) => {
+            *life = switched;
+            return Ok(());
+        }
         Err(stop) => stop,
     };
-    match platform.store.user(job.user.as_str()).await? {
-        Some(record) if record.authority == Side::New && record.epoch > life.epoch => Ok(Life::of(&record)),
-        _ => Err(failed),
+    loop {
+        error!(user = %job.user, "the switch could not be written; its gate stays closed until the store answers: {failed}");
+        match platform.store.user(job.user.as_str()).await {
+            Ok(Some(record)) if record.authority == Side::New => {
+                *life = Life::of(&record);
+                return Ok(());
+            }
+            Ok(Some(record)) if record.phase != Phase::Switching => {
+                *life = Life::of(&record);
+                return Err(failed);
+            }
+            Ok(Some(_)) => {
+                let event = Event::SwitchFailed { reason: failed.to_string() };
+                if let Ok(back) = advance(platform, job, life, &event, None).await {
+                    *life = back;
+                    return Err(failed);
+                }
+            }
+            // Without a record there is no new authority either.
+            Ok(None) => return Err(failed),
+            Err(_) => {}
+        }
+        sleep(STORE_PATIENCE).await;
     }
 }
 
@@ -146,6 +171,9 @@ async fn before(
         let copied = copy::converge(platform, job, readers).await?;
         if let Some(first) = copied.unreadable.first() {
             return Err(Stop::Later(format!("the old side can't give {first}")));
+        }
+        if !copied.settled {
+            return Err(Stop::Later("the account keeps changing".to_owned()));
         }
         let verified = Verification { user: job.user.as_str(), depth, readers, known }.full().await?;
         let report = verified.report(now());

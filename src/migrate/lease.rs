@@ -3,22 +3,26 @@
 use std::fs;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{Platform, Stop};
+use crate::store::StoreError;
 
 /// Seconds a lease lasts without renewal; the worker renews it three times in that time.
 pub const SECONDS: i64 = 60;
 
-/// This process: boot, process id and start time, so that a process id used again names somebody else.
+/// This process: boot and process-id namespace, process id and start time, so that a process id used again, or used in
+/// another container, names somebody else.
 #[must_use]
 pub fn owner() -> String {
     let pid = std::process::id();
-    format!("{} {pid} {}", boot(), started(pid).unwrap_or_default())
+    format!("{} {pid} {}", place(), started(pid).unwrap_or_default())
 }
 
-/// Whether `owner` ran on this machine, in this boot or an earlier one, and is gone. Unknown counts as alive.
+/// Whether `owner` ran in this place and is gone. Unknown counts as alive.
 #[must_use]
 pub fn is_dead(owner: &str) -> bool {
     let mut words = owner.split(' ');
@@ -26,13 +30,15 @@ pub fn is_dead(owner: &str) -> bool {
         return false;
     };
     let Ok(pid) = pid.parse() else { return false };
-    // Another boot id can be another machine on shared storage: only time can end that lease.
-    boot_id == boot() && started(pid).as_deref() != Some(start)
+    // Another place can be another machine on shared storage, or another container: only time can end that lease.
+    boot_id == place() && started(pid).as_deref() != Some(start)
 }
 
-fn boot() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
+/// Where process ids mean the same as here.
+fn place() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{}/{}", boot.trim(), namespace.display())
 }
 
 /// The start time of a process in clock ticks, field 22 of `/proc/PID/stat`; none if it is gone.
@@ -51,6 +57,7 @@ pub struct Held {
     platform: Platform,
     user: String,
     renewal: JoinHandle<()>,
+    lost: watch::Receiver<bool>,
 }
 
 /// Takes the lease on `user` and keeps it.
@@ -59,27 +66,71 @@ pub struct Held {
 /// If somebody else holds it.
 pub async fn hold(platform: &Platform, user: &str) -> Result<Held, Stop> {
     let (platform, user) = (platform.clone(), user.to_owned());
-    take(&platform, &user).await?;
-    let renewal = tokio::spawn({
-        let (platform, user) = (platform.clone(), user.clone());
-        async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(SECONDS.unsigned_abs() / 3)).await;
-                if let Err(stop) = take(&platform, &user).await {
-                    warn!(user, "the lease can't be renewed: {stop}");
+    take(&platform, &user).await.map_err(explained)?;
+    let (lose, lost) = watch::channel(false);
+    let renewal = tokio::spawn(renew(platform.clone(), user.clone(), lose));
+    Ok(Held { platform, user, renewal, lost })
+}
+
+async fn renew(platform: Platform, user: String, lose: watch::Sender<bool>) {
+    let lasts = Duration::from_secs(SECONDS.unsigned_abs());
+    let mut renewed = Instant::now();
+    loop {
+        sleep(lasts / 6).await;
+        let begun = Instant::now();
+        match take(&platform, &user).await {
+            Ok(()) => renewed = begun,
+            Err(error) => {
+                let taken = matches!(error, StoreError::Leased { .. });
+                warn!(user, "the lease can't be renewed: {}", explained(error));
+                // Ours ends a little before anybody else can take it.
+                if taken || renewed.elapsed() > lasts * 4 / 5 {
+                    lose.send_replace(true);
+                    return;
                 }
             }
         }
-    });
-    Ok(Held { platform, user, renewal })
+    }
 }
 
-async fn take(platform: &Platform, user: &str) -> Result<(), Stop> {
-    platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await?;
-    Ok(())
+async fn take(platform: &Platform, user: &str) -> Result<(), StoreError> {
+    platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await.map(drop)
+}
+
+fn explained(error: StoreError) -> Stop {
+    match error {
+        StoreError::Leased { user, owner } => {
+            Stop::Later(format!("{} works on {user} just now; try again when it has finished", shown(&owner)))
+        }
+        error => error.into(),
+    }
+}
+
+/// An owner for people: the process, where it can be looked at.
+fn shown(owner: &str) -> String {
+    let mut words = owner.split(' ');
+    match (words.next(), words.next()) {
+        (Some(boot_id), Some(pid)) if boot_id == place() => format!("process {pid}"),
+        (_, Some(pid)) => format!("process {pid} on another machine, or from before the last restart of this one,"),
+        _ => "another process".to_owned(),
+    }
 }
 
 impl Held {
+    /// Carries `work` out as long as the lease is ours, and drops it in the middle when it no longer is.
+    ///
+    /// # Errors
+    /// What `work` says, or that the lease was lost.
+    pub async fn during<T>(&self, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+        let mut lost = self.lost.clone();
+        tokio::select! {
+            done = work => done,
+            _ = lost.wait_for(|lost| *lost) => {
+                Err(Stop::Later("the lease on this user was lost: somebody else may work on them".to_owned()))
+            }
+        }
+    }
+
     /// Gives the lease back.
     pub async fn release(self) {
         self.renewal.abort();

@@ -98,6 +98,25 @@ pub(super) fn tree(old: &Account, new: &Account, records: &Records, now: UnixSec
     nodes
 }
 
+/// Folders that clients would see on the new side, and not on the old one, when `gone` are gone there.
+#[must_use]
+pub(super) fn emptied(gone: &[MailboxName], old: &Account, new: &Account) -> Vec<MailboxName> {
+    let used = |folder: &MailboxName| old.mailboxes.keys().any(|name| name == folder || name.is_below(folder));
+    let left = |folder: &MailboxName| {
+        let below = new.mailboxes.iter().filter(|(name, _)| name.is_below(folder));
+        below.filter(|(_, listed)| listed.selectable).any(|(name, _)| !gone.contains(name))
+    };
+    let mut folders = BTreeSet::new();
+    for name in gone {
+        let above = std::iter::successors(name.parent(), MailboxName::parent);
+        folders.extend(above.take_while(|folder| !used(folder) && !left(folder)).filter(|folder| {
+            // What can be selected is a mailbox; it goes only if it is ours and gone.
+            new.mailboxes.get(folder).is_some_and(|listed| !listed.selectable)
+        }));
+    }
+    folders.into_iter().collect()
+}
+
 /// How the new side is asked for a mailbox: as it lists it, or as it will once it has it.
 #[must_use]
 pub(super) fn on_new_side(name: &MailboxName, new: &Account) -> Listed {

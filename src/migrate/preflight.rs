@@ -56,6 +56,7 @@ fn foreign(
 ) -> Option<String> {
     // A mailbox that Dovecot made by itself has a UIDVALIDITY of its own.
     let ours = record.is_some_and(|record| record.uid_validity == there.uid_validity);
+    let left = record.and_then(|record| record.new_seen.as_deref()).and_then(Status::stored_uid_next);
     match (ours, source) {
         (false, _) if there.messages > 0 => Some(format!(
             "mailbox `{name}` on the new side holds {} messages that are not ours: empty the account there, or keep this \
@@ -74,6 +75,12 @@ fn foreign(
                 there.uid_next, source.uid_next
             ))
         }
+        (true, _) if left.is_some_and(|left| there.uid_next > left) => Some(format!(
+            "mailbox `{name}` has UIDNEXT {} on the new side and had {} after our last copy: the new side got mail of its \
+             own; deliveries must go to the old side until the switch",
+            there.uid_next,
+            left.unwrap_or_default()
+        )),
         _ => None,
     }
 }
@@ -130,6 +137,15 @@ mod tests {
     fn our_own_copy_is_ours_until_the_new_side_runs_ahead() {
         assert_eq!(refusal(&[("INBOX", 7, 20, 9)], &ours(7)), None);
         assert!(refusal(&[("INBOX", 7, 21, 9)], &ours(7)).unwrap().contains("UIDNEXT 21"));
+        let mut remembered = ours(7);
+        remembered
+            .values_mut()
+            .for_each(|record| record.new_seen = Some("uidvalidity 7 uidnext 18 messages 7".to_owned()));
+        assert_eq!(refusal(&[("INBOX", 7, 18, 7)], &remembered), None);
+        assert!(
+            refusal(&[("INBOX", 7, 19, 7)], &remembered).unwrap().contains("had 18 after our last copy"),
+            "the old side has used that UID too by now"
+        );
         assert!(
             refusal(&[("INBOX", 99, 2, 1)], &ours(7)).unwrap().contains("not ours"),
             "mail came before our first write"

@@ -121,6 +121,7 @@ impl Verification<'_> {
         for uid in wanted {
             self.judge(name, uid, (&source, &copy), &mut report);
         }
+        tracing::debug!(user = self.user, mailbox = %name, identical = report.identical, "compared");
         Ok(report)
     }
 
@@ -175,11 +176,11 @@ async fn digests(
     let mut hasher = BodyHasher::new();
     while let Some(event) = bodies.next().await? {
         match event {
-            BodyEvent::Start(..) => hasher = BodyHasher::new(),
+            BodyEvent::Start(..) | BodyEvent::Again(_) => hasher = BodyHasher::new(),
             BodyEvent::Chunk(octets) => hasher.update(&octets),
             BodyEvent::End(uid) => drop(digests.insert(uid, std::mem::take(&mut hasher).finish())),
             // Judged without a digest: a difference, unless the next look finds the message gone on both sides.
-            BodyEvent::Vanished(_) | BodyEvent::Unreadable(..) => {}
+            event @ (BodyEvent::Vanished(_) | BodyEvent::Unreadable(..)) => tracing::debug!("no digest: {event:?}"),
         }
     }
     Ok(digests)

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -74,6 +75,10 @@ pub(super) struct Worker {
     waiting: Option<Reply>,
     backoff: Duration,
     next_try: Instant,
+    /// The fingerprint of the password that a server refused last.
+    refused: Option<blake3::Hash>,
+    /// For fingerprints: worth nothing outside this worker.
+    key: [u8; 32],
 }
 
 impl Worker {
@@ -105,6 +110,8 @@ impl Worker {
             waiting: None,
             backoff: BACKOFF_MIN,
             next_try: Instant::now(),
+            refused: None,
+            key: rand::random(),
         })
     }
 
@@ -118,9 +125,11 @@ impl Worker {
                     return self.answer(SwitchOutcome::Refused(reason));
                 }
                 Phase::New => return self.answer(SwitchOutcome::Switched(self.life.epoch)),
-                Phase::Old | Phase::Switching => {
-                    return self.answer(SwitchOutcome::TryAgain("the store could not be written".to_owned()));
+                Phase::Switching => {
+                    self.learn().await;
+                    continue;
                 }
+                Phase::Old => return self.answer(SwitchOutcome::Refused("this user is not being moved".to_owned())),
             }
             if !self.wait_for_work().await {
                 return;
@@ -163,9 +172,16 @@ impl Worker {
 
     fn take_login(&mut self) {
         if let Some(login) = self.newest.send_replace(None) {
+            if self.refused.is_some_and(|refused| refused == self.fingerprint(&login)) && Instant::now() < self.next_try
+            {
+                // A server has refused it a moment ago: asking at every login would lock the user out there.
+                return;
+            }
+            if self.login.is_none() {
+                self.next_try = Instant::now();
+            }
             // Only the password is new: the sides keep being asked for the name that started the move.
             self.login = Some(Login { name: self.login_name.clone(), ..login });
-            self.next_try = self.next_try.min(Instant::now());
         }
     }
 
@@ -188,12 +204,19 @@ impl Worker {
         let job = Job { user: self.user.clone(), login, progress: self.progress.clone() };
         let platform = self.platform.clone();
         let lease = lease::hold(&platform, job.user.as_str()).await?;
-        let done = self.leased(&platform, &job).await;
+        let done = self.leased(&platform, &job, &lease).await;
         lease.release().await;
         done
     }
 
-    async fn leased(&mut self, platform: &Platform, job: &Job) -> Result<(), Stop> {
+    async fn leased(&mut self, platform: &Platform, job: &Job, lease: &lease::Held) -> Result<(), Stop> {
+        // What we know may be older than the lease: another process, or a worker before us, may have moved the user on.
+        if let Some(record) = platform.store.user(self.user.as_str()).await? {
+            self.life = Life::of(&record);
+        }
+        if !matches!(self.life.phase, Phase::Copying | Phase::Following) {
+            return Ok(());
+        }
         if self.life.phase == Phase::Following && self.waiting.is_some() {
             // Refuse at once rather than after a long verification.
             if let Err(busy) = self.wait_for_sessions().await {
@@ -202,16 +225,21 @@ impl Worker {
             }
         }
         let mut readers = Readers::open(platform, &job.login).await?;
-        let done = self.with_readers(platform, job, &mut readers).await;
+        let done = self.with_readers(platform, (job, lease), &mut readers).await;
         if done.is_ok() {
             readers.close().await;
         }
         done
     }
 
-    async fn with_readers(&mut self, platform: &Platform, job: &Job, readers: &mut Readers) -> Result<(), Stop> {
+    async fn with_readers(
+        &mut self,
+        platform: &Platform,
+        (job, lease): (&Job, &lease::Held),
+        readers: &mut Readers,
+    ) -> Result<(), Stop> {
         if self.life.phase == Phase::Copying {
-            let copied = copy::converge(platform, job, readers).await?;
+            let copied = lease.during(copy::converge(platform, job, readers)).await?;
             platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
             if let Some(first) = copied.unreadable.first() {
                 return Err(Stop::Later(format!("the old side can't give {first}")));
@@ -220,12 +248,16 @@ impl Worker {
             self.backoff = BACKOFF_MIN;
             return Ok(());
         }
-        match attempt(platform, job, &self.gate, &mut self.life, readers).await? {
+        match attempt(platform, (job, lease), &self.gate, &mut self.life, readers).await? {
             Attempt::Switched => {
                 self.login = None;
                 platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
             }
-            Attempt::Busy(sessions) => self.answer(SwitchOutcome::TryAgain(Busy { sessions }.to_string())),
+            Attempt::Busy(sessions) => {
+                // All that verification for nothing: not again at once.
+                self.put_off();
+                self.answer(SwitchOutcome::TryAgain(Busy { sessions }.to_string()));
+            }
         }
         Ok(())
     }
@@ -239,15 +271,10 @@ impl Worker {
     async fn stopped(&mut self, stop: Stop) {
         let reason = stop.to_string();
         warn!(user = %self.user, phase = %self.life.phase, "{reason}");
-        self.next_try = Instant::now() + self.backoff;
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        self.put_off();
         match stop {
             Stop::Refused(_) => {
-                let job = Job {
-                    user: self.user.clone(),
-                    login: Login { name: self.login_name.clone(), password: Arc::new(Vec::new().into()) },
-                    progress: self.progress.clone(),
-                };
+                let job = self.nameless_job();
                 let event = Event::Refused { reason: reason.clone() };
                 match advance(&self.platform, &job, &self.life, &event, None).await {
                     Ok(held) => (self.life, self.login) = (held, None),
@@ -256,10 +283,56 @@ impl Worker {
                 self.answer(SwitchOutcome::Refused(reason));
             }
             Stop::LoginRefused(_) => {
-                self.login = None;
+                self.refused = self.login.take().map(|login| self.fingerprint(&login));
                 self.explain(reason).await;
             }
-            Stop::Later(_) | Stop::Store(_) => self.explain(reason).await,
+            Stop::Later(_) => self.explain(reason).await,
+            Stop::Store(_) => {
+                self.explain(reason).await;
+                self.learn().await;
+            }
+        }
+    }
+
+    fn put_off(&mut self) {
+        self.next_try = Instant::now() + self.backoff;
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+    }
+
+    /// Asks the store where the user stands, after something that may or may not have been written. A gate that was
+    /// closed is open again by now.
+    async fn learn(&mut self) {
+        loop {
+            match self.platform.store.user(self.user.as_str()).await {
+                Ok(Some(record)) if record.phase == Phase::Switching => {
+                    let (job, life) = (self.nameless_job(), Life::of(&record));
+                    if let Ok(life) = advance(&self.platform, &job, &life, &Event::Restarted, None).await {
+                        self.life = life;
+                        return;
+                    }
+                }
+                Ok(Some(record)) => {
+                    self.life = Life::of(&record);
+                    return;
+                }
+                Ok(None) => return,
+                Err(error) => warn!(user = %self.user, "the store does not answer: {error}"),
+            }
+            sleep_until(Instant::now() + BACKOFF_MIN).await;
+        }
+    }
+
+    /// Tells one password from another without keeping it.
+    fn fingerprint(&self, login: &Login) -> blake3::Hash {
+        blake3::keyed_hash(&self.key, login.password.expose_secret())
+    }
+
+    /// A job that only writes down what happened.
+    fn nameless_job(&self) -> Job {
+        Job {
+            user: self.user.clone(),
+            login: Login { name: self.login_name.clone(), password: Arc::new(Vec::new().into()) },
+            progress: self.progress.clone(),
         }
     }
 

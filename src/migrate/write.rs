@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use sha1::{Digest as _, Sha1};
+use tracing::info;
 
-use super::plan::{Records, on_new_side, tree};
+use super::plan::{Records, emptied, on_new_side, tree};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
-use crate::source::BodyEvent;
+use crate::source::{BodyEvent, ReadError};
 use crate::store::{MailboxRecord, UnixSeconds};
-use crate::target::dsync::{Change, Deletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use crate::target::dsync::{Change, Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
 const DELETION_LEAD: u64 = 24 * 60 * 60;
@@ -68,9 +69,13 @@ impl Writer<'_> {
         let mut fresh = Vec::new();
         for name in names {
             let Some(status) = self.old.mailboxes.get(name).and_then(|listed| listed.status) else { continue };
-            // A GUID that was deleted on the target can never come back there: what is missing there gets a new one.
-            let missing = !self.new.mailboxes.contains_key(name);
-            if missing || self.records.get(name).is_none_or(|record| record.uid_validity != status.uid_validity) {
+            // A GUID that was deleted on the target can never come back there: what is missing there, or is another
+            // mailbox by its UIDVALIDITY, gets a new one.
+            let there =
+                self.new.mailboxes.get(name).filter(|listed| listed.selectable).and_then(|listed| listed.status);
+            let other =
+                there.map(|there| there.uid_validity) != self.records.get(name).map(|record| record.uid_validity);
+            if other || self.records.get(name).is_none_or(|record| record.uid_validity != status.uid_validity) {
                 fresh.push(MailboxRecord {
                     name: name.clone(),
                     guid: Guid(rand::random()),
@@ -88,8 +93,39 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Forgets, durably, what the new side's mailboxes looked like, before they are written: as long as it is
+    /// remembered, a higher UIDNEXT there is mail that didn't come from us, and afterwards it may be our own.
+    async fn forget_new_side(&mut self, names: &[&MailboxName]) -> Result<(), Stop> {
+        let mut changed = Vec::new();
+        for name in names {
+            if let Some(record) = self.records.get_mut(name)
+                && record.new_seen.take().is_some()
+            {
+                changed.push(record.clone());
+            }
+        }
+        if !changed.is_empty() {
+            self.platform.store.put_mailboxes(self.job.user.as_str(), changed).await?;
+        }
+        Ok(())
+    }
+
     /// Takes mailboxes that we made away from the target, in a session of their own: in one session with their
     /// re-creation the two would be merged (dsync reference §16b).
+    ///
+    /// # Errors
+    /// If the target refuses.
+    pub(super) async fn delete_ours(&mut self, names: &[MailboxName]) -> Result<(), Stop> {
+        if let Some(name) = names.iter().find(|name| !self.is_as_we_left_it(name)) {
+            return Err(Stop::Refused(format!(
+                "mailbox `{name}` must go on the new side as it did on the old side, but something else has written there \
+                 since it was copied: save what it holds and delete it on the new side"
+            )));
+        }
+        self.delete(names).await
+    }
+
+    /// Takes mailboxes away whose content was found to be ours.
     ///
     /// # Errors
     /// If the target refuses.
@@ -107,12 +143,22 @@ impl Writer<'_> {
             self.records.remove(name);
         }
         let nodes = tree(self.old, self.new, self.records, self.now);
-        let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete };
+        let folder = |name| FolderDeletion { name, separator: self.new.separator.unwrap_or('/'), at };
+        let delete_folders = emptied(names, self.old, self.new).into_iter().map(folder).collect();
+        let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete, delete_folders };
         self.platform.target.open(&self.job.login.name, opening).await?.finish().await?;
         for name in names {
             self.platform.store.delete_mailbox(self.job.user.as_str(), name).await?;
         }
         Ok(())
+    }
+
+    /// Whether a mailbox on the target is as it was read back, so that everything in it is ours. One whose first copy was
+    /// never finished has not been read back.
+    fn is_as_we_left_it(&self, name: &MailboxName) -> bool {
+        let seen = self.records.get(name).and_then(|record| record.new_seen.as_deref());
+        let there = self.new.mailboxes.get(name).and_then(|listed| listed.status);
+        seen.is_none_or(|seen| there.is_none_or(|there| there.messages == 0 || there.to_string() == seen))
     }
 
     /// Brings `look` on the target up to date.
@@ -123,15 +169,25 @@ impl Writer<'_> {
         let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
         let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
+        self.forget_new_side(&look).await?;
         let states: Vec<MailboxState> = look.iter().filter_map(|name| self.state(name)).collect();
         let mode = if states.is_empty() { Mode::Full } else { Mode::State };
         let nodes = tree(self.old, self.new, self.records, self.now);
         self.readers.new.close().await?;
-        let opening = Opening { mode, states, nodes, delete: Vec::new() };
+        let opening = Opening { mode, states, nodes, delete: Vec::new(), delete_folders: Vec::new() };
         let mut session = self.platform.target.open(&self.job.login.name, opening).await?;
+        if let Some(name) = look.iter().find(|name| self.overtaken(&session, name)) {
+            // The slave of a run that was killed goes on with what it has in hand, and holds the account's lock until
+            // then. Now the lock is ours: the next pass sees what that one left.
+            info!(user = %self.job.user, mailbox = %name, "the new side changed under an earlier run: looking again");
+            session.abort().await;
+            written.interrupted = true;
+            return Ok(written);
+        }
         for name in look {
             match self.mailbox(&mut session, name).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
+                Ok(Outcome::Gone) => {}
                 Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
                 Ok(Outcome::Interrupted) => {
                     session.abort().await;
@@ -148,6 +204,17 @@ impl Writer<'_> {
         Ok(written)
     }
 
+    /// Whether the target is not as STATUS said it was: the session's states and plans would be wrong.
+    fn overtaken(&self, session: &Session, name: &MailboxName) -> bool {
+        let expected = self.new.mailboxes.get(name).and_then(|listed| listed.status);
+        let expected = expected.map(|status| (status.uid_validity, status.uid_next));
+        let found = session.remote_tree().iter().find(|node| node.name.as_ref() == Some(name));
+        let found = found.and_then(|node| node.mailbox).map(|mailbox| (mailbox.uid_validity, mailbox.uid_next));
+        // One that nobody has ever used may come and go.
+        let used = |side: Option<(UidValidity, UidNext)>| side.filter(|(_, uid_next)| uid_next.0 > 1);
+        used(expected) != used(found)
+    }
+
     /// Mailboxes that were re-created on the old side since we copied them.
     fn spoilt_by_recreation(&self, look: &[MailboxName]) -> Result<Vec<MailboxName>, Stop> {
         let mut rebuild = Vec::new();
@@ -158,9 +225,15 @@ impl Writer<'_> {
             // One that never had mail takes the source's UIDVALIDITY; only a mailbox with a past can't.
             let ours = self.records.get(name).is_some_and(|record| record.uid_validity == new.uid_validity);
             if ours && new.uid_validity != old.uid_validity && new.uid_next.0 > 1 {
+                let spoilt = Spoilt::UidValidity { old: old.uid_validity, new: new.uid_validity };
                 if name.is_inbox() {
-                    let spoilt = Spoilt::UidValidity { old: old.uid_validity, new: new.uid_validity };
                     return Err(inbox_spoilt(&self.job.login.name, &spoilt));
+                }
+                if !self.is_as_we_left_it(name) {
+                    return Err(Stop::Refused(format!(
+                        "mailbox `{name}`: {spoilt}, and something else has written to it on the new side: save what it \
+                         holds and delete it there"
+                    )));
                 }
                 rebuild.push(name.clone());
             }
@@ -187,7 +260,12 @@ impl Writer<'_> {
             return Ok(Outcome::Done);
         };
         let target = on_new_side(name, self.new);
-        let mut source = self.readers.old.contents(listed).await?;
+        self.readers.old.revive().await?;
+        let mut source = match self.readers.old.contents(listed).await {
+            // The next pass lists what there is now.
+            Err(ReadError::Gone { .. }) => return Ok(Outcome::Gone),
+            source => source?,
+        };
         if source.uid_validity != record.uid_validity {
             // Re-created a moment ago: the next pass sees it in STATUS.
             return Ok(Outcome::Interrupted);
@@ -201,7 +279,7 @@ impl Writer<'_> {
         let plan = match diff::plan(&source, &before) {
             Ok(plan) => plan,
             Err(spoilt) if name.is_inbox() => return Err(inbox_spoilt(&self.job.login.name, &spoilt)),
-            Err(Spoilt::Gap { .. }) => return Ok(Outcome::Rebuild),
+            Err(Spoilt::Gap { .. }) if before.is_subset_of(&source) => return Ok(Outcome::Rebuild),
             Err(spoilt) => return Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
         };
         if !plan.is_empty() || known.is_none() {
@@ -238,6 +316,7 @@ impl Writer<'_> {
         target: &Listed,
         source: &Contents,
     ) -> Result<Option<String>, Stop> {
+        self.readers.new.revive().await?;
         self.readers.new.close().await?;
         let status = self.readers.new.status(target).await?;
         let after = self.readers.new.contents(target).await?;
@@ -265,7 +344,7 @@ impl Writer<'_> {
         // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
         let flags_modseq = ModSeq(highest.0 + 1);
         let count = u32::try_from(source.messages.len()).unwrap_or(u32::MAX);
-        session
+        let there = session
             .begin_mailbox(MailboxHead {
                 guid: record.guid,
                 uid_validity: source.uid_validity,
@@ -276,6 +355,10 @@ impl Writer<'_> {
                 highest_modseq: if plan.flags.is_empty() { highest } else { flags_modseq },
             })
             .await?;
+        if there.uid_next != before.uid_next && !(*fresh && there.uid_next.0 <= 1) {
+            // Somebody wrote there since we looked: what we planned could collide.
+            return Ok(false);
+        }
         for change in changes(record.guid, source, plan, flags_modseq) {
             session.change(&change).await?;
         }
@@ -324,7 +407,8 @@ impl Writer<'_> {
                     session.end_mail().await?;
                     self.job.progress.update(|progress| progress.messages_done += 1);
                 }
-                BodyEvent::Vanished(_) => return Ok(false),
+                // What was begun can't be taken back but with the whole session; the next pass begins it anew.
+                BodyEvent::Vanished(_) | BodyEvent::Again(_) => return Ok(false),
                 BodyEvent::Unreadable(uid, why) => {
                     self.stops.insert(record.name.clone(), Stopped { uid, why, reached: false });
                     return Ok(false);
@@ -338,6 +422,8 @@ impl Writer<'_> {
 enum Outcome {
     Done,
     Rebuild,
+    /// It was deleted or renamed under our hands.
+    Gone,
     Interrupted,
 }
 
@@ -364,9 +450,9 @@ fn first_of(left: &MailboxPlan, source: &Contents) -> String {
 
 fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
     Stop::Refused(format!(
-        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host remove this user's mail, which \
-         is only a copy (`doveadm mailbox delete -u {login} -s INBOX` or the files of the account), then let the user log \
-         in again"
+        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host run `doveadm mailbox delete -u \
+         {login} -s INBOX`, which deletes only our copy (on a Maildir remove the files of INBOX instead), then run \
+         `mailferry switch {login}` here and let the user log in again"
     ))
 }
 

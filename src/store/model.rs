@@ -116,6 +116,8 @@ pub struct Transition<'a> {
     pub reason: Option<&'a str>,
     /// What brought the change about, for the history.
     pub cause: &'a str,
+    /// Who must hold the lease, where the work is done under one.
+    pub leased_to: Option<&'a str>,
     /// A report that is stored in the same transaction.
     pub report: Option<&'a ReportRow>,
 }

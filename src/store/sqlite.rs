@@ -1,5 +1,6 @@
 //! The store on SQLite: one connection behind a lock, every query on the blocking pool.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -55,6 +56,8 @@ impl Store {
             ),
         };
         let mut connection = Connection::open(path).map_err(|error| fail(&error))?;
+        // It names users and their mailboxes.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|error| fail(&error))?;
         prepare(&mut connection, &shown).map_err(|error| match error {
             StoreError::Sqlite(error) => fail(&error),
             other => other,
@@ -150,13 +153,13 @@ impl Store {
         let (from, from_epoch) = (transition.from, transition.from_epoch);
         let (to, authority, epoch) = (transition.to, transition.authority, transition.epoch);
         let (reason, cause) = (transition.reason.map(str::to_owned), transition.cause.to_owned());
-        let report = transition.report.cloned();
+        let (report, leased_to) = (transition.report.cloned(), transition.leased_to.map(str::to_owned));
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let report = report.map(|report| insert_report(&transaction, &user, &report)).transpose()?;
             let changed = transaction.execute(
                 "UPDATE users SET phase = ?4, authority = ?5, epoch = ?6, reason = ?7, updated_at = ?8
-                 WHERE user = ?1 AND phase = ?2 AND epoch = ?3",
+                 WHERE user = ?1 AND phase = ?2 AND epoch = ?3 AND (?9 IS NULL OR lease_owner = ?9)",
                 params![
                     user,
                     from.as_str(),
@@ -165,7 +168,8 @@ impl Store {
                     authority.as_str(),
                     signed(epoch),
                     reason,
-                    now()
+                    now(),
+                    leased_to
                 ],
             )?;
             if changed != 1 {
@@ -551,6 +555,7 @@ mod tests {
             epoch: epoch + 1,
             reason: None,
             cause: "test",
+            leased_to: None,
             report,
         }
     }
@@ -613,6 +618,17 @@ mod tests {
         assert_eq!(store.mailboxes("u1").await.unwrap(), vec![mailbox]);
         store.delete_mailbox("u1", &name).await.unwrap();
         assert!(store.mailboxes("u1").await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_transition_under_a_lease_needs_that_lease() {
+        let folder = folder();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        store.user_or_new("u1", "u1").await.unwrap();
+        store.take_lease("u1", "somebody else", 60, |_| false).await.unwrap();
+        let under = |owner| Transition { leased_to: Some(owner), ..flip(Phase::Old, 0, None) };
+        assert!(matches!(store.transition(under("us")).await, Err(StoreError::Stale { .. })));
+        store.transition(under("somebody else")).await.unwrap();
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod tests;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use sha1::{Digest as _, Sha1};
 
 use crate::mailbox::{Guid, MailboxName, ModSeq, SystemFlags, Uid, UidNext, UidValidity};
 use crate::wire::dsync::{item, master};
@@ -51,6 +52,9 @@ pub struct Opening {
     pub nodes: Vec<Node>,
     /// Mailboxes to delete with all their mails. Not INBOX on Maildir: it is emptied, and then the session fails.
     pub delete: Vec<Deletion>,
+    /// Folders to delete that nothing is below any more: an mdbox keeps them when their last mailbox goes, and clients
+    /// would see them.
+    pub delete_folders: Vec<FolderDeletion>,
 }
 
 /// What both sides have in common of a mailbox.
@@ -102,6 +106,17 @@ pub struct Deletion {
     pub guid: Guid,
     /// When, in seconds since the epoch: above the target's own creation or rename time of it. Its GUID can't be used
     /// again for this user.
+    pub at: u64,
+}
+
+/// A `\NoSelect` folder to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderDeletion {
+    /// Its name.
+    pub name: MailboxName,
+    /// The target's hierarchy separator.
+    pub separator: char,
+    /// When, in seconds since the epoch: above the target's own creation or rename time of it.
     pub at: u64,
 }
 
@@ -245,7 +260,18 @@ impl Opening {
             states,
             nodes: self.nodes.iter().map(Node::to_wire).collect(),
             delete,
+            delete_folders: self.delete_folders.iter().map(FolderDeletion::to_wire).collect(),
         }
+    }
+}
+
+impl FolderDeletion {
+    /// A folder has no GUID: dsync knows it by a hash of its name.
+    fn to_wire(&self) -> item::Deletion {
+        let mut guid = [0; 16];
+        let hash = Sha1::digest(self.name.parts().join(&self.separator.to_string()));
+        guid.iter_mut().zip(hash).for_each(|(octet, hashed)| *octet = hashed);
+        item::Deletion { guid, at: self.at }
     }
 }
 

@@ -42,4 +42,5 @@ pub mod tls;
 pub use account::{Account, View};
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
+pub use process::wait_for;
 pub use server::{Dovecot, Format, Spec};

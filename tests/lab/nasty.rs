@@ -101,11 +101,21 @@ pub fn without_large(server: &Dovecot, user: &str) -> Account {
 
 /// `count` similar messages of about `octets` each in INBOX: for interrupting a copy.
 pub fn bulk(server: &Dovecot, user: &str, count: u32, octets: usize) -> Account {
+    many(server, user, count, |_| octets)
+}
+
+/// `count` messages of 0.5, 1.4, 3.7 and 24 kB by chance: over TLS a Dovecot runs pipelined FETCHes of these out of order.
+pub fn mixed(server: &Dovecot, user: &str, count: u32) -> Account {
+    many(server, user, count, |noise| [300, 1200, 3500, 24_000][noise.below(4)])
+}
+
+fn many(server: &Dovecot, user: &str, count: u32, octets: impl Fn(&mut Noise) -> usize) -> Account {
     let mut account = Account::new(user);
     let mut noise = Noise(7);
     let inbox = account.mailbox("INBOX");
     for number in 1..=count {
         let mut raw = header(&format!("bulk {number}"), number);
+        let octets = octets(&mut noise);
         raw.extend(noise.lines(octets));
         inbox.push(Message::new(raw, if number % 3 == 0 { "\\Seen" } else { "" }, BASE_DATE + i64::from(number)));
     }

@@ -179,8 +179,22 @@ impl Dovecot {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Everything logged so far.
+    /// Everything logged so far. Dovecot's processes log through another one, so a line may come a moment after what it
+    /// tells of: this waits until nothing new has come for a while.
     pub fn log(&self) -> String {
+        let mut log = self.logged();
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(400));
+            let more = self.logged();
+            if more.len() == log.len() {
+                break;
+            }
+            log = more;
+        }
+        log
+    }
+
+    fn logged(&self) -> String {
         let read = |name: &str| fs::read(self.dir.join("log").join(name)).unwrap_or_default();
         String::from_utf8_lossy(&[read("dovecot.log"), read("output.log")].concat()).into_owned()
     }
@@ -303,7 +317,7 @@ impl Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        // A polite end takes Dovecot a second, and nobody will look at what it leaves.
+        // Nobody needs its mail any more, and an orderly end takes a second.
         self.kill9();
         if std::thread::panicking() {
             let log = self.log();

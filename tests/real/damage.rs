@@ -8,7 +8,7 @@ use std::fs;
 
 use crate::copy::{Pair, on_user, shown, sync, verify};
 use crate::lab::account::Account;
-use crate::lab::{Ferry, Imap, nasty};
+use crate::lab::{Ferry, nasty};
 
 /// A user's damage, and every finding it must make: `class rule mailbox UID`, `-` for none.
 struct Case {
@@ -388,7 +388,7 @@ fn accounts_that_mailferry_has_never_written_are_compared_as_well() {
 
 #[test]
 fn a_configuration_that_changes_what_clients_see_is_found() {
-    let pair = Pair::start(&["u1"]);
+    let mut pair = Pair::start(&["u1"]);
     nasty::small(&pair.old, "u1");
     let ferry = pair.ferry();
     sync(&ferry, &pair, "u1");
@@ -400,7 +400,8 @@ fn a_configuration_that_changes_what_clients_see_is_found() {
     ] {
         assert!(good.contains(from));
         fs::write(pair.new.config_path(), good.replace(from, to)).unwrap();
-        pair.new.doveadm_ok(&["reload"]);
+        pair.new.kill9();
+        pair.new.start_again();
         expect(&ferry, &pair, "u1", to, &findings);
         expect_in_table(&ferry, &pair, "u1", &findings);
     }

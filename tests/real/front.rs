@@ -1,5 +1,5 @@
 //! The front as clients meet it, with a real Dovecot behind: from the greeting over the login to the end of the relay.
-//! Nobody is enrolled, so nothing moves; [`held`] and [`secrets`] need two.
+//! Nobody is enrolled, so nothing moves; [`held`], [`names`] and [`secrets`] need two servers.
 
 mod big;
 mod capabilities;
@@ -7,6 +7,7 @@ mod ending;
 mod held;
 mod hostile;
 mod login;
+mod names;
 mod refused;
 mod relay;
 mod secrets;

@@ -202,3 +202,51 @@ fn a_killed_proxy_goes_on_at_the_next_login_and_nothing_is_twice() {
     ferry.wait_phase("u1", "new", LONG);
     assert_equal_everywhere(&ferry, &pair, &account);
 }
+
+/// The one delta that only the gate can carry over: what happens on the old side behind our back, to a mailbox that has
+/// been compared already, before the gate closes.
+#[test]
+fn what_changes_between_the_verification_and_the_gate_is_carried_over_inside_it() {
+    let pair = Pair::start(&["u1"]);
+    nasty::bulk(&pair.old, "u1", 3000, 8000);
+    let mut direct = Imap::connect(pair.old.imap_port());
+    direct.login("u1", pair.old.password("u1"));
+    direct.ok("CREATE AAA");
+    for number in 1..=4 {
+        direct.append(
+            "AAA",
+            "first",
+            "17-Jul-1996 02:44:25 -0700",
+            format!("Subject: {number}\r\n\r\nx\r\n").as_bytes(),
+        );
+    }
+    direct.select("AAA");
+    let ferry = Ferry::start(FerrySpec {
+        auto: false,
+        extra: vec![("verify", "bodies = \"all\"")],
+        env: vec![("RUST_LOG", "mailferry=debug")],
+        ..FerrySpec::between(&pair.old, &pair.new)
+    });
+    login(&ferry, &pair, "u1", "u1").ok("LOGOUT");
+    ferry.wait_phase("u1", "following", LONG);
+    ferry.run_ok(&["switch", "--no-wait", "u1"]);
+    let compared = || ferry.log().contains("mailbox=AAA identical=true");
+    crate::lab::wait_for("AAA to be compared", LONG, || compared().then_some(()));
+    direct.ok("UID STORE 1 FLAGS (\\Seen second)");
+    direct.ok("UID STORE 2,4 +FLAGS (\\Deleted)");
+    direct.ok("EXPUNGE");
+    direct.append("AAA", "\\Flagged", "17-Jul-2006 02:44:25 -0700", b"Subject: late\r\n\r\nx\r\n");
+    ferry.wait_phase("u1", "new", LONG);
+    let attempts = history(&ferry, "u1").iter().filter(|line| line.ends_with("> switching")).count();
+    assert_eq!(attempts, 1, "{}", ferry.log());
+    let mut after = login(&ferry, &pair, "u1", "u1");
+    after.select("AAA");
+    assert_eq!(after.uids(), [1, 3, 5]);
+    assert_eq!(after.flags(1).unwrap(), ["\\Seen", "second"]);
+    assert!(after.flags(5).unwrap().contains(&"\\Flagged".to_owned()));
+    let password = pair.old.password("u1");
+    let side = |server: &crate::lab::Dovecot| (server.imap_port(), "u1", password);
+    let (old, new) = ((pair.old.imap_port(), "u1", password), side(&pair.new));
+    let foreign = crate::lab::foreign::compare(old, new);
+    assert_eq!(foreign["identical"], true, "{foreign:#}");
+}

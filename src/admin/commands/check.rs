@@ -40,7 +40,10 @@ pub async fn check(config: &Path) -> anyhow::Result<Exit> {
         }
     }
     if let [(_, old), (_, new)] = sides.as_slice() {
-        let lost: Vec<&str> = old.iter().filter(|word| !new.contains(word)).map(String::as_str).collect();
+        // What concerns the connection to the proxy alone is not the sides' to offer.
+        let ours = |word: &str| ["STARTTLS", "LOGINDISABLED", "SASL-IR"].contains(&word) || word.starts_with("AUTH=");
+        let lost: Vec<&str> =
+            old.iter().filter(|word| !new.contains(word) && !ours(word)).map(String::as_str).collect();
         if !lost.is_empty() {
             println!("clients will miss after the switch: {}", lost.join(" "));
         }

@@ -39,22 +39,31 @@ fn ended(stop: &Stop) -> Exit {
 pub async fn sync(config: &Path, typed: &str, password_file: &Path) -> anyhow::Result<Exit> {
     let platform = platform(load(config)?)?;
     let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
-    let record = platform.store.user_or_new(names.canonical(typed).as_str(), typed).await?;
-    if record.authority != Side::Old {
-        eprintln!("mailferry: {} is served by the new side: the old side is no source any more", record.user);
-        return Ok(Exit::Different);
-    }
-    let job = job(&platform, typed, password_file, Some(record.login_name))?;
-    let lease = match lease::hold(&platform, job.user.as_str()).await {
+    let user = names.canonical(typed);
+    let known = platform.store.user(user.as_str()).await?;
+    let job = job(&platform, typed, password_file, known.map(|record| record.login_name))?;
+    // A name that no side knows makes no record: it would be the one that later logins are moved under.
+    let readers = match Readers::open(&platform, &job.login).await {
+        Ok(readers) => readers,
+        Err(stop) => return Ok(ended(&stop)),
+    };
+    platform.store.user_or_new(user.as_str(), &job.login.name).await?;
+    let lease = match lease::hold(&platform, user.as_str()).await {
         Ok(lease) => lease,
         Err(stop) => {
             eprintln!("mailferry: {stop}");
             return Ok(Exit::Different);
         }
     };
+    let authority = platform.store.user(user.as_str()).await?.map(|record| record.authority);
+    if authority != Some(Side::Old) {
+        lease.release().await;
+        eprintln!("mailferry: {user} is served by the new side: the old side is no source any more");
+        return Ok(Exit::Different);
+    }
     let bar = bar(&job.progress);
     let done = tokio::select! {
-        done = copied(&platform, &job) => done,
+        done = lease.during(copied(&platform, &job, readers)) => done,
         _ = tokio::signal::ctrl_c() => Err(Stop::Later("interrupted; the next run goes on from here".to_owned())),
     };
     bar.abort();
@@ -76,10 +85,14 @@ pub async fn sync(config: &Path, typed: &str, password_file: &Path) -> anyhow::R
     }
 }
 
-async fn copied(platform: &Platform, job: &Job) -> Result<Vec<String>, Stop> {
-    let mut readers = Readers::open(platform, &job.login).await?;
+async fn copied(platform: &Platform, job: &Job, mut readers: Readers) -> Result<Vec<String>, Stop> {
     let copied = copy::converge(platform, job, &mut readers).await?;
     readers.close().await;
+    if !copied.settled {
+        return Err(Stop::Later(
+            "all is copied but for what changed meanwhile, and the account keeps changing".to_owned(),
+        ));
+    }
     Ok(copied.unreadable)
 }
 

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
-
-use super::{Exit, Server};
+use super::{Exit, Server, UsageError};
 use crate::admin::{AdminClient, text};
 
 impl Server {
@@ -12,8 +10,7 @@ impl Server {
         match (&self.admin, &self.token_file, &self.config) {
             (Some(url), Some(token), _) => Ok(AdminClient::from_url(url, token)?),
             (None, None, Some(config)) => Ok(AdminClient::from_config(&crate::config::load(config)?.admin)?),
-            (None, None, None) => anyhow::bail!("give --config F, or --admin URL and --token-file T"),
-            _ => anyhow::bail!("--admin URL and --token-file T belong together"),
+            _ => Err(UsageError("give --config F, or --admin URL and --token-file T".to_owned()).into()),
         }
     }
 }
@@ -47,10 +44,13 @@ pub async fn switch(server: &Server, users: &[String], list: Option<&Path>, wait
     let client = server.client()?;
     let mut users = users.to_vec();
     if let Some(list) = list {
-        let lines = std::fs::read_to_string(list).with_context(|| format!("list {}", list.display()))?;
+        let lines = std::fs::read_to_string(list);
+        let lines = lines.map_err(|error| UsageError(format!("list {}: {error}", list.display())))?;
         users.extend(lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     }
-    anyhow::ensure!(!users.is_empty(), "no user given");
+    if users.is_empty() {
+        return Err(UsageError("no user given".to_owned()).into());
+    }
     let mut worst = Exit::Done;
     for user in &users {
         let outcome = client.switch(user, wait).await?;

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use super::{Exit, load, platform};
+use super::{Exit, UsageError, load, platform};
 use crate::admin::control::Moves;
 use crate::admin::{Token, http};
 use crate::config::Config;
@@ -31,7 +31,7 @@ const HELD_MARGIN: Duration = Duration::from_secs(10);
 pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     let config = load(config)?;
     if config.listen.is_empty() {
-        anyhow::bail!("nothing to do: [listen] names no address for clients");
+        return Err(UsageError("nothing to do: [listen] names no address for clients".to_owned()).into());
     }
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
     let platform = platform(Arc::clone(&config))?;

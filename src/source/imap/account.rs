@@ -27,21 +27,27 @@ impl Reader {
         let personal = namespaces.personal.first();
         let delimiter =
             personal.and_then(|space| space.delimiter).or_else(|| items.iter().find_map(|item| item.delimiter));
-        let foreign: Vec<&[u8]> = namespaces
-            .other
-            .iter()
-            .chain(&namespaces.shared)
-            .map(|space| space.prefix.as_slice())
-            .filter(|prefix| !prefix.is_empty())
-            .collect();
         let mut account = Account { separator: delimiter.map(char::from), ..Account::default() };
-        for item in items.into_iter().filter(|item| is_personal(&item.name, &foreign)) {
+        for item in items.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
+            let raw = printable(&item.name);
             match name_of(&item.name, delimiter) {
-                Ok(name) => drop(account.mailboxes.insert(name, listed(item))),
-                Err(why) => account.unreadable.push((printable(&item.name), why)),
+                Ok(name) => {
+                    if account.mailboxes.insert(name, listed(item)).is_some() {
+                        account
+                            .unreadable
+                            .push((raw, "differs from another name only in the case of INBOX".to_owned()));
+                    }
+                }
+                Err(why) => account.unreadable.push((raw, why)),
             }
         }
-        for item in self.list(true).await?.into_iter().filter(|item| is_personal(&item.name, &foreign)) {
+        // RFC 3501 §5.1: there always is one, whether it is listed or not.
+        account.mailboxes.entry(MailboxName::inbox()).or_insert_with(|| Listed {
+            raw: b"INBOX".to_vec(),
+            selectable: true,
+            ..Listed::default()
+        });
+        for item in self.list(true).await?.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
             match name_of(&item.name, delimiter) {
                 Ok(name) => drop(account.subscriptions.insert(name)),
                 Err(why) => account.unreadable.push((printable(&item.name), why)),
@@ -104,7 +110,9 @@ impl Reader {
             }
             self.connection.flush().await?;
             for (listed, tag) in window.iter_mut().zip(tags) {
-                listed.status = Some(self.status_answer(listed, &tag).await?);
+                listed.status = self.status_answer(listed, &tag).await?;
+                // A Dovecot lists what was deleted above other mailboxes as if it could be opened.
+                listed.selectable = listed.status.is_some();
             }
         }
         Ok(())
@@ -113,33 +121,47 @@ impl Reader {
     /// STATUS of one mailbox.
     ///
     /// # Errors
-    /// If the server refuses it.
+    /// If the server refuses it, or has no such mailbox.
     pub async fn status(&mut self, listed: &Listed) -> Result<Status, ReadError> {
         let tag = self.connection.tag();
         let command = self.connection.encoded(command::status(&tag, &listed.raw, self.has_modseq()))?;
         self.connection.send(command).await?;
         self.connection.flush().await?;
-        self.status_answer(listed, &tag).await
+        let status = self.status_answer(listed, &tag).await?;
+        status.ok_or_else(|| self.in_mailbox(listed, "does not exist".to_owned()))
     }
 
-    async fn status_answer(&mut self, listed: &Listed, tag: &str) -> Result<Status, ReadError> {
+    /// None if there is no such mailbox.
+    async fn status_answer(&mut self, listed: &Listed, tag: &str) -> Result<Option<Status>, ReadError> {
         let mut found = None;
         loop {
             let response = self.connection.response().await?;
             match self.connection.ended("STATUS", tag, &response) {
                 Ok(Some(_)) => break,
                 Ok(None) => {}
+                Err(ImapError::Refused { text, .. }) if is_nonexistent(&text) => return Ok(None),
                 Err(ImapError::Refused { text, .. }) => {
                     return Err(self.in_mailbox(listed, format!("STATUS refused: {text}")));
                 }
                 Err(error) => return Err(error.into()),
             }
-            if let Response::StatusItems(items) = scan::response(&response) {
+            // One that somebody else's command brought along must not be taken for this one.
+            if let Response::StatusItems(items) = scan::response(&response)
+                && (found.is_none() || items.name.eq_ignore_ascii_case(&listed.raw))
+            {
                 found = fingerprint(&items);
             }
         }
+        let found = found.map(Some);
         found.ok_or_else(|| self.in_mailbox(listed, "STATUS without UIDVALIDITY, UIDNEXT or MESSAGES".to_owned()))
     }
+}
+
+/// Whether a refusal says that there is no such mailbox any more, and not only that it can't be read now. Dovecot 2.3 sends no
+/// NONEXISTENT (RFC 5530 §3) with STATUS.
+pub(super) fn is_nonexistent(text: &str) -> bool {
+    let known = ["Mailbox doesn't exist", "Mailbox was deleted under us"];
+    text.to_ascii_uppercase().starts_with("[NONEXISTENT]") || known.iter().any(|known| text.starts_with(known))
 }
 
 fn fingerprint(items: &StatusItems) -> Option<Status> {
@@ -148,12 +170,20 @@ fn fingerprint(items: &StatusItems) -> Option<Status> {
         uid_next: UidNext(items.uid_next?),
         messages: items.messages?,
         unseen: items.unseen.unwrap_or_default(),
-        highest_modseq: items.highest_modseq.map(ModSeq),
+        // 0 says that the mailbox keeps none (RFC 7162 §3.1.7): then it proves nothing.
+        highest_modseq: items.highest_modseq.filter(|modseq| *modseq > 0).map(ModSeq),
     })
 }
 
-fn is_personal(raw: &[u8], foreign: &[&[u8]]) -> bool {
-    !foreign.iter().any(|prefix| raw.starts_with(prefix))
+/// Whether a name is in the personal namespace: under no prefix of somebody else's, or, where such a prefix is empty
+/// (Cyrus), under the personal one.
+fn is_personal(raw: &[u8], namespaces: &Namespaces) -> bool {
+    let mut foreign = namespaces.other.iter().chain(&namespaces.shared).map(|space| space.prefix.as_slice());
+    if foreign.clone().any(<[u8]>::is_empty) {
+        let own = namespaces.personal.iter().any(|space| !space.prefix.is_empty() && raw.starts_with(&space.prefix));
+        return own || raw.eq_ignore_ascii_case(b"INBOX");
+    }
+    !foreign.any(|prefix| raw.starts_with(prefix))
 }
 
 fn listed(item: ListItem) -> Listed {
@@ -192,6 +222,7 @@ fn name_of(raw: &[u8], delimiter: Option<u8>) -> Result<MailboxName, String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::wire::imap::scan::Namespace;
 
     #[test]
     fn names_are_taken_apart_and_decoded() {
@@ -204,9 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn only_a_mailbox_that_is_not_there_counts_as_missing() {
+        assert!(is_nonexistent("Mailbox doesn't exist: Empty (0.001 + 0.000 secs)."));
+        assert!(is_nonexistent("[NONEXISTENT] Unknown mailbox"));
+        for text in ["[SERVERBUG] Internal error", "[NOPERM] Permission denied", "[INUSE] locked", "NO"] {
+            assert!(!is_nonexistent(text), "{text}");
+        }
+    }
+
+    #[test]
     fn mailboxes_of_others_are_not_personal() {
-        let foreign: [&[u8]; 2] = [b"Public/", b"user/"];
-        assert!(is_personal(b"INBOX", &foreign));
-        assert!(!is_personal(b"Public/x", &foreign));
+        let space = |prefix: &str| Namespace { prefix: prefix.as_bytes().to_vec(), delimiter: Some(b'.') };
+        let usual =
+            Namespaces { personal: vec![space("")], other: vec![space("user.")], shared: vec![space("Public.")] };
+        assert!(is_personal(b"INBOX", &usual) && is_personal(b"a.b", &usual));
+        assert!(!is_personal(b"Public.x", &usual) && !is_personal(b"user.x", &usual));
+        let cyrus =
+            Namespaces { personal: vec![space("INBOX.")], other: vec![space("user.")], shared: vec![space("")] };
+        assert!(is_personal(b"INBOX", &cyrus) && is_personal(b"INBOX.a", &cyrus));
+        assert!(!is_personal(b"shared.x", &cyrus) && !is_personal(b"user.x", &cyrus));
     }
 }

@@ -88,7 +88,7 @@ fn node(name: &str) -> Node {
 }
 
 fn opening() -> Opening {
-    Opening { mode: Mode::Full, states: vec![], nodes: vec![node("INBOX")], delete: vec![] }
+    Opening { mode: Mode::Full, states: vec![], nodes: vec![node("INBOX")], delete: vec![], delete_folders: vec![] }
 }
 
 fn head() -> MailboxHead {

@@ -204,21 +204,23 @@ fn name_part(part: &str, escapes: bool) -> Vec<u8> {
     out
 }
 
-/// One entry of D: a mailbox that is deleted, with all its mails.
+/// One entry of D: a mailbox that is deleted, with all its mails, or a folder with nothing in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deletion {
-    /// Which mailbox.
+    /// Which mailbox; for a folder the first 16 octets of SHA-1 of its full name with the target's separator.
     pub guid: Guid,
     /// When, seconds since the epoch; must be above the mailbox's `changed_at`.
     pub at: u64,
 }
 
-/// D: the end of the tree, with the mailboxes to delete.
-pub fn deletions(deleted: &[Deletion], out: &mut Vec<u8>) {
-    let entries: Vec<String> = deleted.iter().map(|gone| format!("{} {}", hex(&gone.guid), gone.at)).collect();
-    let list = entries.join(" ");
-    let list = (!entries.is_empty()).then_some(list.as_bytes());
-    Line::new(b'D').text('/').text('%').field(list).end(out);
+/// D: the end of the tree, with the mailboxes and the `\NoSelect` folders to delete.
+pub fn deletions(mailboxes: &[Deletion], folders: &[Deletion], out: &mut Vec<u8>) {
+    let [mailboxes, folders] = [mailboxes, folders].map(|deleted| {
+        let entries: Vec<String> = deleted.iter().map(|gone| format!("{} {}", hex(&gone.guid), gone.at)).collect();
+        (!entries.is_empty()).then(|| entries.join(" "))
+    });
+    let line = Line::new(b'D').text('/').text('%').field(mailboxes.as_deref().map(str::as_bytes));
+    line.field(folders.as_deref().map(str::as_bytes)).end(out);
 }
 
 /// B: the status of one mailbox.

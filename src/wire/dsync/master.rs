@@ -44,6 +44,8 @@ pub struct Opening {
     pub nodes: Vec<Node>,
     /// Mailboxes to delete.
     pub delete: Vec<Deletion>,
+    /// `\NoSelect` folders to delete.
+    pub delete_folders: Vec<Deletion>,
 }
 
 /// What the slave did.
@@ -351,7 +353,7 @@ impl Master {
         let escapes = self.layout.has(b'D', "escape_char");
         opening.nodes.iter().for_each(|node| node.encode(escapes, out));
         out.extend_from_slice(b".\n");
-        item::deletions(&opening.delete, out);
+        item::deletions(&opening.delete, &opening.delete_folders, out);
     }
 
     fn status(&mut self, ours: MailboxStatus, reply: StatusReply) {

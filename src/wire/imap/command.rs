@@ -258,13 +258,16 @@ pub fn uid_fetch_flags(tag: &str, uids: RangeInclusive<NonZeroU32>, modseq: bool
     uid_fetch(tag, uids, items)
 }
 
-/// `UID FETCH u (UID BODY.PEEK[])`: the whole message, without setting \Seen.
+/// `UID FETCH u,v,w (UID BODY.PEEK[])`: the whole messages, without setting \Seen.
 ///
 /// # Errors
-/// [`CommandError::Tag`].
-pub fn uid_fetch_body(tag: &str, uid: NonZeroU32) -> Fragments {
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`] without a UID.
+pub fn uid_fetch_bodies(tag: &str, uids: &[NonZeroU32]) -> Fragments {
     let body = MessageDataItemName::BodyExt { section: None, partial: None, peek: true };
-    uid_fetch(tag, uid..=uid, vec![MessageDataItemName::Uid, body])
+    // A single number that imap-codec would write as `*` is left out: no message can have it.
+    let set: Vec<NonZeroU32> = uids.iter().copied().filter(|uid| *uid <= LAST_UID).collect();
+    let set = SequenceSet::try_from(set).map_err(|_| CommandError::EmptyRange(0, 0))?;
+    fetch(tag, set, vec![MessageDataItemName::Uid, body])
 }
 
 /// `ENABLE cap …` (RFC 5161).
@@ -292,8 +295,12 @@ fn uid_fetch(tag: &str, uids: RangeInclusive<NonZeroU32>, items: Vec<MessageData
     if last < first {
         return Err(CommandError::EmptyRange(first.get(), uids.end().get()));
     }
+    fetch(tag, if first == last { SequenceSet::from(first) } else { SequenceSet::from(first..=last) }, items)
+}
+
+fn fetch(tag: &str, sequence_set: SequenceSet, items: Vec<MessageDataItemName<'_>>) -> Fragments {
     let body = CommandBody::Fetch {
-        sequence_set: if first == last { SequenceSet::from(first) } else { SequenceSet::from(first..=last) },
+        sequence_set,
         macro_or_item_names: MacroOrMessageDataItemNames::MessageDataItemNames(items),
         uid: true,
         modifiers: Vec::new(),
@@ -387,7 +394,7 @@ impl Line {
 mod tests {
     use super::{
         CommandError, Extended, Fragment, Fragments, Simple, authenticate_data, authenticate_plain, enable, examine,
-        id, list, list_extended, login, lsub, simple, status, uid_fetch_body, uid_fetch_flags, uid_fetch_metadata,
+        id, list, list_extended, login, lsub, simple, status, uid_fetch_bodies, uid_fetch_flags, uid_fetch_metadata,
     };
     use imap_codec::encode::Encoder as _;
     use imap_codec::imap_types::command::{Command, CommandBody};
@@ -496,7 +503,10 @@ mod tests {
             wire(uid_fetch_flags("a", uid(2)..=NonZeroU32::MAX, true)),
             "a UID FETCH 2:4294967294 (UID FLAGS MODSEQ)\r\n"
         );
-        assert_eq!(wire(uid_fetch_body("a", uid(9))), "a UID FETCH 9 (UID BODY.PEEK[])\r\n");
+        assert_eq!(wire(uid_fetch_bodies("a", &[uid(9)])), "a UID FETCH 9 (UID BODY.PEEK[])\r\n");
+        let set = [uid(9), uid(11), uid(12)];
+        assert_eq!(wire(uid_fetch_bodies("a", &set)), "a UID FETCH 9,11,12 (UID BODY.PEEK[])\r\n");
+        assert!(uid_fetch_bodies("a", &[]).is_err());
         assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2), false), Err(CommandError::EmptyRange(3, 2)));
     }
 

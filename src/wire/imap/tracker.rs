@@ -217,6 +217,15 @@ impl Relay {
         self.in_flight.len()
     }
 
+    /// How many answers are still to come if the client says nothing more: neither to a command that it has begun and not
+    /// ended, nor to an IDLE that only it can end.
+    #[must_use]
+    pub fn answers_due(&self) -> usize {
+        let unfinished = usize::from(self.tracked && !self.client.at_line_start());
+        let idling = usize::from(self.idling.is_some());
+        self.in_flight.len().saturating_sub(unfinished).saturating_sub(idling)
+    }
+
     /// Decides what the line that starts here is. Gives a step if it can't start now.
     fn start_line(&mut self, octets: &[u8]) -> Option<ClientStep> {
         self.tracked = false;

@@ -90,15 +90,21 @@ fn a_client_that_goes_away_leaves_no_session_behind() {
         tls.login("u1", "pw-of-u1");
         idling(tls)
     }];
-    drop(sessions);
+    // These have begun what they will never end.
+    let torn = ["a APPEND INBOX {100}\r\n", "a APPEND INBOX {100+}\r\nSubject: x", "a SELECT INBOX"].map(|words| {
+        let mut imap = bench.session("u1");
+        imap.send(words.as_bytes());
+        imap
+    });
+    drop((sessions, torn));
     // At once, not when some patience has run out: a phone that loses its network would keep its user from being moved.
     let limit = Duration::from_secs(15);
-    wait_for("three sessions to end", limit, || {
-        (bench.ferry.log().matches("session ended: ").count() == 3).then_some(())
+    wait_for("six sessions to end", limit, || {
+        (bench.ferry.log().matches("session ended: ").count() == 6).then_some(())
     });
-    wait_for("the backend to notice", limit, || {
-        (bench.server.log().matches("imap(u1)").filter(|_| true).count() >= 3).then_some(())
-    });
+    wait_for("the backend to notice", limit, || (bench.server.log().matches("imap(u1)").count() >= 6).then_some(()));
+    let mut check = bench.session("u1");
+    assert_eq!(check.select("INBOX").exists, 0);
 }
 
 #[test]

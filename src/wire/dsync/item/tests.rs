@@ -223,9 +223,12 @@ fn mails_as_recorded() {
 
 #[test]
 fn the_end_of_the_tree_with_and_without_deletions() {
-    assert_eq!(sent(|out| deletions(&[], out)), "D/\t%\n");
+    assert_eq!(sent(|out| deletions(&[], &[], out)), "D/\t%\n");
     let gone = [Deletion { guid: guid(INBOX), at: 7 }, Deletion { guid: [0; 16], at: 9 }];
-    assert_eq!(sent(|out| deletions(&gone, out)), format!("D/\t%\t{INBOX} 7 {} 9\n", "0".repeat(32)));
+    let zeros = "0".repeat(32);
+    assert_eq!(sent(|out| deletions(&gone, &[], out)), format!("D/\t%\t{INBOX} 7 {zeros} 9\n"));
+    assert_eq!(sent(|out| deletions(&gone[..1], &gone[1..], out)), format!("D/\t%\t{INBOX} 7\t{zeros} 9\n"));
+    assert_eq!(sent(|out| deletions(&[], &gone[1..], out)), format!("D/\t%\t\x02\t{zeros} 9\n"));
 }
 
 #[test]

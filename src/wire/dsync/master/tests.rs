@@ -29,6 +29,7 @@ fn opening(mode: Mode) -> Opening {
             subscription_changed_at: 0,
         }],
         delete: vec![],
+        delete_folders: vec![],
     }
 }
 

@@ -1,0 +1,311 @@
+//! The relay between two sockets, with scripted peers.
+
+use std::future::Future;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// Far above what any of this takes, far below the relay's own patience with a peer that has gone.
+const SOON: Duration = Duration::from_secs(15);
+
+async fn socket_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (one.unwrap(), other.unwrap().0)
+}
+
+/// A relay at work, and what its two peers hold.
+struct Stage {
+    client: TcpStream,
+    backend: TcpStream,
+    relay: JoinHandle<Moved>,
+    /// Resolves when the relay lets its pass go.
+    passed: oneshot::Receiver<()>,
+    shutdown: watch::Sender<bool>,
+}
+
+async fn stage(pipelined: &'static [u8], said: &'static [u8]) -> Stage {
+    let ((client, ours), (backend, theirs)) = (socket_pair().await, socket_pair().await);
+    let (shutdown, ends) = watch::channel(false);
+    let (pass, passed) = oneshot::channel();
+    let relay = tokio::spawn(async move {
+        let backend = (Stream::Plain(theirs), BytesMut::from(said));
+        run(Stream::Plain(ours), backend, pipelined, ends, pass).await
+    });
+    Stage { client, backend, relay, passed, shutdown }
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, what).await.expect("took too long")
+}
+
+/// Reads exactly `expected`.
+async fn expect(stream: &mut TcpStream, expected: &str) {
+    let mut read = vec![0; expected.len()];
+    soon(stream.read_exact(&mut read)).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&read), expected);
+}
+
+/// Reads to the end.
+async fn expect_end(stream: &mut TcpStream, expected: &str) {
+    let mut read = Vec::new();
+    soon(stream.read_to_end(&mut read)).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&read), expected);
+}
+
+async fn say(stream: &mut TcpStream, words: &str) {
+    stream.write_all(words.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_said_before_the_relay_began_goes_first() {
+    let mut at = stage(b"a1 NOOP\r\na2 ", b"* 1 EXISTS\r\n").await;
+    expect(&mut at.backend, "a1 NOOP\r\n").await;
+    expect(&mut at.client, "* 1 EXISTS\r\n").await;
+    say(&mut at.client, "LOGOUT\r\n").await;
+    expect(&mut at.backend, "a2 LOGOUT\r\n").await;
+    say(&mut at.backend, "a1 OK\r\n* BYE\r\na2 OK\r\n").await;
+    drop(at.backend);
+    expect_end(&mut at.client, "a1 OK\r\n* BYE\r\na2 OK\r\n").await;
+    drop(at.client);
+    let moved = soon(at.relay).await.unwrap();
+    assert_eq!((moved.to_backend, moved.to_client), (20, 33));
+    assert_eq!(moved.why, Why::LoggedOut.as_str());
+}
+
+#[tokio::test]
+async fn the_pass_lives_until_the_backend_has_closed_and_no_longer() {
+    let mut at = stage(b"", b"").await;
+    say(&mut at.client, "a1 STORE 1 FLAGS ()\r\n").await;
+    expect(&mut at.backend, "a1 STORE 1 FLAGS ()\r\n").await;
+    // The client resets its connection: unread octets make the system do that.
+    say(&mut at.backend, "* 1 FETCH (FLAGS ())\r\n").await;
+    at.client.readable().await.unwrap();
+    drop(at.client);
+    say(&mut at.backend, "a1 OK\r\n").await;
+    expect_end(&mut at.backend, "").await;
+    // The backend knows that nothing more will come, but may still be at work.
+    tokio::select! {
+        _ = &mut at.passed => panic!("the session counted no longer while the backend was at work"),
+        () = tokio::time::sleep(Duration::from_millis(200)) => {}
+    }
+    drop(at.backend);
+    assert!(soon(at.passed).await.is_err(), "dropped, that is");
+    assert_eq!(soon(at.relay).await.unwrap().why, Why::ClientGone.as_str());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_its_time_to_leave_keeps_nobody_from_being_moved() {
+    let mut at = stage(b"", b"").await;
+    let since = Instant::now();
+    say(&mut at.backend, "* BYE\r\n").await;
+    drop(at.backend);
+    assert!(at.passed.await.is_err(), "dropped, that is");
+    assert!(since.elapsed() < drain::CLIENT, "{:?}", since.elapsed());
+    assert_eq!(at.relay.await.unwrap().why, Why::LoggedOut.as_str());
+    assert!(since.elapsed() >= drain::CLIENT, "{:?}", since.elapsed());
+    expect_end(&mut at.client, "* BYE\r\n").await;
+}
+
+#[tokio::test]
+async fn a_client_that_can_get_no_more_answers_is_gone_at_once() {
+    for (words, answer) in [
+        ("a1 NOOP\r\na2 IDLE\r\n", "a1 OK\r\n+ idling\r\n"),
+        ("a1 NOOP\r\na2 APPEND x {9}\r\n", "a1 OK\r\n+ go on\r\n"),
+        ("a1 NOOP\r\na2 APPEND x {9+}\r\nabc", "a1 OK\r\n"),
+        ("a1 NOOP\r\na2 NOOP x", "a1 OK\r\n"),
+    ] {
+        let mut at = stage(b"", b"").await;
+        say(&mut at.client, words).await;
+        expect(&mut at.backend, words).await;
+        say(&mut at.backend, answer).await;
+        expect(&mut at.client, answer).await;
+        drop(at.client);
+        expect_end(&mut at.backend, "").await;
+        drop(at.backend);
+        assert_eq!(soon(at.relay).await.unwrap().why, Why::ClientGone.as_str(), "{words}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_all_may_wait_as_long_as_any_other() {
+    let mut at = stage(b"", b"").await;
+    say(&mut at.client, "a1 NOOP\r\n").await;
+    at.client.shutdown().await.unwrap();
+    expect(&mut at.backend, "a1 NOOP\r\n").await;
+    tokio::time::sleep(Duration::from_secs(30 * 60)).await;
+    say(&mut at.backend, "a1 OK\r\n").await;
+    expect_end(&mut at.client, "a1 OK\r\n").await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_still_gets_its_answers() {
+    let mut at = stage(b"", b"").await;
+    say(&mut at.client, "a1 NOOP\r\na2 NOOP\r\n").await;
+    at.client.shutdown().await.unwrap();
+    expect(&mut at.backend, "a1 NOOP\r\na2 NOOP\r\n").await;
+    say(&mut at.backend, "a1 OK\r\n").await;
+    expect(&mut at.client, "a1 OK\r\n").await;
+    say(&mut at.backend, "a2 OK\r\n").await;
+    expect_end(&mut at.client, "a2 OK\r\n").await;
+}
+
+#[tokio::test]
+async fn a_lost_backend_is_told_only_where_a_line_can_begin() {
+    let mut at = stage(b"", b"").await;
+    say(&mut at.backend, "* 1 EXISTS\r\n").await;
+    drop(at.backend);
+    expect_end(&mut at.client, &format!("* 1 EXISTS\r\n{}", String::from_utf8_lossy(LOST))).await;
+
+    // Inside a literal; inside a line that passes; inside one that is held back to be read whole.
+    for torn in ["* 1 FETCH (BODY[] {50}\r\nabc\r\n", "* SEARCH 1 2", "* CAPABILITY IMAP4rev1 COMPRESS"] {
+        let mut at = stage(b"", b"").await;
+        say(&mut at.backend, torn).await;
+        drop(at.backend);
+        expect_end(&mut at.client, torn).await;
+    }
+}
+
+#[tokio::test]
+async fn when_the_server_ends_a_session_ends_at_a_boundary() {
+    let mut at = stage(b"", b"").await;
+    say(&mut at.client, "a1 NOOP\r\n").await;
+    expect(&mut at.backend, "a1 NOOP\r\n").await;
+    at.shutdown.send(true).unwrap();
+    say(&mut at.backend, "* 2 EXISTS\r\n").await;
+    expect(&mut at.client, "* 2 EXISTS\r\n").await;
+    say(&mut at.backend, "a1 OK\r\n").await;
+    expect_end(&mut at.client, &format!("a1 OK\r\n{}", String::from_utf8_lossy(GOING_DOWN))).await;
+    expect_end(&mut at.backend, "").await;
+    drop((at.client, at.backend));
+    assert_eq!(soon(at.relay).await.unwrap().why, Why::ServerEnds.as_str());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_server_ends_a_command_that_never_ends_is_cut_off() {
+    let mut at = stage(b"a1 SEARCH ALL\r\n", b"").await;
+    expect(&mut at.backend, "a1 SEARCH ALL\r\n").await;
+    at.shutdown.send(true).unwrap();
+    expect_end(&mut at.client, &String::from_utf8_lossy(GOING_DOWN)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_session_lives_longer_than_half_an_hour_and_not_for_ever() {
+    let mut at = stage(b"", b"").await;
+    let since = Instant::now();
+    let (told, heard) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut words = String::new();
+        at.client.read_to_string(&mut words).await.unwrap();
+        told.send(words).unwrap();
+    });
+    assert_eq!(heard.await.unwrap().as_bytes(), TOO_QUIET);
+    assert!(since.elapsed() >= Duration::from_secs(30 * 60), "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn large_octets_pass_both_ways_at_once_unchanged() {
+    const COUNT: usize = 5_000_000;
+    let octets: Vec<u8> = (0..COUNT).map(|n| (n % 251) as u8).collect();
+    let at = stage(b"", b"").await;
+    let append = [format!("a1 APPEND x {{{COUNT}+}}\r\n").as_bytes(), &octets, b"\r\n"].concat();
+    let fetch = [format!("* 1 FETCH (BODY[] {{{COUNT}}}\r\n").as_bytes(), &octets, b")\r\n"].concat();
+    let both = |mut stream: TcpStream, out: Vec<u8>, expected: usize| async move {
+        let (mut reader, mut writer) = stream.split();
+        let mut read = vec![0; expected];
+        let (written, taken) = tokio::join!(writer.write_all(&out), reader.read_exact(&mut read));
+        written.unwrap();
+        taken.unwrap();
+        (read, stream)
+    };
+    let (to_backend, to_client) = (append.len(), fetch.len());
+    let client = tokio::spawn(both(at.client, append.clone(), to_client));
+    let backend = tokio::spawn(both(at.backend, fetch.clone(), to_backend));
+    let (client, backend) = tokio::join!(client, backend);
+    let ((client_read, client), (backend_read, backend)) = (client.unwrap(), backend.unwrap());
+    assert!(client_read == fetch && backend_read == append);
+    drop(client);
+    drop(backend);
+    let moved = soon(at.relay).await.unwrap();
+    assert_eq!(moved.to_backend, to_backend as u64);
+    assert!(moved.to_client >= to_client as u64);
+}
+
+async fn quiet_pair() -> (Pair, [TcpStream; 2]) {
+    let ((client, ours), (backend, theirs)) = (socket_pair().await, socket_pair().await);
+    let peer = |tcp| Peer::new(Stream::Plain(tcp), BytesMut::new());
+    let pair = Pair { client: peer(ours), backend: peer(theirs), relay: Relay::new(), torn: false, ends_by: None };
+    (pair, [client, backend])
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_costs_no_more_than_its_buffers() {
+    let (mut pair, _others) = quiet_pair().await;
+    for _ in 0..10_000 {
+        if pair.client.may_be_read(&pair.backend) {
+            // What we answer ourselves, where each answer is longer than the command.
+            pair.client.input.extend_from_slice(&b"a COMPRESS\r\n".repeat(100));
+        }
+        if pair.backend.may_be_read(&pair.client) {
+            pair.backend.input.extend_from_slice(&b"* OK still here\r\n".repeat(100));
+        }
+        assert_eq!(pair.shuffle(), None);
+    }
+    assert!(!pair.client.may_be_read(&pair.backend) && !pair.backend.may_be_read(&pair.client));
+    let held = pair.client.input.len() + pair.client.output.len() + pair.backend.input.len();
+    assert!((ANSWERS..512 * 1024).contains(&held), "{held}");
+}
+
+#[tokio::test]
+async fn a_command_that_a_client_has_sent_whole_is_passed_whole_though_the_client_has_closed() {
+    let (mut pair, _others) = quiet_pair().await;
+    let announced = "a1 APPEND x {400000+}\r\n";
+    pair.client.input.extend_from_slice(format!("{announced}{}\r\n", "x".repeat(400_000)).as_bytes());
+    // In two pieces, as the tracker passes each up to its end.
+    let rest = pair.client.input.split_off(OUTPUT);
+    assert_eq!((pair.shuffle(), pair.client.input.len()), (None, 0));
+    pair.client.input = rest;
+    pair.client.ended = true;
+    let mut passed = 0;
+    loop {
+        assert_eq!((pair.shuffle(), pair.over()), (None, None), "after {passed} octets");
+        if pair.backend.output.is_empty() {
+            break;
+        }
+        passed += pair.backend.output.split().len();
+    }
+    assert_eq!(passed, announced.len() + 400_002);
+    assert_eq!(pair.relay.answers_due(), 1);
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_read_costs_no_more_than_its_buffers() {
+    let (mut pair, _others) = quiet_pair().await;
+    pair.client.input.extend_from_slice(b"a APPEND x {999999999+}\r\n");
+    for _ in 0..10_000 {
+        if pair.client.may_be_read(&pair.backend) {
+            pair.client.input.extend_from_slice(&[b'x'; 1000]);
+        }
+        assert_eq!(pair.shuffle(), None);
+    }
+    assert!(!pair.client.may_be_read(&pair.backend));
+    let held = pair.client.input.len() + pair.backend.output.len();
+    assert!((OUTPUT..256 * 1024).contains(&held), "{held}");
+}
+
+#[tokio::test]
+async fn the_client_is_told_nothing_in_the_middle_of_a_response() {
+    let (mut pair, _others) = quiet_pair().await;
+    pair.backend.input.extend_from_slice(b"* 1 FETCH (BODY[] {9}\r\nabc");
+    assert_eq!(pair.shuffle(), None);
+    pair.client.input.extend_from_slice(&[b'x'; 4096]);
+    assert_eq!(pair.shuffle(), Some(Why::Unfit), "a tag without end");
+    for why in [Why::BackendGone, Why::ServerEnds, Why::Silence, Why::Unfit] {
+        pair.farewell(why);
+    }
+    assert!(!String::from_utf8_lossy(&pair.client.output).contains("BYE"));
+}
