@@ -47,8 +47,9 @@ fn after_login_the_backends_own_list_without_compression_which_is_refused() {
     assert!(own.contains(" COMPRESS=DEFLATE") && own_login.contains(" COMPRESS=DEFLATE"), "{own_login}");
 
     let mut imap = bench.client();
-    let masked = |line: &str| line.split("] ").next().unwrap().replace(" COMPRESS=DEFLATE", "");
-    assert_eq!(masked(&imap.try_login("u1", "pw-of-u1")), masked(&own_login));
+    // But for the text, in which Dovecot says a session's id.
+    let code = |line: &str| line.split("] ").next().unwrap().to_owned();
+    assert_eq!(code(&imap.try_login("u1", "pw-of-u1")), code(&own_login).replace(" COMPRESS=DEFLATE", ""));
     assert_eq!(announced(&mut imap), own.replace(" COMPRESS=DEFLATE", ""));
     imap.send(b"a NOOP\r\nb COMPRESS DEFLATE\r\nc NOOP\r\n");
     let said: Vec<String> = (0..3).map(|_| say(&mut imap)).collect();

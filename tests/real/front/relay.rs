@@ -130,8 +130,10 @@ fn a_client_that_sends_one_octet_at_a_time_works() {
 fn a_refused_literal_leaves_both_in_step() {
     let bench = Bench::start(&["u1"]);
     let mut imap = bench.session("u1");
-    let tagged = imap.try_append("No such mailbox", "", "", b"Subject: a\r\n\r\n");
+    let tagged = imap.try_append("No such mailbox", "", "", &message(10_000));
     assert!(tagged.starts_with("NO [TRYCREATE]"), "{tagged}");
+    // This would be taken for the literal by a proxy that had not noticed.
+    assert!(imap.cmd("COMPRESS DEFLATE").0.starts_with("NO [CANNOT] "));
     imap.ok("NOOP");
     // The same with the octets on the way already.
     let pipelined =
