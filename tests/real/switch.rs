@@ -51,10 +51,13 @@ fn a_nasty_account_is_moved_while_its_user_looks_and_the_next_login_is_on_the_ne
     assert_eq!(progress["messages_total"].as_u64(), Some(account.message_count() as u64));
     session.ok("NOOP");
 
+    let mut second = login(&ferry, &pair, "u1", "u1");
     let busy = ferry.run(&["switch", "u1"]);
     let said = shown(&busy);
-    assert!(busy.status.code() == Some(75) && said.contains("1 session open"), "{said}");
+    assert!(busy.status.code() == Some(75) && said.contains("2 sessions open"), "{said}");
+    assert_eq!(ferry.status("u1")["phase"], "following");
 
+    second.ok("LOGOUT");
     session.ok("LOGOUT");
     let status = ferry.wait_phase("u1", "new", LONG);
     assert_eq!((status["authority"].as_str(), status["epoch"].as_u64()), (Some("new"), Some(1)));
