@@ -9,6 +9,7 @@ mod lab;
 mod copy;
 mod damage;
 mod front;
+mod gate;
 mod refusals;
 mod resume;
 mod silent_losses;
