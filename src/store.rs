@@ -8,4 +8,4 @@ mod sqlite;
 pub use model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
 };
-pub use sqlite::Store;
+pub use sqlite::{Store, now};

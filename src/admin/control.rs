@@ -1,11 +1,9 @@
 //! What the API asks, answered by the supervisor of the moves.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::http::{Control, ControlError};
 use super::model::{StatusAll, SwitchOutcome, UserStatus};
 use crate::migrate::{Stop, Supervisor, SwitchOutcome as Outcome};
-use crate::store::{StoreError, UnixSeconds, UserRecord};
+use crate::store::{StoreError, UserRecord, now};
 use crate::user::{CanonicalUser, NameRules};
 
 fn failed(error: &dyn std::fmt::Display) -> ControlError {
@@ -40,11 +38,6 @@ impl Moves {
         }
         Ok(status)
     }
-}
-
-fn now() -> UnixSeconds {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixSeconds::try_from(since.as_secs()).unwrap_or(UnixSeconds::MAX)
 }
 
 impl Control for Moves {

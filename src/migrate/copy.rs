@@ -1,7 +1,6 @@
 //! Copies an account until both sides are equal: look, plan, write, read back, look again.
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, info};
 
@@ -9,7 +8,7 @@ use super::plan::{Records, Work};
 use super::write::{Stops, Writer, Written};
 use super::{Job, Platform, Readers, Stop, preflight};
 use crate::mailbox::Account;
-use crate::store::UnixSeconds;
+use crate::store::now;
 
 /// Passes in a row, most of them cut short by messages that vanished or could not be read.
 const PASSES_MAX: u32 = 50;
@@ -17,13 +16,6 @@ const PASSES_MAX: u32 = 50;
 /// Passes through everything that still found changes: an account that changes under our hands is let rest then, so
 /// that the old server can.
 const WHOLE_PASSES_MAX: u32 = 5;
-
-/// Now, in seconds since the epoch.
-#[must_use]
-pub fn now() -> UnixSeconds {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixSeconds::try_from(since.as_secs()).unwrap_or(UnixSeconds::MAX)
-}
 
 /// What came of a copy.
 #[derive(Debug)]

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::copy::{self, now};
+use super::copy;
 use super::plan::Work;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::write::{Stops, Writer};
 use super::{Job, Platform, Readers, Stop, lease};
 use crate::mailbox::{Account, MailboxName, Report, Side, compare};
-use crate::store::{Phase, ReportRow, Transition};
-use crate::user::{Event, IllegalEvent, Life, UserGate};
+use crate::store::{Phase, ReportRow, Transition, now};
+use crate::user::{CanonicalUser, Event, IllegalEvent, Life, UserGate};
 
 /// Between two questions to a store that does not answer.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ pub(super) fn row(report: &Report) -> Result<ReportRow, Stop> {
 /// If the event can't happen now, or the store can't be written: then nothing has happened.
 pub(super) async fn advance(
     platform: &Platform,
-    job: &Job,
+    user: &CanonicalUser,
     life: &Life,
     event: &Event,
     report: Option<&ReportRow>,
@@ -64,7 +64,7 @@ pub(super) async fn advance(
     platform
         .store
         .transition(Transition {
-            user: job.user.as_str(),
+            user: user.as_str(),
             from: life.phase,
             from_epoch: life.epoch,
             to: next.phase,
@@ -76,7 +76,7 @@ pub(super) async fn advance(
             report,
         })
         .await?;
-    info!(user = %job.user, from = %life.phase, to = %next.phase, epoch = next.epoch, reason = next.reason, "{}", event.cause());
+    info!(%user, from = %life.phase, to = %next.phase, epoch = next.epoch, reason = next.reason, "{}", event.cause());
     Ok(next)
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn attempt(
         return Ok(Attempt::Busy(gate.sessions()));
     };
     let closed = Instant::now();
-    *life = advance(platform, job, life, &Event::GateClosed, None).await?;
+    *life = advance(platform, &job.user, life, &Event::GateClosed, None).await?;
     let pause = platform.config.switch.max_pause;
     let finished = timeout(pause, lease.during(inside(platform, job, readers, &verified, &mut known))).await;
     let too_long = || Stop::Later(format!("the switch took longer than max_pause ({pause:?})"));
@@ -116,7 +116,7 @@ pub(super) async fn attempt(
     drop(guard);
     warn!(user = %job.user, pause_ms, "switch failed: {stop}");
     if life.phase == Phase::Switching {
-        *life = advance(platform, job, life, &Event::SwitchFailed { reason: stop.to_string() }, None).await?;
+        *life = advance(platform, &job.user, life, &Event::SwitchFailed { reason: stop.to_string() }, None).await?;
     }
     Err(stop)
 }
@@ -124,7 +124,7 @@ pub(super) async fn attempt(
 /// The transaction. One that reports an error may have happened all the same: the store is asked until it answers, and an
 /// authority that stayed old is written down before the gate opens on it.
 async fn commit(platform: &Platform, job: &Job, life: &mut Life, report: &Report) -> Result<(), Stop> {
-    let failed = match advance(platform, job, life, &Event::Switched, Some(&row(report)?)).await {
+    let failed = match advance(platform, &job.user, life, &Event::Switched, Some(&row(report)?)).await {
         Ok(switched) => {
             *life = switched;
             return Ok(());
@@ -144,7 +144,7 @@ async fn commit(platform: &Platform, job: &Job, life: &mut Life, report: &Report
             }
             Ok(Some(_)) => {
                 let event = Event::SwitchFailed { reason: failed.to_string() };
-                if let Ok(back) = advance(platform, job, life, &event, None).await {
+                if let Ok(back) = advance(platform, &job.user, life, &event, None).await {
                     *life = back;
                     return Err(failed);
                 }

@@ -11,7 +11,7 @@ use tracing::{debug, error, info};
 use super::gate::advance;
 pub use super::worker::SwitchOutcome;
 use super::worker::{Ear, Worker, recover};
-use super::{Job, Platform, ProgressMeter, Stop};
+use super::{Platform, Stop};
 use crate::config::Enroll;
 use crate::mailbox::Side;
 use crate::source::Login;
@@ -92,12 +92,7 @@ impl Supervisor {
         let user = &login.login.user;
         let record = self.platform.store.user_or_new(user.as_str(), &login.login.typed).await?;
         if record.phase == Phase::Old {
-            let job = Job {
-                user: user.clone(),
-                login: Login { name: record.login_name.clone(), password: Arc::clone(&login.password) },
-                progress: ProgressMeter::default(),
-            };
-            match advance(&self.platform, &job, &Life::of(&record), &Event::EnrolledLogin, None).await {
+            match advance(&self.platform, user, &Life::of(&record), &Event::EnrolledLogin, None).await {
                 Ok(_) | Err(Stop::Store(StoreError::Stale { .. })) => {}
                 Err(stop) => return Err(stop),
             }
@@ -151,12 +146,7 @@ impl Supervisor {
         };
         if record.phase == Phase::Held {
             info!(%user, "resumed by the operator");
-            let job = Job {
-                user: user.clone(),
-                login: Login { name: record.login_name.clone(), password: Arc::new(Vec::new().into()) },
-                progress: ProgressMeter::default(),
-            };
-            advance(&self.platform, &job, &Life::of(&record), &Event::Resumed, None).await?;
+            advance(&self.platform, user, &Life::of(&record), &Event::Resumed, None).await?;
             record.phase = Phase::Copying;
         }
         match record.phase {

@@ -244,7 +244,7 @@ impl Worker {
             if let Some(first) = copied.unreadable.first() {
                 return Err(Stop::Later(format!("the old side can't give {first}")));
             }
-            self.life = advance(platform, job, &self.life, &Event::Copied, None).await?;
+            self.life = advance(platform, &self.user, &self.life, &Event::Copied, None).await?;
             self.backoff = BACKOFF_MIN;
             return Ok(());
         }
@@ -274,9 +274,8 @@ impl Worker {
         self.put_off();
         match stop {
             Stop::Refused(_) => {
-                let job = self.nameless_job();
                 let event = Event::Refused { reason: reason.clone() };
-                match advance(&self.platform, &job, &self.life, &event, None).await {
+                match advance(&self.platform, &self.user, &self.life, &event, None).await {
                     Ok(held) => (self.life, self.login) = (held, None),
                     Err(error) => warn!(user = %self.user, "can't be held: {error}"),
                 }
@@ -305,8 +304,8 @@ impl Worker {
         loop {
             match self.platform.store.user(self.user.as_str()).await {
                 Ok(Some(record)) if record.phase == Phase::Switching => {
-                    let (job, life) = (self.nameless_job(), Life::of(&record));
-                    if let Ok(life) = advance(&self.platform, &job, &life, &Event::Restarted, None).await {
+                    let life = Life::of(&record);
+                    if let Ok(life) = advance(&self.platform, &self.user, &life, &Event::Restarted, None).await {
                         self.life = life;
                         return;
                     }
@@ -315,7 +314,11 @@ impl Worker {
                     self.life = Life::of(&record);
                     return;
                 }
-                Ok(None) => return,
+                Ok(None) => {
+                    // Without a record nobody is being moved.
+                    self.life = Life::new();
+                    return;
+                }
                 Err(error) => warn!(user = %self.user, "the store does not answer: {error}"),
             }
             sleep_until(Instant::now() + BACKOFF_MIN).await;
@@ -325,15 +328,6 @@ impl Worker {
     /// Tells one password from another without keeping it.
     fn fingerprint(&self, login: &Login) -> blake3::Hash {
         blake3::keyed_hash(&self.key, login.password.expose_secret())
-    }
-
-    /// A job that only writes down what happened.
-    fn nameless_job(&self) -> Job {
-        Job {
-            user: self.user.clone(),
-            login: Login { name: self.login_name.clone(), password: Arc::new(Vec::new().into()) },
-            progress: self.progress.clone(),
-        }
     }
 
     async fn explain(&mut self, reason: String) {
@@ -350,13 +344,9 @@ impl Worker {
 /// # Errors
 /// If the store can't be written.
 pub(super) async fn recover(platform: &Platform, record: &UserRecord) -> Result<(), Stop> {
-    let job = Job {
-        user: CanonicalUser::from_stored(record.user.clone()),
-        login: Login { name: record.login_name.clone(), password: Arc::new(Vec::new().into()) },
-        progress: ProgressMeter::default(),
-    };
+    let user = CanonicalUser::from_stored(record.user.clone());
     if record.phase == Phase::Switching {
-        advance(platform, &job, &Life::of(record), &Event::Restarted, None).await?;
+        advance(platform, &user, &Life::of(record), &Event::Restarted, None).await?;
     }
     info!(user = %record.user, phase = %record.phase, "waiting for the user's next login");
     platform.store.set_reason(&record.user, Some("waiting for the user's next login")).await?;

@@ -34,7 +34,8 @@ pub struct Store {
 }
 
 /// Now, in seconds since the epoch.
-fn now() -> UnixSeconds {
+#[must_use]
+pub fn now() -> UnixSeconds {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::copy::{Pair, assert_equal_everywhere, on_user, shown, sync, verify};
+use crate::copy::{Pair, assert_equal_everywhere, assert_foreign_judge_agrees, on_user, shown, sync, verify};
 use crate::lab::account::{Mailbox, Message, folder_of};
 use crate::lab::imap::mailbox_name;
-use crate::lab::{Account, Dovecot, Ferry, Imap, foreign, nasty};
+use crate::lab::{Account, Dovecot, Ferry, Imap, nasty};
 
 /// The file of a message on the old side.
 fn file_of(old: &Dovecot, user: &str, mailbox: &str, uid: u32) -> PathBuf {
@@ -295,10 +295,7 @@ fn a_deleted_parent_that_is_still_listed_does_not_hold_its_user_up() {
 fn assert_identical(ferry: &Ferry, pair: &Pair, user: &str) -> serde_json::Value {
     let (report, code) = verify(ferry, pair, user, "all");
     assert_eq!((code, report["identical"].as_bool()), (0, Some(true)), "{report:#}");
-    let side = |server: &Dovecot| (server.imap_port(), user.to_owned(), server.password(user).to_owned());
-    let (old, new) = (side(&pair.old), side(&pair.new));
-    let foreign = foreign::compare((old.0, &old.1, &old.2), (new.0, &new.1, &new.2));
-    assert_eq!(foreign["identical"], true, "{foreign:#}");
+    assert_foreign_judge_agrees(pair, user);
     report
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::copy::{Pair, assert_equal_everywhere, shown};
+use crate::copy::{Pair, assert_equal_everywhere, assert_foreign_judge_agrees, shown};
 use crate::lab::foreign::Mbsync;
 use crate::lab::{Ferry, FerrySpec, Imap, nasty};
 
@@ -155,10 +155,7 @@ fn what_changes_after_the_copy_is_carried_over_by_the_switch() {
     session.ok("LOGOUT");
     ferry.run_ok(&["switch", "u1"]);
     assert_eq!(ferry.status("u1")["phase"], "new");
-    let side = |port, server: &crate::lab::Dovecot| (port, server.password("u1").to_owned());
-    let (old, new) = (side(pair.old.imap_port(), &pair.old), side(pair.new.imap_port(), &pair.new));
-    let foreign = crate::lab::foreign::compare((old.0, "u1", &old.1), (new.0, "u1", &new.1));
-    assert_eq!(foreign["identical"], true, "{foreign:#}");
+    assert_foreign_judge_agrees(&pair, "u1");
     let mut after = login(&ferry, &pair, "u1", "u1");
     let inbox = after.select("INBOX");
     assert_eq!(inbox.exists, uids.len());
@@ -258,9 +255,5 @@ fn what_changes_between_the_verification_and_the_gate_is_carried_over_inside_it(
     assert_eq!(after.uids(), [1, 3, 5]);
     assert_eq!(after.flags(1).unwrap(), ["\\Seen", "second"]);
     assert!(after.flags(5).unwrap().contains(&"\\Flagged".to_owned()));
-    let password = pair.old.password("u1");
-    let side = |server: &crate::lab::Dovecot| (server.imap_port(), "u1", password);
-    let (old, new) = ((pair.old.imap_port(), "u1", password), side(&pair.new));
-    let foreign = crate::lab::foreign::compare(old, new);
-    assert_eq!(foreign["identical"], true, "{foreign:#}");
+    assert_foreign_judge_agrees(&pair, "u1");
 }

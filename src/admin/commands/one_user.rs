@@ -12,7 +12,7 @@ use crate::mailbox::Side;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
 use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease};
 use crate::source::Login;
-use crate::store::Progress;
+use crate::store::{Progress, now};
 use crate::user::NameRules;
 
 fn job(platform: &Platform, typed: &str, password_file: &Path, login_name: Option<String>) -> anyhow::Result<Job> {
@@ -151,5 +151,5 @@ async fn verified(platform: &Platform, job: &Job, depth: Depth) -> Result<crate:
     let verification =
         Verification { user: job.user.as_str(), depth, readers: &mut readers, known: &mut known }.full().await?;
     readers.close().await;
-    Ok(verification.report(copy::now()))
+    Ok(verification.report(now()))
 }
