@@ -13,9 +13,11 @@
 //! * [`target`]  writing a side
 //! * [`migrate`] copy, verify, switch
 //! * [`admin`]   HTTP API and what the command line prints
+//! * [`mod@fault`] places where tests stop or kill the process (debug builds only)
 
 pub mod admin;
 pub mod config;
+pub mod fault;
 pub mod front;
 pub mod mailbox;
 pub mod migrate;

@@ -12,16 +12,23 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("mailbox", &[]),
+    ("fault", &[]),
     ("config", &["wire", "mailbox"]),
     ("net", &["wire", "mailbox", "config"]),
     ("store", &["wire", "mailbox", "config"]),
     ("source", &["wire", "mailbox", "config", "net", "store"]),
     ("target", &["wire", "mailbox", "config", "net", "store"]),
     ("user", &["wire", "mailbox", "config", "net", "store"]),
-    ("migrate", &["wire", "mailbox", "config", "net", "store", "source", "target", "user"]),
-    ("front", &["wire", "mailbox", "config", "net", "store", "source", "target", "user"]),
-    ("admin", &["wire", "mailbox", "config", "net", "store", "source", "target", "user", "migrate", "front"]),
-    ("main", &["wire", "mailbox", "config", "net", "store", "source", "target", "user", "migrate", "front", "admin"]),
+    ("migrate", &["fault", "wire", "mailbox", "config", "net", "store", "source", "target", "user"]),
+    ("front", &["fault", "wire", "mailbox", "config", "net", "store", "source", "target", "user"]),
+    ("admin", &["fault", "wire", "mailbox", "config", "net", "store", "source", "target", "user", "migrate", "front"]),
+    (
+        "main",
+        &[
+            "fault", "wire", "mailbox", "config", "net", "store", "source", "target", "user", "migrate", "front",
+            "admin",
+        ],
+    ),
 ];
 
 /// Rooms without sockets, files, clock, randomness, threads or waiting: bytes in, events out.

@@ -21,21 +21,21 @@ const ROOT: Keys = Keys {
 
 /// Every section's keys, in the order of the example file.
 static SECTIONS: [(&str, &Keys); 11] = [
-    ("listen", &Keys { known: &["imap", "imaps", "allow_cleartext"], later: &["pop3", "pop3s", "lmtp", "socketmap"] }),
+    ("listen", &Keys { known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext"], later: &["lmtp", "socketmap"] }),
     ("tls", &Keys { known: &["cert", "key"], later: &["sni"] }),
     (
         "old",
-        &Keys { known: &["imap", "lmtp", "ca_file", "credentials", "source"], later: &["pop3", "sieve", "target"] },
+        &Keys { known: &["imap", "pop3", "lmtp", "ca_file", "credentials", "source"], later: &["sieve", "target"] },
     ),
     (
         "new",
-        &Keys { known: &["imap", "lmtp", "ca_file", "credentials", "target"], later: &["pop3", "sieve", "source"] },
+        &Keys { known: &["imap", "pop3", "lmtp", "ca_file", "credentials", "target"], later: &["sieve", "source"] },
     ),
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
     ("migration", &Keys { known: &["enroll", "parallel"], later: &[] }),
-    ("switch", &Keys { known: &["auto", "max_pause", "rollback_window"], later: &[] }),
+    ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
     ("limits", &Keys { known: &["connections"], later: &[] }),
 ];
@@ -57,6 +57,10 @@ const MAX_PARALLEL: usize = 256;
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Mail clients give up on a command after 30 to 60 s; a longer pause would be seen.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Most clients that are not phones have closed their connections for a moment by then.
+const WAIT_FOR_IDLE: Duration = Duration::from_secs(60 * 60);
+/// Long enough for a queue that holds mail back for its usual five days, twice over.
+const ROLLBACK_WINDOW: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// A full verification reads this many bodies of each mailbox.
 const BODIES: Bodies = Bodies::Sample(100);
 /// Each connection costs two sockets and some buffers.
@@ -78,6 +82,9 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     let listen = section("listen").and_then(|section| listen(&section, matches!(tls, Some(None))));
     let old = section("old").and_then(|section| old(&section));
     let new = section("new").and_then(|section| new(&section, old.as_ref()));
+    if let (Some(listen), Some(old), Some(new)) = (&listen, &old, &new) {
+        pop3_everywhere(root, listen, old, new)?;
+    }
     let users = section("users").and_then(|section| users(&section));
     let store = section("store").and_then(|section| store(&section));
     let admin = section("admin").and_then(|section| admin(&section, listen.as_ref()));
@@ -113,15 +120,23 @@ fn listen(section: &Section<'_>, without_tls: bool) -> Option<Listen> {
     let mut seen = Vec::new();
     let mut addresses = |key: &str| section.or(key, Vec::new(), |entry| sockets(entry, &mut seen));
     let (imap, imaps) = (addresses("imap"), addresses("imaps"));
+    let (pop3, pop3s) = (addresses("pop3"), addresses("pop3s"));
     let networks = section.or("allow_cleartext", Vec::new(), |entry| each(entry, |item| item.parse(str::parse)));
-    let listen = Listen { imap: imap?, imaps: imaps?, allow_cleartext: networks? };
-    if without_tls && !listen.imap.is_empty() && listen.allow_cleartext.is_empty() {
-        return section.get("imap")?.fail(
-            "nobody could log in here: STARTTLS needs [tls] with cert and key, logins without TLS need allow_cleartext",
-        );
-    }
-    if without_tls && !listen.imaps.is_empty() {
-        return section.get("imaps")?.fail("needs [tls] with cert and key");
+    let listen = Listen { imap: imap?, imaps: imaps?, pop3: pop3?, pop3s: pop3s?, allow_cleartext: networks? };
+    if without_tls {
+        for (key, addresses, start) in [("imap", &listen.imap, "STARTTLS"), ("pop3", &listen.pop3, "STLS")] {
+            if !addresses.is_empty() && listen.allow_cleartext.is_empty() {
+                return section.get(key)?.fail(format!(
+                    "nobody could log in here: {start} needs [tls] with cert and key, logins without TLS need \
+                     allow_cleartext"
+                ));
+            }
+        }
+        for (key, addresses) in [("imaps", &listen.imaps), ("pop3s", &listen.pop3s)] {
+            if !addresses.is_empty() {
+                return section.get(key)?.fail("needs [tls] with cert and key");
+            }
+        }
     }
     Some(listen)
 }
@@ -150,46 +165,76 @@ fn each<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Entry<'a>) -> Option<T>)
     items.into_iter().collect()
 }
 
+/// POP3 is there on both sides or nowhere: a user who has it before the switch must have it afterwards.
+fn pop3_everywhere(root: &Section<'_>, listen: &Listen, old: &OldSide, new: &NewSide) -> Option<()> {
+    let (listener, key) = if listen.pop3.is_empty() { (&listen.pop3s, "pop3s") } else { (&listen.pop3, "pop3") };
+    for (name, side, other) in [("old", &old.pop3, &new.pop3), ("new", &new.pop3, &old.pop3)] {
+        if side.is_none() && !listener.is_empty() {
+            return root.section("listen")?.get(key)?.fail(format!("needs `pop3` under [{name}] as well"));
+        }
+        if side.is_none() && other.is_some() {
+            let has = if name == "old" { "new" } else { "old" };
+            return root.section(has)?.get("pop3")?.fail(format!("needs `pop3` under [{name}] as well"));
+        }
+    }
+    Some(())
+}
+
 fn old(section: &Section<'_>) -> Option<OldSide> {
-    let imap = side(section, "imaps://old.example:993");
+    let sides = side(section, "imaps://old.example:993");
     if let Some(source) = section.get("source").and_then(|entry| entry.section()) {
         kind(&source, "imap", &["dsync"], &KIND_ONLY);
     }
-    Some(OldSide { imap: imap? })
+    let (imap, pop3) = sides?;
+    Some(OldSide { imap, pop3 })
 }
 
 fn new(section: &Section<'_>, old: Option<&OldSide>) -> Option<NewSide> {
-    let imap = side(section, "imap://10.0.0.5:143");
-    if let (Some(imap), Some(old)) = (&imap, old)
-        && (&imap.host, imap.port) == (&old.imap.host, old.imap.port)
-    {
-        section.get("imap")?.fail::<()>(format!("{imap} is old.imap: the two sides must be two servers"));
+    let sides = side(section, "imap://10.0.0.5:143");
+    if let (Some((imap, pop3)), Some(old)) = (&sides, old) {
+        if (&imap.host, imap.port) == (&old.imap.host, old.imap.port) {
+            section.get("imap")?.fail::<()>(format!("{imap} is old.imap: the two sides must be two servers"));
+        }
+        if let (Some(pop3), Some(theirs)) = (pop3, &old.pop3)
+            && (&pop3.host, pop3.port) == (&theirs.host, theirs.port)
+        {
+            section.get("pop3")?.fail::<()>(format!("{pop3} is old.pop3: the two sides must be two servers"));
+        }
     }
     let example = "{ kind = \"dsync\", url = \"doveadm://10.0.0.5:24245\", password_file = \"doveadm.secret\" }";
     let target = section.require("target", example).and_then(|entry| entry.section()).and_then(|s| target(&s));
-    Some(NewSide { imap: imap?, target: target? })
+    let (imap, pop3) = sides?;
+    Some(NewSide { imap, pop3, target: target? })
 }
 
-/// What both sides have: IMAP, its certificates, credentials, and LMTP for later.
-fn side(section: &Section<'_>, example: &str) -> Option<Endpoint> {
+/// What both sides have: IMAP, POP3, their certificates, credentials, and LMTP for later.
+fn side(section: &Section<'_>, example: &str) -> Option<(Endpoint, Option<Endpoint>)> {
     let imap = section.require("imap", &format!("\"{example}\"")).and_then(|entry| entry.parse(endpoint::imap));
+    let pop3 = section.or("pop3", None, |entry| entry.parse(endpoint::pop3).map(Some));
     if let Some(lmtp) = section.get("lmtp") {
         lmtp.parse(endpoint::lmtp);
     }
     if let Some(credentials) = section.get("credentials").and_then(|entry| entry.section()) {
         kind(&credentials, "user", &["master-user", "master-password"], &KIND_ONLY);
     }
-    let ca_file = ca_file(section, imap.as_ref())?;
-    Some(Endpoint { ca_file, ..imap? })
+    let (imap, pop3) = (imap?, pop3?);
+    let ca_file = ca_file(section, &imap, pop3.as_ref())?;
+    let pop3 = pop3.map(|pop3| Endpoint { ca_file: trusted(&pop3, ca_file.as_ref()), ..pop3 });
+    Some((Endpoint { ca_file: trusted(&imap, ca_file.as_ref()), ..imap }, pop3))
 }
 
-fn ca_file(section: &Section<'_>, imap: Option<&Endpoint>) -> Option<Option<PathBuf>> {
+fn trusted(endpoint: &Endpoint, ca_file: Option<&PathBuf>) -> Option<PathBuf> {
+    ca_file.filter(|_| endpoint.security != Security::Clear).cloned()
+}
+
+fn ca_file(section: &Section<'_>, imap: &Endpoint, pop3: Option<&Endpoint>) -> Option<Option<PathBuf>> {
     let Some(entry) = section.get("ca_file") else {
         return Some(None);
     };
     let path = entry.path()?;
-    if imap.is_some_and(|imap| imap.security == Security::Clear) {
-        return entry.fail("has no use: no endpoint of this side is imaps:// or imap+starttls://");
+    if imap.security == Security::Clear && pop3.is_none_or(|pop3| pop3.security == Security::Clear) {
+        return entry
+            .fail("has no use: no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)");
     }
     Some(Some(path))
 }
@@ -244,8 +289,7 @@ fn store(section: &Section<'_>) -> Option<StoreConfig> {
 
 fn admin(section: &Section<'_>, clients: Option<&Listen>) -> Option<Admin> {
     let taken = |address: &SocketAddr| {
-        address.port() != 0
-            && clients.is_some_and(|clients| clients.imap.contains(address) || clients.imaps.contains(address))
+        address.port() != 0 && clients.is_some_and(|clients| clients.all().any(|taken| taken == *address))
     };
     let listen = section.or("listen", ADMIN_LISTEN, |entry| match socket(entry)? {
         address if taken(&address) => entry.fail(format!("{address} is a listener for clients already")),
@@ -276,10 +320,14 @@ fn switch(section: &Section<'_>) -> Option<Switch> {
         pause if pause.is_zero() || pause > LONGEST_PAUSE => entry.fail("must be above 0s and at most 30s"),
         pause => Some(pause),
     });
-    // Accepted from the start (DESIGN §8); nothing reads it until the way back is built.
-    let rollback_window = section.or("rollback_window", Duration::ZERO, |entry| entry.parse(scalar::duration));
-    let (auto, max_pause, _) = (auto?, max_pause?, rollback_window?);
-    Some(Switch { auto, max_pause })
+    let wait_for_idle = section.or("wait_for_idle", WAIT_FOR_IDLE, |entry| entry.parse(scalar::duration));
+    let rollback_window = section.or("rollback_window", ROLLBACK_WINDOW, |entry| entry.parse(scalar::duration));
+    Some(Switch {
+        auto: auto?,
+        max_pause: max_pause?,
+        wait_for_idle: wait_for_idle?,
+        rollback_window: rollback_window?,
+    })
 }
 
 fn verify(section: &Section<'_>) -> Option<Verify> {

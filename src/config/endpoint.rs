@@ -5,6 +5,8 @@ use super::model::{Endpoint, Security};
 /// Ports of the protocols, where the URL names none (RFC 3501, RFC 8314; Dovecot's doveadm service; LMTP by custom).
 const IMAP: u16 = 143;
 const IMAPS: u16 = 993;
+const POP3: u16 = 110;
+const POP3S: u16 = 995;
 const DOVEADM: u16 = 24245;
 const LMTP: u16 = 24;
 
@@ -24,6 +26,18 @@ pub(super) fn imap(url: &str) -> Result<Endpoint, String> {
         "imap+starttls" => (Security::StartTls, IMAP),
         "imaps" => (Security::Tls, IMAPS),
         _ => return Err(format!("{scheme}:// is none of imap://, imap+starttls://, imaps://")),
+    };
+    Ok(Endpoint { host, port: port.unwrap_or(default), security, ca_file: None })
+}
+
+/// `pop3://`, `pop3+starttls://` or `pop3s://`.
+pub(super) fn pop3(url: &str) -> Result<Endpoint, String> {
+    let Url { scheme, host, port } = split(url)?;
+    let (security, default) = match scheme.as_str() {
+        "pop3" => (Security::Clear, POP3),
+        "pop3+starttls" => (Security::StartTls, POP3),
+        "pop3s" => (Security::Tls, POP3S),
+        _ => return Err(format!("{scheme}:// is none of pop3://, pop3+starttls://, pop3s://")),
     };
     Ok(Endpoint { host, port: port.unwrap_or(default), security, ca_file: None })
 }

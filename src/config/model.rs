@@ -44,6 +44,10 @@ pub struct Listen {
     pub imap: Vec<SocketAddr>,
     /// IMAP inside TLS.
     pub imaps: Vec<SocketAddr>,
+    /// POP3 with STLS.
+    pub pop3: Vec<SocketAddr>,
+    /// POP3 inside TLS.
+    pub pop3s: Vec<SocketAddr>,
     /// Client networks that may log in without TLS.
     pub allow_cleartext: Vec<Network>,
 }
@@ -52,7 +56,12 @@ impl Listen {
     /// No listener at all: fine for `sync` and `verify`, useless for `serve`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.imap.is_empty() && self.imaps.is_empty()
+        self.all().next().is_none()
+    }
+
+    /// Every address clients reach us at.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        [&self.imap, &self.imaps, &self.pop3, &self.pop3s].into_iter().flatten().copied()
     }
 }
 
@@ -70,6 +79,8 @@ pub struct TlsFiles {
 pub struct OldSide {
     /// Where the old server speaks IMAP.
     pub imap: Endpoint,
+    /// Where it speaks POP3; `None`: this platform has no POP3.
+    pub pop3: Option<Endpoint>,
 }
 
 /// `[new]`.
@@ -77,6 +88,8 @@ pub struct OldSide {
 pub struct NewSide {
     /// Where the new server speaks IMAP.
     pub imap: Endpoint,
+    /// Where it speaks POP3; both sides have it or none.
+    pub pop3: Option<Endpoint>,
     /// How the new server is written.
     pub target: DsyncTarget,
 }
@@ -108,11 +121,11 @@ impl fmt::Display for Endpoint {
 /// Protection of a connection to a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Security {
-    /// `imap://`: none.
+    /// `imap://`, `pop3://`: none.
     Clear,
-    /// `imap+starttls://`: TLS after a command; a server that doesn't offer it is not used.
+    /// `imap+starttls://`, `pop3+starttls://`: TLS after a command; a server that doesn't offer it is not used.
     StartTls,
-    /// `imaps://`: TLS from the first byte.
+    /// `imaps://`, `pop3s://`: TLS from the first byte.
     Tls,
 }
 
@@ -175,6 +188,11 @@ pub struct Switch {
     pub auto: bool,
     /// The longest time a user's commands may wait.
     pub max_pause: Duration,
+    /// How long an automatic switch waits for a moment without open sessions before it pauses and ends those that are
+    /// open.
+    pub wait_for_idle: Duration,
+    /// How long the old side is watched for late arrivals after a switch.
+    pub rollback_window: Duration,
 }
 
 /// `[verify]`.
