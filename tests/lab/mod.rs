@@ -5,6 +5,7 @@
 //!   everything runs as the current user.
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
+//! * [`Hold`] stops the proxy at a chosen step, where a test needs to be inside it.
 //! * [`Imap`] is a small IMAP client that shares no code with the crate under test.
 //! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
@@ -30,6 +31,7 @@
 )]
 
 pub mod account;
+pub mod fault;
 pub mod ferry;
 pub mod foreign;
 pub mod imap;
@@ -40,6 +42,7 @@ pub mod server;
 pub mod tls;
 
 pub use account::{Account, View};
+pub use fault::Hold;
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
 pub use process::wait_for;
