@@ -264,6 +264,8 @@ impl Worker {
 
     async fn work(&mut self, task: Task) -> Result<(), Stop> {
         let Some(login) = self.login.clone() else { return Ok(()) };
+        // A login may wait for a switch, and for nothing else.
+        self.gate.set_ready(matches!(task, Task::Switch(_)) && self.platform.config.switch.auto);
         let permits = Arc::clone(&self.permits);
         let Ok(_permit) = permits.acquire().await else { return Ok(()) };
         let job = Job { user: self.user.clone(), login, progress: self.progress.clone() };
