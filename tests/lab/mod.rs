@@ -6,6 +6,7 @@
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
 //! * [`Imap`] is a small IMAP client that shares no code with the crate under test.
+//! * [`deliver`] brings mail over LMTP straight into a server, past the proxy.
 //! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
@@ -33,6 +34,7 @@ pub mod account;
 pub mod ferry;
 pub mod foreign;
 pub mod imap;
+pub mod lmtp;
 pub mod nasty;
 pub mod ports;
 pub mod process;
@@ -42,5 +44,6 @@ pub mod tls;
 pub use account::{Account, View};
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
+pub use lmtp::{deliver, try_deliver};
 pub use process::wait_for;
 pub use server::{Dovecot, Format, Spec};
