@@ -1,6 +1,7 @@
 //! Reads an account over IMAP: its mailboxes, what STATUS says of them, their messages, and bodies in a pipelined stream.
 
 mod account;
+mod arrivals;
 mod bodies;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::time::Instant;
 
+pub use arrivals::{Arrival, Arrivals};
 pub use bodies::{Bodies, BodyEvent};
 
 use crate::mailbox::{Contents, Keywords, Listed, Message, ModSeq, SystemFlags, Uid, UidNext, UidValidity};

@@ -71,6 +71,7 @@ impl Store {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
+    /// Runs a query on the blocking pool.
     pub(super) async fn run<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -538,11 +539,11 @@ fn side(word: &str) -> Result<Side, StoreError> {
     }
 }
 
-fn name_text(name: &MailboxName) -> String {
+pub(super) fn name_text(name: &MailboxName) -> String {
     serde_json::Value::from(name.parts().to_vec()).to_string()
 }
 
-fn stored_name(text: &str) -> Result<MailboxName, StoreError> {
+pub(super) fn stored_name(text: &str) -> Result<MailboxName, StoreError> {
     serde_json::from_str(text)
         .ok()
         .and_then(|parts| MailboxName::from_parts(parts).ok())
@@ -550,11 +551,11 @@ fn stored_name(text: &str) -> Result<MailboxName, StoreError> {
 }
 
 // SQLite has signed 64-bit integers only; our counters never come near the limit, so saturate rather than fail.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
