@@ -17,3 +17,4 @@ mod switch;
 mod the_lab;
 mod tls;
 mod unread_answers;
+mod walk;
