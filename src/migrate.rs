@@ -21,7 +21,7 @@ use crate::net::imap::ImapServer;
 use crate::source::{Login, ReadError, Reader};
 use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
-use crate::user::CanonicalUser;
+use crate::user::{CanonicalUser, Registry};
 
 pub use progress::ProgressMeter;
 pub use supervisor::{Supervisor, SwitchOutcome};
@@ -45,6 +45,8 @@ pub struct Platform {
     pub target: Arc<DsyncTarget>,
     /// This process, as holder of leases.
     pub owner: Arc<str>,
+    /// Who is logged in, where this process is the proxy.
+    pub registry: Option<Registry>,
 }
 
 impl Platform {
@@ -63,6 +65,7 @@ impl Platform {
                 TARGET_SILENCE,
             )),
             owner: lease::owner().into(),
+            registry: None,
             config,
             store,
         })

@@ -1,9 +1,13 @@
-//! A user's lifecycle (pure), gate, session registry and name.
+//! A user's lifecycle (pure), name, sessions and gate.
 
+pub mod gate;
 pub mod lifecycle;
 pub mod name;
+pub mod pass;
 pub mod registry;
 
+pub use gate::{Busy, Close, GateGuard, Pop3Turn, Sessions, UserGate};
 pub use lifecycle::{Event, IllegalEvent, Life};
 pub use name::{CanonicalUser, LoginName, NameRules};
-pub use registry::{Busy, EnterError, GateGuard, LoginSucceeded, Registry, SessionPass, UserGate};
+pub use pass::{SessionPass, Standing};
+pub use registry::{Attempt, EnterError, LoginSucceeded, Protocol, Registry};

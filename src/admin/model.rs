@@ -163,6 +163,7 @@ mod tests {
             reason: None,
             progress: Progress { mailboxes: 3, messages_total: 10, messages_done: 7, bytes_done: 4096 },
             clean_at: Some(1000),
+            switched_at: None,
         };
         let report =
             ReportRow { at: 990, identical: true, differences: 0, altered: 2, notes: 1, json: "{}".to_owned() };

@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::mailbox::Side;
 use crate::net::Stream;
 use crate::net::imap::{ImapConnection, ImapError, LoginAnswer, printable};
-use crate::user::{EnterError, LoginName, LoginSucceeded, SessionPass};
+use crate::user::{EnterError, LoginName, LoginSucceeded, Protocol, SessionPass};
 use crate::wire::imap::prelogin::Login;
 use crate::wire::imap::scan::Status;
 use crate::wire::imap::tracker;
@@ -43,36 +43,77 @@ pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(Logged
     let Login { tag, user, authzid, password } = login;
     let name = session.front.names.login(&user, authzid.as_deref());
     let shown = printable(name.user.as_str().as_bytes());
-    let pass = session.front.registry.enter(&name.user, session.front.patience).await.map_err(|error| {
+    let front = session.front;
+    let not_let_in = |error: EnterError| {
         warn!(user = shown, "login not let in: {error}");
         let text = match error {
             EnterError::Held { .. } => "Your mailbox is being moved, try again in a moment.",
             EnterError::Store(_) => "Temporary failure, try again later.",
         };
         unavailable(&tag, text)
-    })?;
-    let side = pass.side;
-    let answered = timeout(SIDE_DEADLINE, at_side(session, side, &name, authzid.as_deref(), &password)).await;
-    match answered {
-        Ok(Ok((connection, LoginAnswer::Accepted { raw }))) => {
-            info!(user = shown, %side, "logged in");
-            let answer = accepted(&tag, &raw, connection.capabilities().iter());
-            tell(session, name, &password, side);
-            let backend = connection.into_stream();
-            Ok((LoggedIn { shown, backend, pipelined: Zeroizing::default(), pass }, answer))
+    };
+    let attempt = front.registry.attempt(&name.user, Protocol::Imap, front.patience).await.map_err(not_let_in)?;
+    let side = attempt.side();
+    let ask = async |side| {
+        answered(session, side, &name, authzid.as_deref(), &password).await.map_err(|said| said.under(&tag))
+    };
+    let mut accepted = ask(side).await?;
+    tell(session, &name, &password, side);
+    let pass = attempt.admit(front.patience).await.map_err(not_let_in)?;
+    if pass.side != side {
+        // The switch came first: the side that accepted this login serves the user no more.
+        accepted = ask(pass.side).await?;
+        tell(session, &name, &password, pass.side);
+    }
+    let (connection, raw) = accepted;
+    info!(user = shown, side = %pass.side, "logged in");
+    let answer = greeting(&tag, &raw, connection.capabilities().iter());
+    let backend = connection.into_stream();
+    Ok((LoggedIn { shown, backend, pipelined: Zeroizing::default(), pass }, answer))
+}
+
+/// Why a client is not logged in, in words for it.
+enum Said {
+    /// The side's own.
+    Refusal(Status, Vec<u8>),
+    /// Ours: the side could not be asked.
+    Unavailable(&'static str),
+}
+
+impl Said {
+    fn under(self, tag: &str) -> Vec<u8> {
+        match self {
+            Self::Refusal(status, raw) => {
+                let word = if status == Status::Bad { "BAD" } else { "NO" };
+                [tag.as_bytes(), b" ", word.as_bytes(), b" ", raw.as_slice(), b"\r\n"].concat()
+            }
+            Self::Unavailable(text) => unavailable(tag, text),
         }
+    }
+}
+
+/// Logs in at a side, within its deadline.
+async fn answered(
+    session: Session<'_>,
+    side: Side,
+    name: &LoginName,
+    authzid: Option<&str>,
+    password: &[u8],
+) -> Result<(ImapConnection, Vec<u8>), Said> {
+    let shown = printable(name.user.as_str().as_bytes());
+    match timeout(SIDE_DEADLINE, at_side(session, side, name, authzid, password)).await {
+        Ok(Ok((connection, LoginAnswer::Accepted { raw }))) => Ok((connection, raw)),
         Ok(Ok((_, LoginAnswer::Refused { status, raw }))) => {
             info!(user = shown, %side, "login refused: {}", printable(&raw));
-            let word = if status == Status::Bad { "BAD" } else { "NO" };
-            Err([tag.as_bytes(), b" ", word.as_bytes(), b" ", raw.as_slice(), b"\r\n"].concat())
+            Err(Said::Refusal(status, raw))
         }
         Ok(Err(error)) => {
             warn!(user = shown, "login failed: {error}");
-            Err(unavailable(&tag, "The mail server can't be reached, try again later."))
+            Err(Said::Unavailable("The mail server can't be reached, try again later."))
         }
         Err(_) => {
             warn!(user = shown, "login failed: {side} side: no answer within {} s", SIDE_DEADLINE.as_secs());
-            Err(unavailable(&tag, "The mail server takes too long to answer, try again later."))
+            Err(Said::Unavailable("The mail server takes too long to answer, try again later."))
         }
     }
 }
@@ -99,7 +140,7 @@ async fn at_side(
 }
 
 /// The side's OK under the client's tag, with the capabilities that the client can use through us.
-fn accepted<'a>(tag: &str, raw: &[u8], capabilities: impl Iterator<Item = &'a str>) -> Vec<u8> {
+fn greeting<'a>(tag: &str, raw: &[u8], capabilities: impl Iterator<Item = &'a str>) -> Vec<u8> {
     let line = [tag.as_bytes(), b" OK ", raw, b"\r\n"].concat();
     let coded = raw.get(..CAPABILITY.len()).is_some_and(|start| start.eq_ignore_ascii_case(CAPABILITY));
     if coded {
@@ -119,9 +160,9 @@ fn unavailable(tag: &str, text: &str) -> Vec<u8> {
 }
 
 /// Lets whoever moves users know. A client never waits for it: the next login is as good.
-fn tell(session: Session<'_>, login: LoginName, password: &[u8], side: Side) {
+fn tell(session: Session<'_>, login: &LoginName, password: &[u8], side: Side) {
     let password: Arc<SecretSlice<u8>> = Arc::new(password.to_vec().into());
-    let login = LoginSucceeded { login, password, client: session.peer, side };
+    let login = LoginSucceeded { login: login.clone(), password, client: session.peer, side };
     if session.front.logins.try_send(login).is_err() {
         warn!("too many logins at once: this one starts no move, the user's next one will");
     }
@@ -129,11 +170,11 @@ fn tell(session: Session<'_>, login: LoginName, password: &[u8], side: Side) {
 
 #[cfg(test)]
 mod tests {
-    use super::accepted;
+    use super::greeting;
 
     fn shown(raw: &str) -> String {
         let capabilities = ["IMAP4REV1", "COMPRESS=DEFLATE", "IDLE"].into_iter();
-        String::from_utf8_lossy(&accepted("t1", raw.as_bytes(), capabilities)).into_owned()
+        String::from_utf8_lossy(&greeting("t1", raw.as_bytes(), capabilities)).into_owned()
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::drain;
 use crate::net::Stream;
+use crate::user::{SessionPass, Standing};
 use crate::wire::imap::tracker::{BackendStep, ClientStep, Relay};
 use peer::{OUTPUT, Peer};
 
@@ -32,6 +33,7 @@ const ANSWERS: usize = 3 * OUTPUT;
 
 const GOING_DOWN: &[u8] = b"* BYE [UNAVAILABLE] The server is going down, connect again.\r\n";
 const TOO_QUIET: &[u8] = b"* BYE Nothing was heard of you for too long.\r\n";
+const MOVED: &[u8] = b"* BYE [UNAVAILABLE] Your mailbox has been moved, connect again.\r\n";
 const LOST: &[u8] = b"* BYE [UNAVAILABLE] The connection to the mail server was lost, connect again.\r\n";
 
 /// What a relay did.
@@ -45,14 +47,15 @@ pub(super) struct Moved {
     pub(super) why: &'static str,
 }
 
-/// Relays until one of the two is gone, nothing has happened for too long, or the server ends. `pass` is let go when the
-/// backend has closed its connection as well (or has had half a minute for it): until then it may be at work for us.
-pub(super) async fn run<P>(
+/// Relays until one of the two is gone, nothing has happened for too long, the user has moved to the other side, or the
+/// server ends. While the user's gate is closed it stands still at a command boundary. `pass` is let go when the backend has
+/// closed its connection as well (or has had half a minute for it): until then it may be at work for us.
+pub(super) async fn run(
     client: Stream,
     backend: (Stream, BytesMut),
     pipelined: &[u8],
     shutdown: watch::Receiver<bool>,
-    pass: P,
+    mut pass: SessionPass,
 ) -> Moved {
     let mut pair = Pair {
         client: Peer::new(client, BytesMut::from(pipelined)),
@@ -61,7 +64,7 @@ pub(super) async fn run<P>(
         torn: false,
         ends_by: None,
     };
-    let why = pair.relay(shutdown).await;
+    let why = pair.relay(shutdown, &mut pass).await;
     pair.farewell(why);
     let patience = if why == Why::ServerEnds { LAST_WORDS } else { LINGER };
     let Pair { mut client, mut backend, .. } = pair;
@@ -84,6 +87,7 @@ enum Why {
     Silence,
     ServerEnds,
     Unfit,
+    Moved,
 }
 
 impl Why {
@@ -95,6 +99,7 @@ impl Why {
             Self::Silence => "nothing happened for too long",
             Self::ServerEnds => "we are ending",
             Self::Unfit => "the client can't be served",
+            Self::Moved => "the user was switched to the other side",
         }
     }
 }
@@ -110,24 +115,50 @@ struct Pair {
 }
 
 impl Pair {
-    async fn relay(&mut self, mut shutdown: watch::Receiver<bool>) -> Why {
+    async fn relay(&mut self, mut shutdown: watch::Receiver<bool>, pass: &mut SessionPass) -> Why {
         let mut quiet_since = Instant::now();
         loop {
-            if let Some(why) = self.shuffle().or_else(|| self.over()) {
+            let standing = pass.standing();
+            if let Some(why) = self.shuffle(standing != Standing::Parked).or_else(|| self.over()) {
                 return why;
             }
+            if self.relay.take_written() {
+                pass.wrote();
+            }
+            match standing {
+                Standing::Moved => return Why::Moved,
+                Standing::Closing if self.relay.at_boundary() && self.is_all_said().await => {
+                    pass.park();
+                    continue;
+                }
+                _ => {}
+            }
             let (wake, at_wake) = self.alarm(quiet_since);
-            let client = self.client.may_be_read(&self.backend);
+            let client = standing != Standing::Parked && self.client.may_be_read(&self.backend);
             let backend = self.backend.may_be_read(&self.client);
             tokio::select! {
                 () = self.client.step(client), if client || self.client.wants_writing() => quiet_since = Instant::now(),
                 () = self.backend.step(backend), if backend || self.backend.wants_writing() => quiet_since = Instant::now(),
+                () = pass.changed() => {}
                 () = sleep_until(wake) => return at_wake,
                 _ = shutdown.wait_for(|ended| *ended), if self.ends_by.is_none() => {
                     self.ends_by = Some(Instant::now() + BOUNDARY_PATIENCE);
                 }
             }
         }
+    }
+
+    /// Whether the client has no more to say just now. A command that has arrived already is still executed where the
+    /// client sent it, with all that were pipelined behind it.
+    async fn is_all_said(&mut self) -> bool {
+        let said = self.client.input.len();
+        let readable = self.client.may_be_read(&self.backend);
+        tokio::select! {
+            biased;
+            () = self.client.step(readable), if readable || self.client.wants_writing() => {}
+            () = std::future::ready(()) => {}
+        }
+        self.client.input.len() == said && !self.client.wants_writing()
     }
 
     /// When to end the session if nothing happens until then, and why.
@@ -155,13 +186,15 @@ impl Pair {
         (self.client.ended && all_passed && self.relay.answers_due() == 0).then_some(Why::ClientGone)
     }
 
-    /// Moves what can be moved between the buffers.
-    fn shuffle(&mut self) -> Option<Why> {
+    /// Moves what can be moved between the buffers; of the client only if its commands may go on.
+    fn shuffle(&mut self, from_client: bool) -> Option<Why> {
         let mut moved = true;
         while std::mem::take(&mut moved) {
-            match self.take_from_client() {
-                Ok(some) => moved |= some,
-                Err(why) => return Some(why),
+            if from_client {
+                match self.take_from_client() {
+                    Ok(some) => moved |= some,
+                    Err(why) => return Some(why),
+                }
             }
             moved |= self.take_from_backend();
         }
@@ -224,6 +257,7 @@ impl Pair {
             Why::BackendGone => self.client.say(LOST),
             Why::ServerEnds => self.client.say(GOING_DOWN),
             Why::Silence => self.client.say(TOO_QUIET),
+            Why::Moved => self.client.say(MOVED),
             Why::LoggedOut | Why::ClientGone | Why::Unfit => {}
         }
     }

@@ -37,6 +37,7 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
     let mut looked = BTreeSet::new();
     let mut whole_passes = 0;
     for passes in 0..PASSES_MAX {
+        crate::fault::point("copy-pass").await;
         let old = readers.old.account().await?;
         let new = readers.new.account().await?;
         let mut records = records(platform, job).await?;

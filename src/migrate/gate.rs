@@ -1,10 +1,12 @@
 //! The switch of one user (DESIGN §3): everything slow before the gate; inside it a last delta, the verification of what
 //! moved, and one transaction.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+mod steps;
 
-use tokio::time::{sleep, timeout};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
 use super::copy;
@@ -12,9 +14,11 @@ use super::plan::Work;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::write::{Stops, Writer};
 use super::{Job, Platform, Readers, Stop, lease};
+use crate::fault;
 use crate::mailbox::{Account, MailboxName, Report, Side, compare};
 use crate::store::{Phase, ReportRow, Transition, now};
-use crate::user::{CanonicalUser, Event, IllegalEvent, Life, UserGate};
+use crate::user::{Busy, CanonicalUser, Close, Event, IllegalEvent, Life, UserGate};
+use steps::Steps;
 
 /// Between two questions to a store that does not answer.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
@@ -24,8 +28,10 @@ const STORE_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) enum Attempt {
     /// The authority is the new side.
     Switched,
-    /// Sessions are open: the gate was not closed.
-    Busy(u32),
+    /// Sessions are open: the gate was not closed, or nobody but them noticed that it was.
+    Busy(Busy),
+    /// The pause ran out; what took how long.
+    TooSlow(String),
 }
 
 impl From<IllegalEvent> for Stop {
@@ -80,45 +86,48 @@ pub(super) async fn advance(
     Ok(next)
 }
 
-/// One attempt: catch up and verify with the gate open, then close it and finish.
+/// One attempt: catch up and verify with the gate open, then close it as `close` says and finish.
 ///
 /// # Errors
 /// [`Stop`] if it could not be done; `life` is then what it was, and the user stays on the old side.
 pub(super) async fn attempt(
     platform: &Platform,
     (job, lease): (&Job, &lease::Held),
-    gate: &UserGate,
+    (gate, close): (&UserGate, Close),
     life: &mut Life,
     readers: &mut Readers,
+    known: &mut KnownBodies,
 ) -> Result<Attempt, Stop> {
-    let mut known = KnownBodies::new();
-    let verified = lease.during(before(platform, job, readers, &mut known)).await?;
-    let Ok(guard) = gate.close_if_idle() else {
-        return Ok(Attempt::Busy(gate.sessions()));
-    };
-    let closed = Instant::now();
-    *life = advance(platform, &job.user, life, &Event::GateClosed, None).await?;
+    let verified = lease.during(before(platform, job, readers, known)).await?;
+    let mut steps = Steps::begin();
     let pause = platform.config.switch.max_pause;
-    let finished = timeout(pause, lease.during(inside(platform, job, readers, &verified, &mut known))).await;
-    let too_long = || Stop::Later(format!("the switch took longer than max_pause ({pause:?})"));
-    let ended = match finished.unwrap_or_else(|_| Err(too_long())) {
-        // From here on nothing is cancelled: the gate stays closed until it is known what the store says.
-        Ok(report) => commit(platform, job, life, &report).await,
-        Err(stop) => Err(stop),
+    let end = Instant::now() + pause;
+    let guard = match gate.close(close, end).await {
+        Ok(guard) => guard,
+        Err(busy) => return Ok(Attempt::Busy(busy)),
     };
-    let pause_ms = closed.elapsed().as_millis();
+    steps.done("sessions");
+    *life = advance(platform, &job.user, life, &Event::GateClosed, None).await?;
+    let within = timeout_at(end, lease.during(inside(platform, job, readers, &verified, known, &mut steps))).await;
+    let (ended, too_slow) = match within {
+        // From here on nothing is cancelled: the gate stays closed until it is known what the store says.
+        Ok(Ok(report)) => (commit(platform, job, life, &report).await, false),
+        Ok(Err(stop)) => (Err(stop), false),
+        Err(_) => (Err(Stop::Later(format!("the switch took longer than max_pause ({pause:?}): {steps}"))), true),
+    };
     let Err(stop) = ended else {
+        fault::point("gate-committed").await;
         guard.open_on(life.authority, life.epoch);
-        info!(user = %job.user, pause_ms, "switched");
+        info!(user = %job.user, pause_ms = steps.all().as_millis(), "switched: {steps}");
         return Ok(Attempt::Switched);
     };
     // Opened on the old side: nothing has happened.
     drop(guard);
-    warn!(user = %job.user, pause_ms, "switch failed: {stop}");
+    warn!(user = %job.user, pause_ms = steps.all().as_millis(), "switch failed: {stop}");
     if life.phase == Phase::Switching {
         *life = advance(platform, &job.user, life, &Event::SwitchFailed { reason: stop.to_string() }, None).await?;
     }
-    Err(stop)
+    if too_slow { Ok(Attempt::TooSlow(steps.to_string())) } else { Err(stop) }
 }
 
 /// The transaction. One that reports an error may have happened all the same: the store is asked until it answers, and an
@@ -196,8 +205,12 @@ async fn inside(
     readers: &mut Readers,
     verified: &Verified,
     known: &mut KnownBodies,
+    steps: &mut Steps,
 ) -> Result<Report, Stop> {
+    fault::point("gate-closed").await;
     let (old, new) = both(readers).await?;
+    steps.done("fingerprint");
+    fault::point("gate-fingerprint").await;
     let moved = moved_since(verified, &old, &new)?;
     let new = if moved.is_empty() && old.subscriptions == new.subscriptions {
         new
@@ -205,13 +218,18 @@ async fn inside(
         delta(platform, job, readers, (&old, &new), &moved).await?;
         readers.new.account().await?
     };
+    steps.done("delta");
+    fault::point("gate-delta").await;
     let depth = Depth { bodies: platform.config.verify.bodies, strict: platform.config.verify.strict };
     let mut parts = verified.mailboxes.clone();
     for name in &moved {
         let part = Verification { user: job.user.as_str(), depth, readers, known }.again(name, &old, &new).await?;
         parts.insert(name.clone(), part);
     }
+    steps.done("verification");
+    fault::point("gate-verified").await;
     let (old_after, new_after) = both(readers).await?;
+    steps.done("fingerprint again");
     if old_after != old {
         return Err(Stop::Later("the old side changed inside the gate: a delivery came in".to_owned()));
     }
@@ -222,6 +240,7 @@ async fn inside(
     compare::accounts(&old_after, &new_after, &mut account);
     let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after };
     let report = whole.report(now());
+    fault::point("gate-commit").await;
     if report.identical { Ok(report) } else { Err(Stop::Later(format!("the two sides differ: {}", report.summary()))) }
 }
 

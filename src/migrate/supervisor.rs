@@ -15,7 +15,7 @@ use super::{Platform, Stop};
 use crate::config::Enroll;
 use crate::mailbox::Side;
 use crate::source::Login;
-use crate::store::{Phase, Progress, StoreError, UserRecord};
+use crate::store::{Phase, Progress, StoreError, UserRecord, now};
 use crate::user::{CanonicalUser, Event, Life, LoginSucceeded, Registry};
 
 /// All moves of this process. Cheap to clone.
@@ -52,11 +52,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes note of a login that the old side accepted: starts the move of an enrolled user, or gives the password to
-    /// the worker of one who moves already.
+    /// Takes note of a login that a side accepted: starts the move of an enrolled user, or gives the password to
+    /// the worker of one who moves already, or who was moved and is watched for late arrivals.
     pub async fn logged_in(&self, login: LoginSucceeded) {
         // A master login never starts a move, and its password is not the user's.
-        if login.login.master || login.side != Side::Old {
+        if login.login.master {
             return;
         }
         let user = login.login.user.clone();
@@ -68,13 +68,13 @@ impl Supervisor {
     async fn take_login(&self, login: LoginSucceeded) -> Result<(), Stop> {
         let user = &login.login.user;
         let mut record = self.platform.store.user(user.as_str()).await?;
-        if record.as_ref().is_none_or(|record| record.phase == Phase::Old) {
+        if login.side == Side::Old && record.as_ref().is_none_or(|record| record.phase == Phase::Old) {
             if self.platform.config.migration.enroll == Enroll::None {
                 return Ok(());
             }
             record = Some(self.start(&login).await?);
         }
-        let Some(record) = record.filter(|record| at_work(record.phase)) else { return Ok(()) };
+        let Some(record) = record.filter(|record| self.at_work(record)) else { return Ok(()) };
         let newest = Login { name: login.login.typed.clone(), password: Arc::clone(&login.password) };
         loop {
             let ear = self.worker(&record).await?;
@@ -170,8 +170,16 @@ impl Supervisor {
     pub fn progress(&self, user: &CanonicalUser) -> Option<Progress> {
         self.workers.get(user).map(|ear| ear.progress.read())
     }
-}
 
-const fn at_work(phase: Phase) -> bool {
-    matches!(phase, Phase::Copying | Phase::Following | Phase::Switching)
+    fn at_work(&self, record: &UserRecord) -> bool {
+        match record.phase {
+            Phase::Copying | Phase::Following | Phase::Switching => true,
+            Phase::New => {
+                let window = self.platform.config.switch.rollback_window.as_secs();
+                let since = record.switched_at.and_then(|at| u64::try_from(now() - at).ok());
+                since.is_some_and(|since| since < window)
+            }
+            Phase::Old | Phase::Held => false,
+        }
+    }
 }

@@ -1,60 +1,44 @@
-//! The one task that works on a user: it owns the user's life from the first login to the switch, and does one thing after
-//! the other. Logins and the operator's words reach it as messages.
+//! The one task that works on a user: it owns the user's life from the first login to the end of the watch for late
+//! arrivals, and does one thing after the other. Logins and the operator's words reach it as messages.
+
+mod ear;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
 
 use super::gate::{Attempt, advance, attempt};
+use super::verify::KnownBodies;
 use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease};
+use crate::fault;
 use crate::source::Login;
-use crate::store::{Phase, UserRecord};
-use crate::user::{Busy, CanonicalUser, Event, Life, Registry, UserGate};
+use crate::store::{Phase, UserRecord, now};
+use crate::user::{CanonicalUser, Close, Event, Life, Registry, UserGate};
+pub use ear::SwitchOutcome;
+pub(super) use ear::{Ear, Reply};
+use schedule::{Backoff, Rounds, Sweeps};
 
-/// Pause after the first failure; doubled with each further one.
-const BACKOFF_MIN: Duration = Duration::from_secs(2);
+/// Between two questions to a store that does not answer.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Longest pause between two tries.
-const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
+/// Pauses that may run out before an operator has to look (DESIGN §3).
+const SLOW_PAUSES_MAX: u64 = 3;
 
-/// Where the outcome of an operator's switch goes.
-pub(super) type Reply = oneshot::Sender<SwitchOutcome>;
+/// Digests kept between two attempts: more would be too much memory for a user who merely waits.
+const KNOWN_MAX: usize = 100_000;
 
-/// Switches that wait for a worker who is busy: each is an operator who waits too.
-const SWITCHES_MAX: usize = 8;
-
-/// How a worker is told things.
-#[derive(Clone, Debug)]
-pub(super) struct Ear {
-    /// The operator wants the switch now.
-    pub(super) switches: mpsc::Sender<Reply>,
-    /// The user's newest login; an older one that was not taken yet is of no use any more.
-    pub(super) login: Arc<watch::Sender<Option<Login>>>,
-    /// What the worker shows.
-    pub(super) progress: ProgressMeter,
-}
-
-impl Ear {
-    /// An ear, and the end of it that the worker holds.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Reply>) {
-        let (switches, receiver) = mpsc::channel(SWITCHES_MAX);
-        (Self { switches, login: Arc::new(watch::Sender::new(None)), progress: ProgressMeter::default() }, receiver)
-    }
-}
-
-/// How an operator's switch ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SwitchOutcome {
-    /// The authority is the new side, in this epoch.
-    Switched(u64),
-    /// It can't be done; the reason is for the operator.
-    Refused(String),
-    /// It can be tried again: sessions are open, a server is down …
-    TryAgain(String),
+/// What a worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Copy,
+    Round,
+    Switch(Close),
+    Sweep,
 }
 
 /// A user's worker.
@@ -72,9 +56,19 @@ pub(super) struct Worker {
     switches: mpsc::Receiver<Reply>,
     /// Users worked on at once, over all workers.
     permits: Arc<Semaphore>,
+    /// An operator who waits for a switch.
     waiting: Option<Reply>,
-    backoff: Duration,
-    next_try: Instant,
+    backoff: Backoff,
+    /// What failed last.
+    failed: Option<Task>,
+    rounds: Rounds,
+    sweeps: Sweeps,
+    /// When it began to wait for a moment without sessions.
+    patient_since: Instant,
+    /// When the watch for late arrivals ends.
+    watch_until: Option<Instant>,
+    /// Bodies compared by earlier attempts.
+    known: KnownBodies,
     /// The fingerprint of the password that a server refused last.
     refused: Option<blake3::Hash>,
     /// For fingerprints: worth nothing outside this worker.
@@ -96,7 +90,9 @@ impl Worker {
         let progress = ear.progress.clone();
         let user = CanonicalUser::from_stored(record.user.clone());
         progress.update(|meter| *meter = record.progress);
+        let now = Instant::now();
         Ok(Self {
+            watch_until: Self::watch_until(&platform, record),
             platform,
             gate: registry.gate(&user).await?,
             user,
@@ -108,78 +104,147 @@ impl Worker {
             switches,
             permits,
             waiting: None,
-            backoff: BACKOFF_MIN,
-            next_try: Instant::now(),
+            backoff: Backoff::new(now),
+            failed: None,
+            rounds: Rounds::new(now),
+            sweeps: Sweeps::new(now),
+            patient_since: now,
+            known: KnownBodies::new(),
             refused: None,
             key: rand::random(),
         })
     }
 
-    /// Works until the user is switched or held, or nobody can tell it anything any more.
+    /// The end of the watch for late arrivals of a user who was switched.
+    fn watch_until(platform: &Platform, record: &UserRecord) -> Option<Instant> {
+        let switched = record.switched_at.filter(|_| record.phase == Phase::New)?;
+        let since = Duration::from_secs(u64::try_from(now() - switched).unwrap_or_default());
+        Some(Instant::now() + platform.config.switch.rollback_window.saturating_sub(since))
+    }
+
+    /// Works until the user is held, or the watch for late arrivals is over, or nobody can tell it anything any more.
     pub(super) async fn run(mut self) {
         loop {
             match self.life.phase {
                 Phase::Copying | Phase::Following => {}
                 Phase::Held => {
+                    self.gate.set_ready(false);
                     let reason = self.life.reason.clone().unwrap_or_default();
                     return self.answer(SwitchOutcome::Refused(reason));
                 }
-                Phase::New => return self.answer(SwitchOutcome::Switched(self.life.epoch)),
+                Phase::New => {
+                    self.answer(SwitchOutcome::Switched(self.life.epoch));
+                    if self.watch_until.is_none_or(|end| end <= Instant::now()) {
+                        return;
+                    }
+                }
                 Phase::Switching => {
                     self.learn().await;
                     continue;
                 }
                 Phase::Old => return self.answer(SwitchOutcome::Refused("this user is not being moved".to_owned())),
             }
-            if !self.wait_for_work().await {
-                return;
-            }
-            if let Err(stop) = self.work().await {
+            let Some(task) = self.wait_for_work().await else { return };
+            if let Err(stop) = self.work(task).await {
+                self.failed = Some(task);
                 self.stopped(stop).await;
             }
         }
     }
 
-    /// Waits for the moment to do something. False if there never will be one.
-    async fn wait_for_work(&mut self) -> bool {
+    /// Waits for the moment to do something; none if there never will be one.
+    async fn wait_for_work(&mut self) -> Option<Task> {
         loop {
             self.take_login();
             while let Ok(reply) = self.switches.try_recv() {
                 self.take_switch(reply);
             }
-            let ready = self.login.is_some() && (self.waiting.is_some() || Instant::now() >= self.next_try);
-            let wanted =
-                self.life.phase == Phase::Copying || self.waiting.is_some() || self.platform.config.switch.auto;
-            let moment = self.life.phase == Phase::Copying || self.waiting.is_some() || self.gate.sessions() == 0;
-            if ready && wanted && moment {
-                return true;
+            let now = Instant::now();
+            if self.life.phase == Phase::Following && self.gate.take_written() {
+                self.rounds.written(now);
+            }
+            let following = self.life.phase == Phase::Following;
+            let auto = following && self.platform.config.switch.auto;
+            self.gate.set_ready(auto && now >= self.backoff.until());
+            if let Some(task) = self.task(now) {
+                return Some(task);
+            }
+            if self.life.phase == Phase::New && self.watch_until.is_none_or(|end| end <= now) {
+                return None;
             }
             if self.login.is_none() {
                 self.answer(SwitchOutcome::TryAgain("waiting for the user's next login".to_owned()));
             }
+            let sessions = self.gate.sessions();
+            let wake = self.next_moment(now);
             let mut logins = self.newest.subscribe();
             tokio::select! {
-                reply = self.switches.recv() => match reply {
-                    Some(reply) => self.take_switch(reply),
-                    None => return false,
-                },
+                reply = self.switches.recv() => self.take_switch(reply?),
                 _ = logins.wait_for(Option::is_some) => {}
-                () = sleep_until(self.next_try), if self.login.is_some() && wanted && Instant::now() < self.next_try => {}
-                () = self.gate.idle(), if ready && wanted => {}
+                () = sleep_until(wake) => {}
+                () = self.gate.idle(), if auto && !sessions.none() => {}
+                () = self.gate.without_pop3(), if auto && sessions.pop3 > 0 => {}
+                () = self.gate.written(), if following => {}
             }
         }
     }
 
+    /// What there is to do now.
+    fn task(&self, now: Instant) -> Option<Task> {
+        self.login.as_ref()?;
+        let urged = self.waiting.is_some();
+        let rested = now >= self.backoff.until();
+        match self.life.phase {
+            Phase::Copying if urged || rested => Some(Task::Copy),
+            Phase::Following if urged => Some(Task::Switch(Close::Live)),
+            Phase::Following if rested => {
+                let switch = self.moment(now).map(Task::Switch);
+                switch.or_else(|| (now >= self.rounds.next()).then_some(Task::Round))
+            }
+            Phase::New if rested && now >= self.sweeps.next() => Some(Task::Sweep),
+            _ => None,
+        }
+    }
+
+    /// How the gate may be closed now, if switches happen by themselves: the best moment is one without sessions (DESIGN §3).
+    fn moment(&self, now: Instant) -> Option<Close> {
+        let sessions = self.gate.sessions();
+        let switch = &self.platform.config.switch;
+        match (sessions.none(), sessions.pop3) {
+            _ if !switch.auto => None,
+            (true, _) => Some(Close::WhenIdle),
+            (false, 0) if now >= self.patient_since + switch.wait_for_idle => Some(Close::Live),
+            _ => None,
+        }
+    }
+
+    /// The next point in time at which there may be something to do.
+    fn next_moment(&self, now: Instant) -> Instant {
+        let moments = match self.life.phase {
+            Phase::New => [Some(self.sweeps.next()), self.watch_until, None],
+            Phase::Following => {
+                let patience = self.platform.config.switch.wait_for_idle;
+                [Some(self.rounds.next()), Some(self.patient_since + patience), None]
+            }
+            _ => [None; 3],
+        };
+        let backoff = Some(self.backoff.until());
+        let far = now + Duration::from_secs(24 * 60 * 60);
+        // What is past and has not been done waits for something else: a login, the end of a session.
+        moments.into_iter().chain([backoff]).flatten().filter(|at| *at > now).min().unwrap_or(far)
+    }
+
     fn take_login(&mut self) {
         if let Some(login) = self.newest.send_replace(None) {
-            if self.refused.is_some_and(|refused| refused == self.fingerprint(&login)) && Instant::now() < self.next_try
-            {
+            let now = Instant::now();
+            if self.refused.is_some_and(|refused| refused == self.fingerprint(&login)) && now < self.backoff.until() {
                 // A server has refused it a moment ago: asking at every login would lock the user out there.
                 return;
             }
             if self.login.is_none() {
-                self.next_try = Instant::now();
+                self.backoff.at_once(now);
             }
+            self.sweeps.soon(now);
             // Only the password is new: the sides keep being asked for the name that started the move.
             self.login = Some(Login { name: self.login_name.clone(), ..login });
         }
@@ -197,83 +262,156 @@ impl Worker {
         }
     }
 
-    async fn work(&mut self) -> Result<(), Stop> {
+    async fn work(&mut self, task: Task) -> Result<(), Stop> {
         let Some(login) = self.login.clone() else { return Ok(()) };
+        // A login may wait for a switch, and for nothing else.
+        self.gate.set_ready(matches!(task, Task::Switch(_)) && self.platform.config.switch.auto);
         let permits = Arc::clone(&self.permits);
         let Ok(_permit) = permits.acquire().await else { return Ok(()) };
         let job = Job { user: self.user.clone(), login, progress: self.progress.clone() };
         let platform = self.platform.clone();
         let lease = lease::hold(&platform, job.user.as_str()).await?;
-        let done = self.leased(&platform, &job, &lease).await;
+        let done = self.leased(&platform, (&job, &lease), task).await;
         lease.release().await;
         done
     }
 
-    async fn leased(&mut self, platform: &Platform, job: &Job, lease: &lease::Held) -> Result<(), Stop> {
+    async fn leased(&mut self, platform: &Platform, with: (&Job, &lease::Held), task: Task) -> Result<(), Stop> {
         // What we know may be older than the lease: another process, or a worker before us, may have moved the user on.
         if let Some(record) = platform.store.user(self.user.as_str()).await? {
+            let known = self.life.phase;
             self.life = Life::of(&record);
-        }
-        if !matches!(self.life.phase, Phase::Copying | Phase::Following) {
-            return Ok(());
-        }
-        if self.life.phase == Phase::Following && self.waiting.is_some() {
-            // Refuse at once rather than after a long verification.
-            if let Err(busy) = self.wait_for_sessions().await {
-                self.answer(SwitchOutcome::TryAgain(busy.to_string()));
+            self.watch_until = Self::watch_until(platform, &record);
+            if self.life.phase != known {
                 return Ok(());
             }
         }
-        let mut readers = Readers::open(platform, &job.login).await?;
-        let done = self.with_readers(platform, (job, lease), &mut readers).await;
+        if matches!(task, Task::Switch(_))
+            && self.waiting.is_some()
+            && let Some(busy) = self.wait_for_pop3().await
+        {
+            // Refuse at once rather than after a long verification.
+            self.answer(SwitchOutcome::TryAgain(busy));
+            return Ok(());
+        }
+        let mut readers = Readers::open(platform, &with.0.login).await?;
+        let done = match task {
+            Task::Copy => self.copy(platform, with, &mut readers).await,
+            Task::Round => self.round(platform, with, &mut readers).await,
+            Task::Switch(close) => self.switch(platform, with, close, &mut readers).await,
+            Task::Sweep => self.sweep(platform, with, &mut readers).await,
+        };
         if done.is_ok() {
             readers.close().await;
         }
         done
     }
 
-    async fn with_readers(
+    async fn copy(
         &mut self,
         platform: &Platform,
         (job, lease): (&Job, &lease::Held),
         readers: &mut Readers,
     ) -> Result<(), Stop> {
-        if self.life.phase == Phase::Copying {
-            let copied = lease.during(copy::converge(platform, job, readers)).await?;
-            platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
-            if let Some(first) = copied.unreadable.first() {
-                return Err(Stop::Later(format!("the old side can't give {first}")));
-            }
-            self.life = advance(platform, &self.user, &self.life, &Event::Copied, None).await?;
-            self.backoff = BACKOFF_MIN;
-            return Ok(());
+        let copied = lease.during(copy::converge(platform, job, readers)).await?;
+        platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
+        readable(&copied)?;
+        self.life = advance(platform, &self.user, &self.life, &Event::Copied, None).await?;
+        let now = Instant::now();
+        self.backoff.worked(now);
+        self.rounds = Rounds::new(now);
+        self.patient_since = now;
+        Ok(())
+    }
+
+    async fn round(
+        &mut self,
+        platform: &Platform,
+        (job, lease): (&Job, &lease::Held),
+        readers: &mut Readers,
+    ) -> Result<(), Stop> {
+        fault::point("follow-round").await;
+        let copied = lease.during(copy::converge(platform, job, readers)).await?;
+        platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
+        readable(&copied)?;
+        let now = Instant::now();
+        self.rounds.done(now, copied.passes > 0);
+        if !matches!(self.failed, Some(Task::Switch(_))) && self.life.reason.take().is_some() {
+            // What was wrong with following is over; why the user could not be switched is not.
+            platform.store.set_reason(self.user.as_str(), None).await?;
         }
-        match attempt(platform, (job, lease), &self.gate, &mut self.life, readers).await? {
+        self.backoff.worked(now);
+        debug!(user = %self.user, passes = copied.passes, settled = copied.settled, "followed");
+        Ok(())
+    }
+
+    async fn switch(
+        &mut self,
+        platform: &Platform,
+        with: (&Job, &lease::Held),
+        close: Close,
+        readers: &mut Readers,
+    ) -> Result<(), Stop> {
+        let gate = (&self.gate, close);
+        let attempted = attempt(platform, with, gate, &mut self.life, readers, &mut self.known).await;
+        if self.known.len() > KNOWN_MAX {
+            self.known.clear();
+        }
+        self.rounds.done(Instant::now(), true);
+        match attempted? {
             Attempt::Switched => {
-                self.login = None;
+                let now = Instant::now();
+                self.known.clear();
+                self.backoff.worked(now);
+                self.sweeps = Sweeps::new(now);
+                self.watch_until = Some(now + platform.config.switch.rollback_window);
                 platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
             }
-            Attempt::Busy(sessions) => {
+            Attempt::Busy(busy) => {
                 // All that verification for nothing: not again at once.
-                self.put_off();
-                self.answer(SwitchOutcome::TryAgain(Busy { sessions }.to_string()));
+                self.backoff.failed(Instant::now());
+                self.answer(SwitchOutcome::TryAgain(busy.to_string()));
+            }
+            Attempt::TooSlow(steps) => {
+                let pauses = platform.store.count_slow_pause(self.user.as_str()).await?;
+                let pause = platform.config.switch.max_pause;
+                if pauses >= SLOW_PAUSES_MAX {
+                    return Err(Stop::Refused(format!(
+                        "too slow to verify: {pauses} pauses of {pause:?} (switch.max_pause) ran out; the last one: {steps}"
+                    )));
+                }
+                let count = format!("pause {pauses} of {SLOW_PAUSES_MAX}");
+                return Err(Stop::Later(format!(
+                    "the switch took longer than max_pause ({pause:?}, {count}): {steps}"
+                )));
             }
         }
         Ok(())
     }
 
-    /// Waits up to the longest pause for the sessions to end.
-    async fn wait_for_sessions(&self) -> Result<(), Busy> {
-        let ended = tokio::time::timeout(self.platform.config.switch.max_pause, self.gate.idle()).await;
-        ended.map_err(|_| Busy { sessions: self.gate.sessions() })
+    async fn sweep(
+        &mut self,
+        platform: &Platform,
+        (job, lease): (&Job, &lease::Held),
+        readers: &mut Readers,
+    ) -> Result<(), Stop> {
+        let _ = (platform, job, lease, readers);
+        self.sweeps.done(Instant::now());
+        Ok(())
+    }
+
+    /// Waits up to the longest pause for POP3 sessions to end; those can't be paused.
+    async fn wait_for_pop3(&self) -> Option<String> {
+        let ended = tokio::time::timeout(self.platform.config.switch.max_pause, self.gate.without_pop3()).await;
+        ended.err().map(|_| self.gate.sessions().to_string())
     }
 
     async fn stopped(&mut self, stop: Stop) {
         let reason = stop.to_string();
         warn!(user = %self.user, phase = %self.life.phase, "{reason}");
-        self.put_off();
+        self.backoff.failed(Instant::now());
         match stop {
-            Stop::Refused(_) => {
+            Stop::Refused(_) if self.life.phase != Phase::New => {
                 let event = Event::Refused { reason: reason.clone() };
                 match advance(&self.platform, &self.user, &self.life, &event, None).await {
                     Ok(held) => (self.life, self.login) = (held, None),
@@ -285,17 +423,12 @@ impl Worker {
                 self.refused = self.login.take().map(|login| self.fingerprint(&login));
                 self.explain(reason).await;
             }
-            Stop::Later(_) => self.explain(reason).await,
+            Stop::Later(_) | Stop::Refused(_) => self.explain(reason).await,
             Stop::Store(_) => {
                 self.explain(reason).await;
                 self.learn().await;
             }
         }
-    }
-
-    fn put_off(&mut self) {
-        self.next_try = Instant::now() + self.backoff;
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
     /// Asks the store where the user stands, after something that may or may not have been written. A gate that was
@@ -321,7 +454,7 @@ impl Worker {
                 }
                 Err(error) => warn!(user = %self.user, "the store does not answer: {error}"),
             }
-            sleep_until(Instant::now() + BACKOFF_MIN).await;
+            sleep(STORE_PATIENCE).await;
         }
     }
 
@@ -337,6 +470,12 @@ impl Worker {
         }
         self.answer(SwitchOutcome::TryAgain(reason));
     }
+}
+
+/// Whether a copy is whole.
+fn readable(copied: &copy::Copied) -> Result<(), Stop> {
+    let unreadable = copied.unreadable.first();
+    unreadable.map_or(Ok(()), |first| Err(Stop::Later(format!("the old side can't give {first}"))))
 }
 
 /// Puts a user's record right whose gate was closed when the process ended, or whose password was lost with it.

@@ -290,6 +290,7 @@ impl Writer<'_> {
                 return Ok(Outcome::Interrupted);
             }
         }
+        crate::fault::point("copy-mailbox").await;
         record.new_seen = self.read_back(name, &target, &source).await?;
         let stopped = self.stops.get_mut(name).map(|stopped| stopped.reached = true);
         record.old_seen = listed.status.filter(|_| stopped.is_none()).map(|status| status.to_string());

@@ -95,6 +95,8 @@ pub struct UserRecord {
     pub progress: Progress,
     /// When the two sides were last found equal.
     pub clean_at: Option<UnixSeconds>,
+    /// When the authority moved last.
+    pub switched_at: Option<UnixSeconds>,
 }
 
 /// One change of a user's record: applied only if the record is still as `from` says.

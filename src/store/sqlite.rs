@@ -30,7 +30,7 @@ const LIST_MAX: u32 = 1000;
 const REPORTS_KEPT: u32 = 10;
 
 const USER_COLUMNS: &str = "user, login_name, phase, authority, epoch, reason, mailboxes, messages_total, \
-                            messages_done, bytes_done, clean_at";
+                            messages_done, bytes_done, clean_at, switched_at";
 
 /// The durable records of all users. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -164,7 +164,9 @@ impl Store {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let report = report.map(|report| insert_report(&transaction, &user, &report)).transpose()?;
             let changed = transaction.execute(
-                "UPDATE users SET phase = ?4, authority = ?5, epoch = ?6, reason = ?7, updated_at = ?8
+                "UPDATE users SET phase = ?4, authority = ?5, epoch = ?6, reason = ?7, updated_at = ?8,
+                 switched_at = CASE WHEN authority = ?5 THEN switched_at ELSE ?8 END,
+                 slow_pauses = CASE WHEN ?4 = 'copying' THEN 0 ELSE slow_pauses END
                  WHERE user = ?1 AND phase = ?2 AND epoch = ?3 AND (?9 IS NULL OR lease_owner = ?9)",
                 params![
                     user,
@@ -188,6 +190,19 @@ impl Store {
             )?;
             transaction.commit()?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Counts one more pause that ran out; gives how many there were since the user was last told to move.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn count_slow_pause(&self, user: &str) -> Result<u64, StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            let sql = "UPDATE users SET slow_pauses = slow_pauses + 1 WHERE user = ?1 RETURNING slow_pauses";
+            Ok(unsigned(connection.query_row(sql, [user], |row| row.get(0))?))
         })
         .await
     }
@@ -487,6 +502,7 @@ fn user_of(row: &Row<'_>) -> Result<UserRecord, StoreError> {
             bytes_done: unsigned(row.get(9)?),
         },
         clean_at: row.get(10)?,
+        switched_at: row.get(11)?,
     })
 }
 
@@ -580,6 +596,7 @@ mod tests {
         store.transition(flip(Phase::Old, 0, Some(&report))).await.unwrap();
         let record = store.user("u1").await.unwrap().unwrap();
         assert_eq!((record.authority, record.epoch, record.phase), (Side::New, 1, Phase::New));
+        assert!(record.switched_at.is_some());
         assert_eq!(record.login_name, "U1");
         assert_eq!(store.last_report("u1").await.unwrap(), Some(report));
         assert_eq!(store.history("u1").await.unwrap().len(), 1);
@@ -635,6 +652,20 @@ mod tests {
         let under = |owner| Transition { leased_to: Some(owner), ..flip(Phase::Old, 0, None) };
         assert!(matches!(store.transition(under("us")).await, Err(StoreError::Stale { .. })));
         store.transition(under("somebody else")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn slow_pauses_are_counted_until_the_user_moves_anew() {
+        let folder = folder();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        store.user_or_new("u1", "u1").await.unwrap();
+        assert_eq!(store.count_slow_pause("u1").await.unwrap(), 1);
+        let stay = |from, to| Transition { to, authority: Side::Old, epoch: 0, ..flip(from, 0, None) };
+        store.transition(stay(Phase::Old, Phase::Following)).await.unwrap();
+        assert_eq!(store.count_slow_pause("u1").await.unwrap(), 2);
+        store.transition(stay(Phase::Following, Phase::Copying)).await.unwrap();
+        assert_eq!(store.count_slow_pause("u1").await.unwrap(), 1);
+        assert_eq!(store.user("u1").await.unwrap().unwrap().switched_at, None);
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
-//! Who is logged in, which side serves them, and the gate (DESIGN §3) that holds new logins during a switch.
+//! Who is logged in, and which side serves them.
 //!
-//! Invariants: a session is counted before anything is sent to its side, and until the last byte; the gate closes only
-//! when no session is counted, in the same step that looks; while it is closed nobody gets in. So at the moment of a
-//! switch no client has a way to the side that stops being the authority (I1).
+//! Invariants: a session is counted before any command of its client is sent to its side, and until the last octet; while
+//! the gate is closed no session is counted anew and those that are stand still at a command boundary. So at the moment of
+//! a switch no client has a way to the side that stops being the authority (I1). A login that is still being tried is no
+//! session: a flood of wrong passwords for one name can't keep its gate open.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,10 +14,15 @@ use secrecy::SecretSlice;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::gate::UserGate;
 use super::lifecycle::Life;
 use super::name::{CanonicalUser, LoginName};
+use super::pass::SessionPass;
 use crate::mailbox::Side;
-use crate::store::{Store, StoreError};
+use crate::store::{Phase, Store, StoreError};
+
+/// How long a user's POP3 login waits for our own POP3 session, which locks their maildrop on many servers.
+const POP3_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client's login that its side accepted.
 #[derive(Clone, Debug)]
@@ -31,32 +37,88 @@ pub struct LoginSucceeded {
     pub side: Side,
 }
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// IMAP: a session can be paused between two commands.
+    Imap,
+    /// POP3: its message numbers and deletions can't be carried over (RFC 1939 §3), so the gate waits for its end.
+    Pop3,
+}
+
 /// All users who are logged in or being moved. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    users: Arc<DashMap<CanonicalUser, Arc<Cell>>>,
+    pub(super) users: Arc<DashMap<CanonicalUser, Arc<Cell>>>,
     store: Store,
+    /// How long a login may be kept waiting for a switch that is about to happen; none if switches don't happen by themselves.
+    hold: Option<Duration>,
 }
 
 #[derive(Debug)]
-struct Cell {
-    state: watch::Sender<State>,
+pub(super) struct Cell {
+    pub(super) state: watch::Sender<State>,
     loaded: OnceCell<()>,
 }
 
 impl Default for Cell {
     fn default() -> Self {
-        let state = State { authority: Side::Old, epoch: 0, closed: false, sessions: 0 };
-        Self { state: watch::Sender::new(state), loaded: OnceCell::new() }
+        Self { state: watch::Sender::new(State::default()), loaded: OnceCell::new() }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct State {
-    authority: Side,
-    epoch: u64,
-    closed: bool,
-    sessions: u32,
+/// One user's sessions and gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) authority: Side,
+    pub(super) epoch: u64,
+    pub(super) closed: bool,
+    /// Counts the gate's closings, so that a session knows for which of them it was parked.
+    pub(super) closing: u64,
+    pub(super) imap: u32,
+    pub(super) pop3: u32,
+    /// IMAP sessions that stand still at a command boundary since this closing.
+    pub(super) parked: u32,
+    /// POP3 logins being tried at a side: its maildrop may be locked already.
+    pub(super) pop3_trying: u32,
+    /// POP3 logins that wait for our own POP3 session.
+    pub(super) pop3_waiting: u32,
+    /// Our own POP3 session is open.
+    pub(super) pop3_ours: bool,
+    /// The mover would switch this user at once if there were no session.
+    pub(super) ready: bool,
+    /// A session has written since somebody last asked.
+    pub(super) dirty: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            authority: Side::Old,
+            epoch: 0,
+            closed: false,
+            closing: 0,
+            imap: 0,
+            pop3: 0,
+            parked: 0,
+            pop3_trying: 0,
+            pop3_waiting: 0,
+            pop3_ours: false,
+            ready: false,
+            dirty: false,
+        }
+    }
+}
+
+impl State {
+    pub(super) const fn sessions(&self) -> u32 {
+        self.imap.saturating_add(self.pop3)
+    }
+
+    /// Whether a login that is admitted now would be better off waiting for the switch that it makes room for.
+    const fn worth_waiting(&self) -> bool {
+        self.ready && !self.closed && self.sessions() == 0
+    }
 }
 
 /// Why a login did not get in.
@@ -75,47 +137,35 @@ pub enum EnterError {
     Store(#[from] StoreError),
 }
 
-/// The gate can't close: sessions are open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{sessions} session{} open", if *sessions == 1 { "" } else { "s" })]
-pub struct Busy {
-    /// How many.
-    pub sessions: u32,
-}
-
 impl Registry {
-    /// An empty registry on `store`.
+    /// An empty registry on `store`. `hold` is how long a login may be kept waiting for a switch that is about to happen,
+    /// where switches happen by themselves.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { users: Arc::default(), store }
+    pub fn new(store: Store, hold: Option<Duration>) -> Self {
+        Self { users: Arc::default(), store, hold }
     }
 
-    /// Lets a session of `user` in, or waits at most `patience` while the gate is closed.
+    /// Tells which side to try a login of `user` at; waits at most `patience` while the gate is closed, and a little while
+    /// our own POP3 session may lock the maildrop.
     ///
     /// # Errors
     /// If the gate stays closed or the authority can't be read.
-    pub async fn enter(&self, user: &CanonicalUser, patience: Duration) -> Result<SessionPass, EnterError> {
+    pub async fn attempt(
+        &self,
+        user: &CanonicalUser,
+        protocol: Protocol,
+        patience: Duration,
+    ) -> Result<Attempt, EnterError> {
         let deadline = Instant::now() + patience;
         let gate = self.gate(user).await?;
-        let mut state = gate.cell.state.subscribe();
-        loop {
-            let mut entered = None;
-            gate.cell.state.send_if_modified(|state| {
-                if state.closed {
-                    return false;
-                }
-                state.sessions += 1;
-                entered = Some((state.authority, state.epoch));
-                true
-            });
-            if let Some((side, epoch)) = entered {
-                return Ok(SessionPass { gate, side, epoch });
-            }
-            let open = timeout_at(deadline, state.wait_for(|state| !state.closed)).await;
-            if !matches!(open, Ok(Ok(_))) {
-                return Err(EnterError::Held { user: user.clone(), held: patience });
-            }
+        gate.open_by(deadline).await.map_err(|()| EnterError::Held { user: user.clone(), held: patience })?;
+        let mut attempt = Attempt { side: gate.authority().0, gate, protocol, hold: self.hold, trying: false };
+        if protocol == Protocol::Pop3 {
+            attempt.wait_for_our_pop3().await;
+            attempt.gate.cell.state.send_modify(|state| state.pop3_trying += 1);
+            attempt.trying = true;
         }
+        Ok(attempt)
     }
 
     /// The gate of `user`.
@@ -132,7 +182,11 @@ impl Registry {
             .get_or_try_init(|| async {
                 let record = self.store.user(user.as_str()).await?;
                 let life = record.map_or_else(Life::new, |record| Life::of(&record));
-                gate.cell.state.send_modify(|state| (state.authority, state.epoch) = (life.authority, life.epoch));
+                gate.cell.state.send_modify(|state| {
+                    (state.authority, state.epoch) = (life.authority, life.epoch);
+                    // After a restart it is this login that brings the password for which the switch has been waiting.
+                    state.ready = self.hold.is_some() && life.phase == Phase::Following;
+                });
                 Ok::<_, StoreError>(())
             })
             .await?;
@@ -142,167 +196,112 @@ impl Registry {
     /// How many sessions are open, over all users.
     #[must_use]
     pub fn sessions(&self) -> u64 {
-        self.users.iter().map(|cell| u64::from(cell.state.borrow().sessions)).sum()
+        self.users.iter().map(|cell| u64::from(cell.state.borrow().sessions())).sum()
     }
 }
 
-/// A hold on one user's gate and counters; they stay in memory while anybody holds one.
+/// A login that is being tried at a side. It holds nothing up; once it is accepted it must be [admitted](Attempt::admit)
+/// before anything of its client is sent on.
 #[derive(Debug)]
-pub struct UserGate {
-    registry: Registry,
-    user: CanonicalUser,
-    cell: Arc<Cell>,
+pub struct Attempt {
+    gate: UserGate,
+    side: Side,
+    protocol: Protocol,
+    hold: Option<Duration>,
+    /// Counted in [`State::pop3_trying`].
+    trying: bool,
 }
 
-impl UserGate {
-    /// Sessions open now.
+impl Attempt {
+    /// Where to try it.
     #[must_use]
-    pub fn sessions(&self) -> u32 {
-        self.cell.state.borrow().sessions
+    pub const fn side(&self) -> Side {
+        self.side
     }
 
-    /// The side that serves the user now, and the epoch.
+    /// Whether the user may be switched while this login waits to be admitted. A POP3 session that was opened for it should
+    /// be closed first, or its lock would stand in the way.
     #[must_use]
-    pub fn authority(&self) -> (Side, u64) {
-        let state = self.cell.state.borrow();
-        (state.authority, state.epoch)
+    pub fn may_move(&self) -> bool {
+        let state = self.gate.cell.state.borrow();
+        state.closed || state.worth_waiting()
     }
 
-    /// Waits until no session is open.
-    pub async fn idle(&self) {
-        // The sender lives in the cell that we hold, so waiting can't fail.
-        let _ = self.cell.state.subscribe().wait_for(|state| state.sessions == 0).await;
-    }
-
-    /// Closes the gate if no session is open.
+    /// Makes a session of an accepted login, after at most `patience` while the gate is closed. If it is the user's only
+    /// session and a switch is about to happen, the switch comes first: look at [`SessionPass::side`], and log in there if
+    /// it is another side than that of the attempt.
     ///
     /// # Errors
-    /// [`Busy`] if one is; the gate stays open then.
-    pub fn close_if_idle(&self) -> Result<GateGuard<'_>, Busy> {
-        let mut sessions = 0;
-        let closed = self.cell.state.send_if_modified(|state| {
-            sessions = state.sessions;
-            if state.sessions > 0 || state.closed {
-                return false;
+    /// If the gate stays closed.
+    pub async fn admit(mut self, patience: Duration) -> Result<SessionPass, EnterError> {
+        let deadline = Instant::now() + patience;
+        if self.may_move() {
+            self.stop_trying();
+        }
+        if let Some(hold) = self.hold
+            && self.gate.cell.state.borrow().worth_waiting()
+        {
+            let mut state = self.gate.cell.state.subscribe();
+            // Time is up, or the mover has decided: in both cases the login goes on.
+            let _ = timeout_at(Instant::now() + hold, state.wait_for(|state| !state.worth_waiting())).await;
+        }
+        loop {
+            let mut entered = None;
+            self.gate.cell.state.send_if_modified(|state| {
+                if state.closed {
+                    return false;
+                }
+                match self.protocol {
+                    Protocol::Imap => state.imap += 1,
+                    Protocol::Pop3 => state.pop3 += 1,
+                }
+                entered = Some((state.authority, state.epoch));
+                true
+            });
+            if let Some((side, epoch)) = entered {
+                let gate = self.gate.again();
+                return Ok(SessionPass::new(gate, self.protocol, side, epoch));
             }
-            state.closed = true;
-            true
-        });
-        if closed { Ok(GateGuard { gate: self }) } else { Err(Busy { sessions }) }
+            let held = || EnterError::Held { user: self.gate.user.clone(), held: patience };
+            self.gate.open_by(deadline).await.map_err(|()| held())?;
+        }
+    }
+
+    async fn wait_for_our_pop3(&self) {
+        let cell = &self.gate.cell;
+        if !cell.state.borrow().pop3_ours {
+            return;
+        }
+        cell.state.send_modify(|state| state.pop3_waiting += 1);
+        let waiting = Waiting(cell);
+        let mut state = cell.state.subscribe();
+        // When our session is still there it is about to end: better a refusal by the server than a login that hangs.
+        let _ = timeout_at(Instant::now() + POP3_PATIENCE, state.wait_for(|state| !state.pop3_ours)).await;
+        drop(waiting);
+    }
+
+    fn stop_trying(&mut self) {
+        if std::mem::take(&mut self.trying) {
+            self.gate.cell.state.send_modify(|state| state.pop3_trying = state.pop3_trying.saturating_sub(1));
+        }
     }
 }
 
-impl Drop for UserGate {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        // One count is the map's, one ours: nobody else can come by another while the map's shard is locked.
-        self.registry
-            .users
-            .remove_if(&self.user, |_, cell| Arc::strong_count(cell) <= 2 && cell.state.borrow().sessions == 0);
+        self.stop_trying();
     }
 }
 
-/// A closed gate; it opens when this is dropped, by default on the side that was the authority before.
-#[derive(Debug)]
-pub struct GateGuard<'a> {
-    gate: &'a UserGate,
-}
+/// One more who waits for our POP3 session, however the wait ends.
+struct Waiting<'a>(&'a Cell);
 
-impl GateGuard<'_> {
-    /// Opens the gate on the side that the committed transaction names.
-    pub fn open_on(self, authority: Side, epoch: u64) {
-        self.gate.cell.state.send_modify(|state| {
-            state.authority = authority;
-            state.epoch = epoch;
-        });
-    }
-}
-
-impl Drop for GateGuard<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.gate.cell.state.send_modify(|state| state.closed = false);
-    }
-}
-
-/// An open session's right to talk to its side; dropping it ends the session's count.
-#[derive(Debug)]
-pub struct SessionPass {
-    gate: UserGate,
-    /// The side that serves this session.
-    pub side: Side,
-    /// The epoch in which it was let in.
-    pub epoch: u64,
-}
-
-impl Drop for SessionPass {
-    fn drop(&mut self) {
-        self.gate.cell.state.send_modify(|state| state.sessions = state.sessions.saturating_sub(1));
+        self.0.state.send_modify(|state| state.pop3_waiting = state.pop3_waiting.saturating_sub(1));
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
-    use super::*;
-    use crate::user::NameRules;
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    fn registry() -> (tempfile::TempDir, Registry, CanonicalUser) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("s.db")).unwrap();
-        (folder, Registry::new(store), NameRules::default().canonical("u1"))
-    }
-
-    #[tokio::test]
-    async fn a_gate_does_not_close_on_an_open_session() {
-        let (_folder, registry, user) = registry();
-        let first = registry.enter(&user, LONG).await.unwrap();
-        let second = registry.enter(&user, LONG).await.unwrap();
-        let gate = registry.gate(&user).await.unwrap();
-        assert_eq!(gate.close_if_idle().unwrap_err().to_string(), "2 sessions open");
-        drop(first);
-        assert_eq!(gate.close_if_idle().unwrap_err().to_string(), "1 session open");
-        drop(second);
-        gate.idle().await;
-        assert!(gate.close_if_idle().is_ok());
-    }
-
-    #[tokio::test]
-    async fn logins_held_at_the_gate_land_on_the_side_it_opens_on() {
-        let (_folder, registry, user) = registry();
-        let gate = registry.gate(&user).await.unwrap();
-        let guard = gate.close_if_idle().unwrap();
-        let held = tokio::spawn({
-            let (registry, user) = (registry.clone(), user.clone());
-            async move { registry.enter(&user, LONG).await.unwrap() }
-        });
-        tokio::task::yield_now().await;
-        assert_eq!(gate.sessions(), 0, "nobody gets in while the gate is closed");
-        assert!(gate.close_if_idle().is_err(), "a closed gate has one owner");
-        guard.open_on(Side::New, 1);
-        let pass = held.await.unwrap();
-        assert_eq!((pass.side, pass.epoch), (Side::New, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_gate_that_stays_closed_refuses_and_a_dropped_one_opens_where_it_was() {
-        let (_folder, registry, user) = registry();
-        let gate = registry.gate(&user).await.unwrap();
-        let guard = gate.close_if_idle().unwrap();
-        let refused = registry.enter(&user, Duration::from_secs(2)).await;
-        assert!(matches!(refused, Err(EnterError::Held { .. })), "{refused:?}");
-        drop(guard);
-        assert_eq!(registry.enter(&user, LONG).await.unwrap().side, Side::Old);
-    }
-
-    #[tokio::test]
-    async fn a_user_without_session_or_move_costs_no_memory() {
-        let (_folder, registry, user) = registry();
-        let pass = registry.enter(&user, LONG).await.unwrap();
-        let gate = registry.gate(&user).await.unwrap();
-        drop(pass);
-        assert_eq!(registry.users.len(), 1, "the gate is still held");
-        drop(gate);
-        assert_eq!(registry.users.len(), 0);
-    }
-}
+mod tests;

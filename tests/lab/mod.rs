@@ -5,7 +5,9 @@
 //!   everything runs as the current user.
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
+//! * [`Hold`] stops the proxy at a chosen step, where a test needs to be inside it.
 //! * [`Imap`] is a small IMAP client that shares no code with the crate under test.
+//! * [`deliver`] brings mail over LMTP straight into a server, past the proxy.
 //! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
@@ -31,9 +33,11 @@
 )]
 
 pub mod account;
+pub mod fault;
 pub mod ferry;
 pub mod foreign;
 pub mod imap;
+pub mod lmtp;
 pub mod nasty;
 pub mod ports;
 pub mod process;
@@ -42,8 +46,10 @@ pub mod tls;
 pub mod world;
 
 pub use account::{Account, View};
+pub use fault::Hold;
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
+pub use lmtp::{deliver, try_deliver};
 pub use process::wait_for;
 pub use server::{Dovecot, Format, Spec};
 pub use world::World;

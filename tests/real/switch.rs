@@ -52,10 +52,10 @@ fn a_nasty_account_is_moved_while_its_user_looks_and_the_next_login_is_on_the_ne
     session.ok("NOOP");
 
     let mut second = login(&ferry, &pair, "u1", "u1");
-    let busy = ferry.run(&["switch", "u1"]);
-    let said = shown(&busy);
-    assert!(busy.status.code() == Some(75) && said.contains("2 sessions open"), "{said}");
-    assert_eq!(ferry.status("u1")["phase"], "following");
+    // Long after it could have been switched.
+    second.ok("NOOP");
+    let status = ferry.status("u1");
+    assert_eq!((status["phase"].as_str(), &status["reason"]), (Some("following"), &Value::Null), "{status:#}");
 
     second.ok("LOGOUT");
     session.ok("LOGOUT");
@@ -92,6 +92,61 @@ fn clients_download_nothing_twice() {
     assert!(second.success, "{second:?}");
     assert_eq!(second.downloaded, 0, "{second:?}");
     assert_eq!(client.files(), files);
+}
+
+#[test]
+fn sessions_that_are_open_end_politely_only_after_an_operator_has_switched_them() {
+    let pair = Pair::start(&["u1"]);
+    let account = nasty::small(&pair.old, "u1");
+    let ferry = Ferry::start(FerrySpec::between(&pair.old, &pair.new));
+    let mut busy = login(&ferry, &pair, "u1", "u1");
+    let mut idle = login(&ferry, &pair, "u1", "u1");
+    idle.select("INBOX");
+    idle.send(b"i IDLE\r\n");
+    assert!(idle.response().starts_with(b"+ "));
+    ferry.wait_phase("u1", "following", LONG);
+    busy.ok("NOOP");
+    let said = ferry.run_ok(&["switch", "u1"]);
+    assert!(said.contains("switched to the new side (epoch 1)"), "{said}");
+    for session in [&mut busy, &mut idle] {
+        let (told, ended) = session.read_to_end(LONG);
+        let told = String::from_utf8_lossy(&told).into_owned();
+        assert!(ended && told.starts_with("* BYE [UNAVAILABLE] ") && told.lines().count() == 1, "{told:?}");
+    }
+    login(&ferry, &pair, "u1", "u1").ok("LOGOUT");
+    assert_equal_everywhere(&ferry, &pair, &account);
+}
+
+#[test]
+fn sessions_that_never_end_are_switched_when_patience_is_over() {
+    let pair = Pair::start(&["u1"]);
+    nasty::small(&pair.old, "u1");
+    let ferry = Ferry::start(FerrySpec {
+        extra: vec![("switch", "wait_for_idle = \"1s\"")],
+        ..FerrySpec::between(&pair.old, &pair.new)
+    });
+    let mut session = login(&ferry, &pair, "u1", "u1");
+    let (told, ended) = session.read_to_end(LONG);
+    assert!(ended && told.starts_with(b"* BYE [UNAVAILABLE] "), "{:?}", String::from_utf8_lossy(&told));
+    assert_eq!(ferry.status("u1")["phase"], "new");
+}
+
+/// After a restart the password is gone, and with it the chance to switch before somebody comes: the login that brings it
+/// is the moment.
+#[test]
+fn a_login_that_is_the_only_session_is_answered_by_the_new_side() {
+    let pair = Pair::start(&["u1"]);
+    nasty::small(&pair.old, "u1");
+    let mut ferry = Ferry::start(FerrySpec::between(&pair.old, &pair.new));
+    let session = login(&ferry, &pair, "u1", "u1");
+    ferry.wait_phase("u1", "following", LONG);
+    ferry.kill9();
+    drop(session);
+    ferry.start_again();
+    let mut only = login(&ferry, &pair, "u1", "u1");
+    let status = ferry.status("u1");
+    assert_eq!((status["phase"].as_str(), status["authority"].as_str()), (Some("new"), Some("new")), "{status:#}");
+    only.ok("NOOP");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The lab itself: what the other tests stand on.
 
 use crate::lab::account::{Account, Message};
-use crate::lab::{Dovecot, Imap, Spec, View, foreign, nasty};
+use crate::lab::{Dovecot, Imap, Spec, View, deliver, foreign, nasty, try_deliver};
 
 #[test]
 fn a_dovecot_keeps_its_mail_and_ports_over_a_kill_and_all_spellings_are_one_mailbox() {
@@ -35,6 +35,18 @@ fn an_mdbox_starts_with_starttls_and_a_user_added_later() {
     imap.ok("CREATE Sent");
     let list: Vec<String> = imap.ok("LIST \"\" *").iter().map(|line| crate::lab::imap::lossy(line)).collect();
     assert!(list.iter().any(|line| line.contains("\\Sent") && line.contains("\"/\" Sent")), "{list:?}");
+}
+
+#[test]
+fn a_delivery_over_lmtp_is_in_the_inbox() {
+    let server = Dovecot::start(Spec::old(&["u1"]));
+    deliver(&server, "u1", b"Subject: by lmtp\n\n.dot\n..\n");
+    assert!(try_deliver(&server, "nobody", b"x\n").starts_with("550"));
+    let mut imap = Imap::connect(server.imap_port());
+    imap.login("u1", server.password("u1"));
+    assert_eq!(imap.select("INBOX").exists, 1);
+    let body = imap.body(1).unwrap();
+    assert!(body.ends_with(b"Subject: by lmtp\r\n\r\n.dot\r\n..\r\n"), "{:?}", crate::lab::imap::lossy(&body));
 }
 
 #[test]

@@ -34,13 +34,14 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         return Err(UsageError("nothing to do: [listen] names no address for clients".to_owned()).into());
     }
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
-    let platform = platform(Arc::clone(&config))?;
+    let mut platform = platform(Arc::clone(&config))?;
     let token = Token::load_or_create(&config.admin.token_file)?;
     let listeners = Listeners { imap: bind_all(&config.listen.imap)?, imaps: bind_all(&config.listen.imaps)? };
     let admin =
         crate::net::bind(config.admin.listen).with_context(|| format!("admin API on {}", config.admin.listen))?;
 
-    let registry = Registry::new(platform.store.clone());
+    let registry = Registry::new(platform.store.clone(), config.switch.auto.then_some(config.switch.max_pause));
+    platform.registry = Some(registry.clone());
     let supervisor = Supervisor::new(platform.clone(), registry.clone());
     supervisor.recover().await?;
     let names = NameRules { default_domain: config.users.default_domain.clone() };

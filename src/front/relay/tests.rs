@@ -8,6 +8,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::mailbox::Side;
+use crate::store::Store;
+use crate::user::{Close, NameRules, Protocol, Registry, UserGate};
 
 /// Far above what any of this takes, far below the relay's own patience with a peer that has gone.
 const SOON: Duration = Duration::from_secs(15);
@@ -23,20 +26,24 @@ struct Stage {
     client: TcpStream,
     backend: TcpStream,
     relay: JoinHandle<Moved>,
-    /// Resolves when the relay lets its pass go.
-    passed: oneshot::Receiver<()>,
+    /// The gate of the relay's user: open on no session when the relay has let its pass go.
+    gate: UserGate,
     shutdown: watch::Sender<bool>,
 }
 
 async fn stage(pipelined: &'static [u8], said: &'static [u8]) -> Stage {
     let ((client, ours), (backend, theirs)) = (socket_pair().await, socket_pair().await);
     let (shutdown, ends) = watch::channel(false);
-    let (pass, passed) = oneshot::channel();
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None);
+    let user = NameRules::default().canonical("u1");
+    let gate = registry.gate(&user).await.unwrap();
+    let pass = registry.attempt(&user, Protocol::Imap, SOON).await.unwrap().admit(SOON).await.unwrap();
     let relay = tokio::spawn(async move {
         let backend = (Stream::Plain(theirs), BytesMut::from(said));
         run(Stream::Plain(ours), backend, pipelined, ends, pass).await
     });
-    Stage { client, backend, relay, passed, shutdown }
+    Stage { client, backend, relay, gate, shutdown }
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -90,11 +97,11 @@ async fn the_pass_lives_until_the_backend_has_closed_and_no_longer() {
     expect_end(&mut at.backend, "").await;
     // The backend knows that nothing more will come, but may still be at work.
     tokio::select! {
-        _ = &mut at.passed => panic!("the session counted no longer while the backend was at work"),
+        () = at.gate.idle() => panic!("the session counted no longer while the backend was at work"),
         () = tokio::time::sleep(Duration::from_millis(200)) => {}
     }
     drop(at.backend);
-    assert!(soon(at.passed).await.is_err(), "dropped, that is");
+    soon(at.gate.idle()).await;
     assert_eq!(soon(at.relay).await.unwrap().why, Why::ClientGone.as_str());
 }
 
@@ -104,7 +111,7 @@ async fn a_client_that_takes_its_time_to_leave_keeps_nobody_from_being_moved() {
     let since = Instant::now();
     say(&mut at.backend, "* BYE\r\n").await;
     drop(at.backend);
-    assert!(at.passed.await.is_err(), "dropped, that is");
+    soon(at.gate.idle()).await;
     assert!(since.elapsed() < drain::CLIENT, "{:?}", since.elapsed());
     assert_eq!(at.relay.await.unwrap().why, Why::LoggedOut.as_str());
     assert!(since.elapsed() >= drain::CLIENT, "{:?}", since.elapsed());
@@ -253,7 +260,7 @@ async fn a_client_that_does_not_read_costs_no_more_than_its_buffers() {
         if pair.backend.may_be_read(&pair.client) {
             pair.backend.input.extend_from_slice(&b"* OK still here\r\n".repeat(100));
         }
-        assert_eq!(pair.shuffle(), None);
+        assert_eq!(pair.shuffle(true), None);
     }
     assert!(!pair.client.may_be_read(&pair.backend) && !pair.backend.may_be_read(&pair.client));
     let held = pair.client.input.len() + pair.client.output.len() + pair.backend.input.len();
@@ -267,12 +274,12 @@ async fn a_command_that_a_client_has_sent_whole_is_passed_whole_though_the_clien
     pair.client.input.extend_from_slice(format!("{announced}{}\r\n", "x".repeat(400_000)).as_bytes());
     // In two pieces, as the tracker passes each up to its end.
     let rest = pair.client.input.split_off(OUTPUT);
-    assert_eq!((pair.shuffle(), pair.client.input.len()), (None, 0));
+    assert_eq!((pair.shuffle(true), pair.client.input.len()), (None, 0));
     pair.client.input = rest;
     pair.client.ended = true;
     let mut passed = 0;
     loop {
-        assert_eq!((pair.shuffle(), pair.over()), (None, None), "after {passed} octets");
+        assert_eq!((pair.shuffle(true), pair.over()), (None, None), "after {passed} octets");
         if pair.backend.output.is_empty() {
             break;
         }
@@ -290,7 +297,7 @@ async fn a_backend_that_does_not_read_costs_no_more_than_its_buffers() {
         if pair.client.may_be_read(&pair.backend) {
             pair.client.input.extend_from_slice(&[b'x'; 1000]);
         }
-        assert_eq!(pair.shuffle(), None);
+        assert_eq!(pair.shuffle(true), None);
     }
     assert!(!pair.client.may_be_read(&pair.backend));
     let held = pair.client.input.len() + pair.backend.output.len();
@@ -301,11 +308,89 @@ async fn a_backend_that_does_not_read_costs_no_more_than_its_buffers() {
 async fn the_client_is_told_nothing_in_the_middle_of_a_response() {
     let (mut pair, _others) = quiet_pair().await;
     pair.backend.input.extend_from_slice(b"* 1 FETCH (BODY[] {9}\r\nabc");
-    assert_eq!(pair.shuffle(), None);
+    assert_eq!(pair.shuffle(true), None);
     pair.client.input.extend_from_slice(&[b'x'; 4096]);
-    assert_eq!(pair.shuffle(), Some(Why::Unfit), "a tag without end");
+    assert_eq!(pair.shuffle(true), Some(Why::Unfit), "a tag without end");
     for why in [Why::BackendGone, Why::ServerEnds, Why::Silence, Why::Unfit] {
         pair.farewell(why);
     }
     assert!(!String::from_utf8_lossy(&pair.client.output).contains("BYE"));
+}
+
+/// Closes the gate, which must succeed.
+async fn closed(gate: &UserGate) -> crate::user::GateGuard<'_> {
+    gate.close(Close::Live, Instant::now() + SOON).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_closed_gate_holds_commands_and_an_opened_one_lets_them_go_on() {
+    let mut at = stage(b"", b"").await;
+    let guard = closed(&at.gate).await;
+    say(&mut at.client, "a1 NOOP\r\n").await;
+    // What the backend says by itself still passes.
+    say(&mut at.backend, "* 1 EXISTS\r\n").await;
+    expect(&mut at.client, "* 1 EXISTS\r\n").await;
+    let mut heard = [0];
+    tokio::select! {
+        biased;
+        read = at.backend.read(&mut heard) => panic!("a command got through a closed gate: {read:?}"),
+        () = tokio::time::sleep(Duration::from_millis(50)) => {}
+    }
+    drop(guard);
+    expect(&mut at.backend, "a1 NOOP\r\n").await;
+    say(&mut at.backend, "a1 OK\r\n").await;
+    expect(&mut at.client, "a1 OK\r\n").await;
+    drop(closed(&at.gate).await);
+}
+
+#[tokio::test]
+async fn a_gate_waits_for_what_the_client_has_begun() {
+    let mut at = stage(b"", b"").await;
+    say(&mut at.client, "a1 APPEND x {4}\r\n").await;
+    expect(&mut at.backend, "a1 APPEND x {4}\r\n").await;
+    let closing = async { at.gate.close(Close::Live, Instant::now() + SOON).await.map(drop).unwrap() };
+    let client = async {
+        let finish = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            say(&mut at.backend, "+ go\r\n").await;
+            expect(&mut at.client, "+ go\r\n").await;
+            say(&mut at.client, "abcd\r\na2 NOOP\r\n").await;
+            expect(&mut at.backend, "abcd\r\na2 NOOP\r\n").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        finish.await;
+    };
+    tokio::pin!(closing);
+    tokio::select! {
+        () = &mut closing => panic!("closed in the middle of two commands"),
+        () = client => {}
+    }
+    say(&mut at.backend, "a1 OK\r\na2 OK\r\n").await;
+    soon(closing).await;
+    expect(&mut at.client, "a1 OK\r\na2 OK\r\n").await;
+}
+
+#[tokio::test]
+async fn a_session_in_idle_stands_still_and_ends_only_after_the_switch() {
+    let mut at = stage(b"", b"").await;
+    say(&mut at.client, "a1 IDLE\r\n").await;
+    expect(&mut at.backend, "a1 IDLE\r\n").await;
+    say(&mut at.backend, "+ idling\r\n").await;
+    expect(&mut at.client, "+ idling\r\n").await;
+    drop(closed(&at.gate).await);
+    let guard = closed(&at.gate).await;
+    say(&mut at.client, "DONE\r\n").await;
+    let mut heard = [0];
+    tokio::select! {
+        biased;
+        read = at.client.read(&mut heard) => panic!("told something before the transaction: {read:?}"),
+        () = tokio::time::sleep(Duration::from_millis(50)) => {}
+    }
+    guard.open_on(Side::New, 1);
+    let mut told = vec![0; MOVED.len()];
+    soon(at.client.read_exact(&mut told)).await.unwrap();
+    assert_eq!(told, MOVED);
+    expect_end(&mut at.backend, "").await;
+    drop(at.backend);
+    assert_eq!(soon(at.relay).await.unwrap().why, Why::Moved.as_str());
 }

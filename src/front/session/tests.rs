@@ -31,7 +31,7 @@ async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stag
     let front = Front {
         listen: Arc::new(Listen { allow_cleartext, ..Listen::default() }),
         tls: None,
-        registry: Registry::new(Store::open(&folder.path().join("s.db")).unwrap()),
+        registry: Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None),
         names: NameRules::default(),
         old: ImapServer::new(Side::Old, &side).unwrap(),
         new: ImapServer::new(Side::New, &side).unwrap(),

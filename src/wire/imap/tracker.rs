@@ -25,6 +25,34 @@ pub const TAG_MAX: usize = 128;
 /// Octets in which a line must show its tag and command word. A driver's buffer for the client must hold more.
 const START_MAX: usize = TAG_MAX + 64;
 
+/// Commands that change nothing in an account. FETCH is not one of them: it sets `\Seen`.
+const READING: [&[u8]; 24] = [
+    b"CAPABILITY",
+    b"CHECK",
+    b"DONE",
+    b"ENABLE",
+    b"ESEARCH",
+    b"EXAMINE",
+    b"GETACL",
+    b"GETMETADATA",
+    b"GETQUOTA",
+    b"GETQUOTAROOT",
+    b"ID",
+    b"IDLE",
+    b"LIST",
+    b"LOGOUT",
+    b"LSUB",
+    b"MYRIGHTS",
+    b"NAMESPACE",
+    b"NOOP",
+    b"SEARCH",
+    b"SELECT",
+    b"SORT",
+    b"STATUS",
+    b"THREAD",
+    b"UNSELECT",
+];
+
 /// What to do with the octets that the client has sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientStep {
@@ -96,6 +124,10 @@ pub struct Relay {
     /// The tag of an IDLE that the backend has accepted and the client has not ended.
     idling: Option<Box<[u8]>>,
     backend_said_bye: bool,
+    /// A command that may change the account is going.
+    writing: bool,
+    /// One has ended.
+    written: bool,
 }
 
 impl Default for Relay {
@@ -117,6 +149,8 @@ impl Relay {
             hold: Hold::Nothing,
             idling: None,
             backend_said_bye: false,
+            writing: false,
+            written: false,
         }
     }
 
@@ -199,6 +233,11 @@ impl Relay {
         quiet && self.hold == Hold::Nothing && self.client.at_line_start() && self.backend.at_line_start()
     }
 
+    /// Whether commands that may have changed the account have ended since the last call.
+    pub fn take_written(&mut self) -> bool {
+        mem::take(&mut self.written)
+    }
+
     /// What has been forwarded to the client ends with a line: a line of ours may follow.
     #[must_use]
     pub fn backend_at_line_start(&self) -> bool {
@@ -250,6 +289,7 @@ impl Relay {
             return Some(ClientStep::Wait);
         }
         self.line = if verb == b"IDLE" { ClientLine::Idle } else { ClientLine::Command };
+        self.writing |= !READING.contains(&verb.as_slice());
         // A backend answers a line without a command, or with a tag that is none, under another tag or none.
         if !verb.is_empty() && is_tag(tag) {
             self.in_flight.push(tag.into());
@@ -331,6 +371,9 @@ impl Relay {
         match self.in_flight.iter().position(|known| **known == *tag) {
             Some(at) => {
                 self.in_flight.remove(at);
+                if self.in_flight.is_empty() {
+                    self.written |= mem::take(&mut self.writing);
+                }
                 if self.tracked && at == self.in_flight.len() {
                     self.release();
                     self.tracked = false;
