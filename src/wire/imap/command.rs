@@ -571,7 +571,7 @@ mod tests {
         let set = [uid(9), uid(11), uid(12)];
         assert_eq!(wire(uid_fetch_bodies("a", &set)), "a UID FETCH 9,11,12 (UID BODY.PEEK[])\r\n");
         assert!(uid_fetch_bodies("a", &[]).is_err());
-        assert_eq!(wire(super::fetch_uid("a", uid(9))), "a FETCH 9 (UID)\r\n");
+        assert_eq!(wire(super::fetch_uid("a", uid(9))), "a FETCH 9 UID\r\n");
         assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2)), Err(CommandError::EmptyRange(3, 2)));
     }
 
