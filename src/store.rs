@@ -4,10 +4,12 @@
 
 mod late;
 pub mod model;
+mod pop3;
 mod sqlite;
 
 pub use late::{Fence, LateBody, LateCounts, LateHome, LateMessage, Watched};
 pub use model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
 };
+pub use pop3::Pop3Proof;
 pub use sqlite::{Store, now};
