@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use super::late::{Fence, insert_fences};
 use super::model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
 };
@@ -161,6 +162,7 @@ impl Store {
         let (to, authority, epoch) = (transition.to, transition.authority, transition.epoch);
         let (reason, cause) = (transition.reason.map(str::to_owned), transition.cause.to_owned());
         let (report, leased_to) = (transition.report.cloned(), transition.leased_to.map(str::to_owned));
+        let fences = transition.fences.map(<[Fence]>::to_vec);
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let report = report.map(|report| insert_report(&transaction, &user, &report)).transpose()?;
@@ -183,6 +185,9 @@ impl Store {
             )?;
             if changed != 1 {
                 return Err(StoreError::Stale { user, from, epoch: from_epoch });
+            }
+            if let Some(fences) = fences {
+                insert_fences(&transaction, &user, &fences)?;
             }
             transaction.execute(
                 "INSERT INTO history (user, at, from_phase, to_phase, authority, epoch, cause, report)
@@ -580,6 +585,7 @@ mod tests {
             cause: "test",
             leased_to: None,
             report,
+            fences: None,
         }
     }
 
