@@ -244,7 +244,7 @@ impl Store {
     ///
     /// # Errors
     /// If the store can't be written.
-    pub async fn forget_late(&self, message: &LateMessage, user: &str) -> Result<(), StoreError> {
+    pub async fn forget_late(&self, user: &str, message: &LateMessage) -> Result<(), StoreError> {
         let (user, name) = (user.to_owned(), name_text(&message.mailbox));
         let (uid_validity, uid) = (message.uid_validity.0, message.uid.0);
         self.run(move |connection| {
@@ -369,7 +369,7 @@ mod tests {
         assert!(store.late_in_doubt("u1").await.unwrap().is_empty(), "what is done is in no doubt");
         let counts = store.late_counts("u1").await.unwrap();
         assert_eq!((counts.appended, counts.pending, counts.last_at.is_some()), (1, 2, true));
-        store.forget_late(&bare, "u1").await.unwrap();
+        store.forget_late("u1", &bare).await.unwrap();
         assert_eq!(store.late_messages("u1", &inbox, Uid(1)).await.unwrap(), [done]);
         assert_eq!(store.late_counts("u2").await.unwrap(), LateCounts::default());
     }
