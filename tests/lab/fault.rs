@@ -29,6 +29,11 @@ impl Hold {
         wait_for(&format!("the proxy to reach {}", self.place), limit, || self.file.exists().then_some(()));
     }
 
+    /// Whether the proxy stands there now.
+    pub fn is_reached(&self) -> bool {
+        self.file.exists()
+    }
+
     /// Lets it go on.
     pub fn release(&self) {
         // Gone with the proxy, if that was killed.

@@ -6,6 +6,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod at_the_gate;
 mod copy;
 mod damage;
 mod front;
