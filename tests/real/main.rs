@@ -10,6 +10,7 @@ mod copy;
 mod damage;
 mod front;
 mod gate;
+mod late;
 mod refusals;
 mod resume;
 mod silent_losses;
