@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::{LONG, Switched, mail};
 use crate::copy::Pair;
-use crate::lab::wait_for;
+use crate::lab::account::Message;
+use crate::lab::world::Mail;
+use crate::lab::{World, wait_for};
 
 impl Switched {
     /// Runs the proxy until it has killed itself; false if it lives on and has nothing more to do.
@@ -71,6 +73,31 @@ fn killed_when_all_but_the_end_was_sent_it_waits_before_it_appends_again() {
     switched.late("INBOX", "", &mail("late"), "INBOX");
     assert!(switched.run_into_the_fault(1));
     switched.ferry.kill9();
+    assert_eq!(switched.sweep().appended, 1);
+    switched.assert_new_side();
+}
+
+/// What Dovecot may store otherwise than it came: it must be known again all the same.
+#[test]
+fn killed_after_the_append_of_an_odd_message_it_is_found_again() {
+    let faults = vec![("MAILFERRY_FAULTS", "late-appended=kill")];
+    let mut switched = Switched::with(Pair::start(&["u1"]), |spec| spec.env = faults);
+    let odd: [&[u8]; 3] = [b"Subject: odd\r\n\r\na\r\r\nb\rc\r", b"Subject: \x80\xff\n\n\0 no end", b"no header\n"];
+    for (number, raw) in odd.iter().enumerate() {
+        let file = switched.pair.old.mail_dir("u1").join(format!("new/1600000000.M{number}P1.lab"));
+        std::fs::write(&file, raw).unwrap();
+        switched.pair.old.give_to_mail_user(&file);
+    }
+    let old = World::of(&switched.pair.old, "u1");
+    let served = old.mailboxes["INBOX"].mails.values().skip(1);
+    for (mail, raw) in served.zip(odd.map(|raw| Message::new(raw, "", 0))) {
+        assert_eq!(mail.body, raw.served());
+        switched.model.shelf("INBOX").push(Mail { body: raw.copied(), ..mail.clone() });
+    }
+    for _ in 0..odd.len() {
+        assert!(switched.run_into_the_fault(3), "{}", switched.ferry.log());
+        switched.ferry.kill9();
+    }
     assert_eq!(switched.sweep().appended, 1);
     switched.assert_new_side();
 }
