@@ -11,6 +11,7 @@ mod damage;
 mod front;
 mod gate;
 mod hostile;
+mod late;
 mod refusals;
 mod resume;
 mod silent_losses;

@@ -15,7 +15,7 @@ use imap_codec::CommandCodec;
 use imap_codec::encode::{Encoder as _, Fragment as CodecFragment};
 use imap_codec::imap_types::auth::AuthMechanism;
 use imap_codec::imap_types::command::{Command, CommandBody, FetchModifier, SelectParameter};
-use imap_codec::imap_types::core::{AString, Atom, IString, Literal as CodecLiteral, NString, Quoted, Tag, Vec1};
+use imap_codec::imap_types::core::{AString, Atom, IString, Literal, NString, Quoted, Tag, Vec1};
 use imap_codec::imap_types::extensions::enable::CapabilityEnable;
 use imap_codec::imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
 use imap_codec::imap_types::mailbox::{ListMailbox, Mailbox};
@@ -23,7 +23,7 @@ use imap_codec::imap_types::sequence::{Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
-pub use append::{Append, Literal, append, create};
+pub use append::{Append, append, create};
 
 use crate::wire::sasl;
 
@@ -387,7 +387,7 @@ fn encode(tag: &str, body: CommandBody<'_>) -> Fragments {
 fn string<'a>(octets: &'a [u8], what: &'static str) -> Result<IString<'a>, CommandError> {
     Quoted::try_from(octets)
         .map(IString::Quoted)
-        .or_else(|_| CodecLiteral::try_from(octets).map(IString::Literal))
+        .or_else(|_| Literal::try_from(octets).map(IString::Literal))
         .map_err(|_| CommandError::Nul(what))
 }
 
