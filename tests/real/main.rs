@@ -13,6 +13,7 @@ mod gate;
 mod refusals;
 mod resume;
 mod silent_losses;
+mod store_trouble;
 mod switch;
 mod the_lab;
 mod tls;
