@@ -76,9 +76,12 @@ impl Listing {
     }
 
     fn is_whole(&self, fetch: &Fetch) -> bool {
-        let sized = fetch.size.is_some() || fetch.uid.is_some_and(|uid| uid < self.known_below);
-        fetch.uid.is_some() && fetch.flags.is_some() && sized
+        is_whole(fetch) || fetch.flags.is_some() && fetch.uid.is_some_and(|uid| uid < self.known_below)
     }
+}
+
+const fn is_whole(fetch: &Fetch) -> bool {
+    fetch.uid.is_some() && fetch.flags.is_some() && fetch.size.is_some()
 }
 
 fn merge(known: Fetch, more: Fetch) -> Fetch {
