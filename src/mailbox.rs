@@ -9,6 +9,7 @@ pub mod diff;
 pub mod message;
 pub mod model;
 pub mod name;
+pub mod pop3;
 pub mod report;
 
 pub use account::{Account, Contents, Listed, Status};

@@ -9,6 +9,7 @@ mod preflight;
 pub mod progress;
 mod rename;
 pub mod supervisor;
+pub mod sweep;
 pub mod verify;
 mod worker;
 mod write;

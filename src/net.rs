@@ -3,6 +3,7 @@
 pub mod dial;
 pub mod imap;
 pub mod listen;
+pub mod pop3;
 pub mod stream;
 pub mod tls;
 

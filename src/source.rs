@@ -2,4 +2,4 @@
 
 pub mod imap;
 
-pub use imap::{Bodies, BodyEvent, Changes, Login, ReadError, Reader, Seen};
+pub use imap::{Arrival, Arrivals, Bodies, BodyEvent, Changes, Login, ReadError, Reader, Seen};

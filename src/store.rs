@@ -2,10 +2,14 @@
 //!
 //! Every write is one transaction with `synchronous=FULL`: what was told to anybody survives a power loss.
 
+mod late;
 pub mod model;
+mod pop3;
 mod sqlite;
 
+pub use late::{Fence, LateBody, LateCounts, LateHome, LateMessage, Watched};
 pub use model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
 };
+pub use pop3::Pop3Proof;
 pub use sqlite::{Store, now};

@@ -4,4 +4,5 @@
 
 pub mod dsync;
 pub mod imap;
+pub mod pop3;
 pub mod sasl;

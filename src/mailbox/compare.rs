@@ -1,5 +1,7 @@
 //! Compares what two servers say of the same account: a pure function from two pictures to findings (DESIGN §2).
 
+pub mod pop3;
+
 use super::account::{Account, Contents, Listed};
 use super::body::{BodyDigest, Verdict, verdict};
 use super::message::Message;

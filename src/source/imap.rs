@@ -1,6 +1,7 @@
 //! Reads an account over IMAP: its mailboxes, what STATUS says of them, their messages, and bodies in a pipelined stream.
 
 mod account;
+mod arrivals;
 mod bodies;
 mod changes;
 mod listing;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::time::Instant;
 
+pub use arrivals::{Arrival, Arrivals};
 use listing::Listing;
 
 pub use bodies::{Bodies, BodyEvent};

@@ -25,7 +25,7 @@ pub(super) struct Listing {
 }
 
 /// Messages told in pieces at a time: a server that splits its answers does so one message after the other.
-const PIECES_MAX: usize = 1000;
+pub(super) const PIECES_MAX: usize = 1000;
 
 impl Listing {
     pub(super) fn note(&mut self, response: Response<'_>) {
@@ -76,15 +76,16 @@ impl Listing {
     }
 
     fn is_whole(&self, fetch: &Fetch) -> bool {
-        is_whole(fetch) || fetch.flags.is_some() && fetch.uid.is_some_and(|uid| uid < self.known_below)
+        let known = fetch.uid.is_some_and(|uid| uid < self.known_below);
+        is_whole(fetch) || (known && fetch.flags.is_some())
     }
 }
 
-const fn is_whole(fetch: &Fetch) -> bool {
+pub(super) const fn is_whole(fetch: &Fetch) -> bool {
     fetch.uid.is_some() && fetch.flags.is_some() && fetch.size.is_some()
 }
 
-fn merge(known: Fetch, more: Fetch) -> Fetch {
+pub(super) fn merge(known: Fetch, more: Fetch) -> Fetch {
     Fetch {
         seq: more.seq,
         uid: more.uid.or(known.uid),
@@ -97,7 +98,7 @@ fn merge(known: Fetch, more: Fetch) -> Fetch {
 }
 
 /// A message from a FETCH that has everything we asked for.
-fn message(fetch: Fetch) -> Option<Message> {
+pub(super) fn message(fetch: Fetch) -> Option<Message> {
     let (uid, flags) = (fetch.uid?, fetch.flags?);
     let mut bits = SystemFlags::default();
     let mut keywords = Vec::new();

@@ -4,6 +4,8 @@
 //! synchronising literal, which every server takes; nothing here needs LITERAL+ or UTF8=ACCEPT.
 //! Mailbox names are raw octets, as the server gave them.
 
+mod append;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -13,13 +15,15 @@ use imap_codec::CommandCodec;
 use imap_codec::encode::{Encoder as _, Fragment as CodecFragment};
 use imap_codec::imap_types::auth::AuthMechanism;
 use imap_codec::imap_types::command::{Command, CommandBody, FetchModifier, SelectParameter};
-use imap_codec::imap_types::core::{AString, Atom, IString, Literal, NString, Quoted, Tag, Vec1};
+use imap_codec::imap_types::core::{AString, Atom, IString, Literal as CodecLiteral, NString, Quoted, Tag, Vec1};
 use imap_codec::imap_types::extensions::enable::CapabilityEnable;
 use imap_codec::imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
 use imap_codec::imap_types::mailbox::{ListMailbox, Mailbox};
 use imap_codec::imap_types::sequence::{Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
+
+pub use append::{Append, Literal, append, create};
 
 use crate::wire::sasl;
 
@@ -302,6 +306,20 @@ pub fn uid_fetch_bodies(tag: &str, uids: &[NonZeroU32]) -> Fragments {
     fetch(tag, set, vec![MessageDataItemName::Uid, body], Vec::new())
 }
 
+/// `FETCH n (UID)`: which message has a sequence number.
+///
+/// # Errors
+/// [`CommandError::Tag`].
+pub fn fetch_uid(tag: &str, seq: NonZeroU32) -> Fragments {
+    let body = CommandBody::Fetch {
+        sequence_set: SequenceSet::from(seq),
+        macro_or_item_names: MacroOrMessageDataItemNames::MessageDataItemNames(vec![MessageDataItemName::Uid]),
+        uid: false,
+        modifiers: Vec::new(),
+    };
+    encode(tag, body)
+}
+
 /// `ENABLE cap …` (RFC 5161).
 ///
 /// # Errors
@@ -377,7 +395,7 @@ fn encode(tag: &str, body: CommandBody<'_>) -> Fragments {
 fn string<'a>(octets: &'a [u8], what: &'static str) -> Result<IString<'a>, CommandError> {
     Quoted::try_from(octets)
         .map(IString::Quoted)
-        .or_else(|_| Literal::try_from(octets).map(IString::Literal))
+        .or_else(|_| CodecLiteral::try_from(octets).map(IString::Literal))
         .map_err(|_| CommandError::Nul(what))
 }
 
@@ -561,6 +579,7 @@ mod tests {
         let set = [uid(9), uid(11), uid(12)];
         assert_eq!(wire(uid_fetch_bodies("a", &set)), "a UID FETCH 9,11,12 (UID BODY.PEEK[])\r\n");
         assert!(uid_fetch_bodies("a", &[]).is_err());
+        assert_eq!(wire(super::fetch_uid("a", uid(9))), "a FETCH 9 UID\r\n");
         assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2)), Err(CommandError::EmptyRange(3, 2)));
     }
 
