@@ -7,6 +7,7 @@ use sha1::{Digest as _, Sha1};
 use tracing::info;
 
 use super::plan::{Records, emptied, on_new_side, tree};
+use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
@@ -167,7 +168,8 @@ impl Writer<'_> {
     /// If a side fails; what was written stays and the next pass goes on from there.
     pub(super) async fn write(&mut self, look: &[MailboxName]) -> Result<Written, Stop> {
         let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
-        let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
+        let mut look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
+        let (uidls, waiting) = self.uidls(&mut look).await?;
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
         self.forget_new_side(&look).await?;
         let states: Vec<MailboxState> = look.iter().filter_map(|name| self.state(name)).collect();
@@ -185,7 +187,7 @@ impl Writer<'_> {
             return Ok(written);
         }
         for name in look {
-            match self.mailbox(&mut session, name).await {
+            match self.mailbox(&mut session, name, &uidls).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
                 Ok(Outcome::Gone) => {}
                 Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
@@ -201,7 +203,23 @@ impl Writer<'_> {
             }
         }
         session.finish().await?;
-        Ok(written)
+        waiting.map_or(Ok(written), Err)
+    }
+
+    /// The UIDLs of INBOX, if it is to be written. If they can't be read now, INBOX is taken out of `look`, so that
+    /// everything else can be written, and the reason is returned.
+    async fn uidls(&mut self, look: &mut Vec<&MailboxName>) -> Result<(Uidls, Option<Stop>), Stop> {
+        if !look.iter().any(|name| name.is_inbox()) {
+            return Ok((Uidls::default(), None));
+        }
+        match uidl::prepare(self.platform, self.job, self.readers, (self.old, self.new)).await {
+            Ok(uidls) => Ok((uidls, None)),
+            Err(stop @ Stop::Later(_)) => {
+                look.retain(|name| !name.is_inbox());
+                Ok((Uidls::default(), Some(stop)))
+            }
+            Err(stop) => Err(stop),
+        }
     }
 
     /// Whether the target is not as STATUS said it was: the session's states and plans would be wrong.
@@ -255,7 +273,7 @@ impl Writer<'_> {
         })
     }
 
-    async fn mailbox(&mut self, session: &mut Session, name: &MailboxName) -> Result<Outcome, Stop> {
+    async fn mailbox(&mut self, session: &mut Session, name: &MailboxName, uidls: &Uidls) -> Result<Outcome, Stop> {
         let Some((listed, mut record)) = self.old.mailboxes.get(name).zip(self.records.get(name).cloned()) else {
             return Ok(Outcome::Done);
         };
@@ -271,6 +289,7 @@ impl Writer<'_> {
             return Ok(Outcome::Interrupted);
         }
         self.stop_short(name, &mut source);
+        uidls.cut(name, &mut source);
         let known = self.state(name);
         let before = match known {
             Some(_) => self.readers.new.contents(&target).await?,
@@ -284,8 +303,8 @@ impl Writer<'_> {
         };
         if !plan.is_empty() || known.is_none() {
             self.readers.new.close().await?;
-            let sending =
-                Sending { record: &record, source: &source, before: &before, plan: &plan, fresh: known.is_none() };
+            let fresh = known.is_none();
+            let sending = Sending { record: &record, source: &source, before: &before, plan: &plan, fresh, uidls };
             if !self.send(session, listed, &sending).await? {
                 return Ok(Outcome::Interrupted);
             }
@@ -340,7 +359,7 @@ impl Writer<'_> {
 
     /// Sends one mailbox. False if a message vanished or can't be read: the session must be aborted then.
     async fn send(&mut self, session: &mut Session, listed: &Listed, sending: &Sending<'_>) -> Result<bool, Stop> {
-        let Sending { record, source, before, plan, fresh } = sending;
+        let Sending { record, source, before, plan, fresh, .. } = sending;
         let highest = source.highest_modseq.max(before.highest_modseq).unwrap_or(ModSeq(1));
         // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
         let flags_modseq = ModSeq(highest.0 + 1);
@@ -390,7 +409,7 @@ impl Writer<'_> {
         if uids.is_empty() {
             return Ok(true);
         }
-        let Sending { record, source, .. } = sending;
+        let Sending { record, source, uidls, .. } = sending;
         let mut bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
         while let Some(event) = bodies.next().await? {
             match event {
@@ -398,7 +417,9 @@ impl Writer<'_> {
                     let message = source.messages.binary_search_by_key(&uid, |message| message.uid);
                     let message = message.ok().and_then(|at| source.messages.get(at));
                     let date = message.and_then(|message| message.internal_date).unwrap_or_default();
-                    session.begin_mail(guid_of(record.guid, source.uid_validity, uid), date, None).await?;
+                    let pop3 = uidls.of(uid).filter(|_| record.name.is_inbox());
+                    let pop3 = pop3.as_ref().map(|(uidl, order)| (uidl.as_str(), *order));
+                    session.begin_mail(guid_of(record.guid, source.uid_validity, uid), date, pop3).await?;
                 }
                 BodyEvent::Chunk(octets) => {
                     session.mail_chunk(&octets).await?;
@@ -436,6 +457,8 @@ struct Sending<'a> {
     plan: &'a MailboxPlan,
     /// The target has nothing of it yet.
     fresh: bool,
+    /// The POP3 UIDLs of INBOX.
+    uidls: &'a Uidls,
 }
 
 fn nothing(uid_validity: UidValidity) -> Contents {
