@@ -16,5 +16,6 @@ mod silent_losses;
 mod switch;
 mod the_lab;
 mod tls;
+mod uidl;
 mod unread_answers;
 mod walk;
