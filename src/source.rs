@@ -2,4 +2,4 @@
 
 pub mod imap;
 
-pub use imap::{Arrival, Arrivals, Bodies, BodyEvent, Login, ReadError, Reader};
+pub use imap::{Arrival, Arrivals, Bodies, BodyEvent, Changes, Login, ReadError, Reader, Seen};

@@ -55,11 +55,12 @@ pub(super) fn row(report: &Report) -> Result<ReportRow, Stop> {
     })
 }
 
-/// What is stored with the switch.
+/// What a switch is committed with.
 #[derive(Debug)]
 pub(super) struct Proof {
+    /// No difference was found.
     report: ReportRow,
-    /// The old side at the last look: what comes after it is late.
+    /// The old side as the last look saw it: what comes above it comes late.
     fences: Vec<Fence>,
 }
 
@@ -245,9 +246,9 @@ async fn inside(
     if new_after != new {
         return Err(Stop::Later("the new side changed inside the gate: something else writes there".to_owned()));
     }
-    let fences = Fence::all(&old_after);
     let mut account = Report::new(job.user.as_str(), depth.strict);
     compare::accounts(&old_after, &new_after, &mut account);
+    let fences = Fence::all(&old_after);
     let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after };
     let report = whole.report(now());
     fault::point("gate-commit").await;

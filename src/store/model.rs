@@ -123,7 +123,7 @@ pub struct Transition<'a> {
     pub leased_to: Option<&'a str>,
     /// A report that is stored in the same transaction.
     pub report: Option<&'a ReportRow>,
-    /// Fences that are stored in the same transaction, in the place of earlier ones.
+    /// The old side's mailboxes as of a switch, stored in the same transaction: what lies above them came late.
     pub fences: Option<&'a [Fence]>,
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use super::{PIECES_MAX, ReadError, Reader, is_whole, merge, message};
+use super::listing::{PIECES_MAX, is_whole, merge, message};
+use super::{ReadError, Reader};
 use crate::mailbox::{Listed, Message, Uid, UidNext, UidValidity};
 use crate::net::imap::ImapError;
 use crate::wire::imap::command;
@@ -70,7 +71,7 @@ impl Reader {
     ) -> Result<Vec<Arrival>, Broken> {
         let mut came = Came::default();
         let tag = self.connection.tag();
-        let command = command::uid_fetch_metadata(&tag, first..=last, false);
+        let command = command::uid_fetch_metadata(&tag, &[first..=last], false);
         self.connection.run("UID FETCH", &tag, command, &mut |response| came.note(response)).await?;
         let (arrivals, before) = came.complete(first..=last, exists).map_err(Broken::Left)?;
         if let Some(seq) = before {
