@@ -3,10 +3,13 @@
 pub mod copy;
 mod gate;
 pub mod lease;
+mod look;
 mod plan;
 mod preflight;
 pub mod progress;
+mod rename;
 pub mod supervisor;
+pub mod sweep;
 pub mod verify;
 mod worker;
 mod write;

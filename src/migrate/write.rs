@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use sha1::{Digest as _, Sha1};
 use tracing::info;
 
+use super::look::{Known, Sides};
 use super::plan::{Records, emptied, on_new_side, tree};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
@@ -16,6 +17,9 @@ use crate::target::dsync::{Change, Deletion, FolderDeletion, MailboxHead, Mailbo
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
 const DELETION_LEAD: u64 = 24 * 60 * 60;
+
+/// Messages of mailboxes that were looked at ahead, and whose plans wait to be carried out: what is more is looked at again.
+const AHEAD_MAX: usize = 50_000;
 
 /// Mailboxes that can't be read on from some message, until the source gives it or has expunged it.
 pub(super) type Stops = BTreeMap<MailboxName, Stopped>;
@@ -40,6 +44,17 @@ pub(super) struct Written {
     pub(super) done: Vec<MailboxName>,
     /// A message vanished or could not be read in the middle: the pass ended early and must be run again.
     pub(super) interrupted: bool,
+    /// Nothing had to be written.
+    pub(super) idle: bool,
+}
+
+/// What is known of a mailbox before the target is opened.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// The target is as it was read back after our last write: everything in it is ours.
+    untouched: bool,
+    /// What there is to do.
+    planned: Option<(Sides, MailboxPlan)>,
 }
 
 /// A pass that writes.
@@ -168,6 +183,12 @@ impl Writer<'_> {
     pub(super) async fn write(&mut self, look: &[MailboxName]) -> Result<Written, Stop> {
         let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
         let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
+        let mut ahead = self.look_ahead(&look, &mut written).await?;
+        let look: Vec<&MailboxName> = look.into_iter().filter(|name| !written.done.contains(name)).collect();
+        if look.is_empty() && written.rebuild.is_empty() && self.old.subscriptions == self.new.subscriptions {
+            written.idle = true;
+            return Ok(written);
+        }
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
         self.forget_new_side(&look).await?;
         let states: Vec<MailboxState> = look.iter().filter_map(|name| self.state(name)).collect();
@@ -185,7 +206,7 @@ impl Writer<'_> {
             return Ok(written);
         }
         for name in look {
-            match self.mailbox(&mut session, name).await {
+            match self.mailbox(&mut session, name, ahead.remove(name).unwrap_or_default()).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
                 Ok(Outcome::Gone) => {}
                 Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
@@ -255,48 +276,117 @@ impl Writer<'_> {
         })
     }
 
-    async fn mailbox(&mut self, session: &mut Session, name: &MailboxName) -> Result<Outcome, Stop> {
+    /// Looks at the mailboxes of which enough is known to look cheaply. Those with nothing to do are done.
+    async fn look_ahead(
+        &mut self,
+        look: &[&MailboxName],
+        written: &mut Written,
+    ) -> Result<BTreeMap<MailboxName, Ahead>, Stop> {
+        let (mut ahead, mut settled, mut held) = (BTreeMap::new(), Vec::new(), 0);
+        for &name in look {
+            let Some((listed, record)) = self.old.mailboxes.get(name).zip(self.records.get(name)) else { continue };
+            let there = self.new.mailboxes.get(name).and_then(|listed| listed.status);
+            let seen = there.map(|there| there.to_string());
+            let untouched = seen.is_some() && record.new_seen == seen;
+            let mut planned = None;
+            if let Some(known) = Known::of(record, listed.status, there)
+                && !self.stops.contains_key(name)
+                && held < AHEAD_MAX
+            {
+                self.readers.old.revive().await?;
+                self.readers.new.revive().await?;
+                match Sides::since(self.readers, (listed, &on_new_side(name, self.new)), &known).await {
+                    Ok(sides) => planned = sides,
+                    // What is wrong shows when it is read in full.
+                    Err(ReadError::Gone { .. } | ReadError::Mailbox { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if let Some((_, plan)) = &planned
+                && plan.is_empty()
+            {
+                let old_seen = listed.status.map(|status| status.to_string());
+                if old_seen != record.old_seen {
+                    settled.push(MailboxRecord { old_seen, ..record.clone() });
+                }
+                written.done.push(name.clone());
+                continue;
+            }
+            held += planned.as_ref().map_or(0, |(sides, _)| sides.source.messages.len() + sides.before.messages.len());
+            ahead.insert(name.clone(), Ahead { untouched, planned });
+        }
+        if !settled.is_empty() {
+            self.platform.store.put_mailboxes(self.job.user.as_str(), settled.clone()).await?;
+            self.records.extend(settled.into_iter().map(|record| (record.name.clone(), record)));
+        }
+        Ok(ahead)
+    }
+
+    async fn mailbox(&mut self, session: &mut Session, name: &MailboxName, ahead: Ahead) -> Result<Outcome, Stop> {
         let Some((listed, mut record)) = self.old.mailboxes.get(name).zip(self.records.get(name).cloned()) else {
             return Ok(Outcome::Done);
         };
         let target = on_new_side(name, self.new);
-        self.readers.old.revive().await?;
-        let mut source = match self.readers.old.contents(listed).await {
-            // The next pass lists what there is now.
-            Err(ReadError::Gone { .. }) => return Ok(Outcome::Gone),
-            source => source?,
-        };
-        if source.uid_validity != record.uid_validity {
-            // Re-created a moment ago: the next pass sees it in STATUS.
-            return Ok(Outcome::Interrupted);
-        }
-        self.stop_short(name, &mut source);
         let known = self.state(name);
-        let before = match known {
-            Some(_) => self.readers.new.contents(&target).await?,
-            None => nothing(source.uid_validity),
-        };
-        let plan = match diff::plan(&source, &before) {
-            Ok(plan) => plan,
-            Err(spoilt) if name.is_inbox() => return Err(inbox_spoilt(&self.job.login.name, &spoilt)),
-            Err(Spoilt::Gap { .. }) if before.is_subset_of(&source) => return Ok(Outcome::Rebuild),
-            Err(spoilt) => return Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
+        let (sides, plan) = match ahead.planned {
+            Some(planned) => planned,
+            None => match self.whole(name, (listed, &target), &record, ahead.untouched).await? {
+                Ok(planned) => planned,
+                Err(outcome) => return Ok(outcome),
+            },
         };
         if !plan.is_empty() || known.is_none() {
             self.readers.new.close().await?;
-            let sending =
-                Sending { record: &record, source: &source, before: &before, plan: &plan, fresh: known.is_none() };
+            let sending = Sending { record: &record, sides: &sides, plan: &plan, fresh: known.is_none() };
             if !self.send(session, listed, &sending).await? {
                 return Ok(Outcome::Interrupted);
             }
+            record.new_seen = Some(self.read_back(name, &target, &sides, &plan).await?);
+        } else {
+            // It was asked before the messages were listed, and they are as they shall be.
+            record.new_seen = target.status.map(|status| status.to_string());
         }
-        crate::fault::point("copy-mailbox").await;
-        record.new_seen = self.read_back(name, &target, &source).await?;
         let stopped = self.stops.get_mut(name).map(|stopped| stopped.reached = true);
         record.old_seen = listed.status.filter(|_| stopped.is_none()).map(|status| status.to_string());
         self.platform.store.put_mailboxes(self.job.user.as_str(), vec![record.clone()]).await?;
         self.records.insert(name.clone(), record);
         Ok(Outcome::Done)
+    }
+
+    /// Both sides in full, and what there is to do; or how the mailbox ends without.
+    async fn whole(
+        &mut self,
+        name: &MailboxName,
+        (listed, target): (&Listed, &Listed),
+        record: &MailboxRecord,
+        untouched: bool,
+    ) -> Result<Result<(Sides, MailboxPlan), Outcome>, Stop> {
+        self.readers.old.revive().await?;
+        let mut source = match self.readers.old.contents(listed).await {
+            // The next pass lists what there is now.
+            Err(ReadError::Gone { .. }) => return Ok(Err(Outcome::Gone)),
+            source => source?,
+        };
+        if source.uid_validity != record.uid_validity {
+            // Re-created a moment ago: the next pass sees it in STATUS.
+            return Ok(Err(Outcome::Interrupted));
+        }
+        self.stop_short(name, &mut source);
+        let before = match self.state(name) {
+            Some(_) => {
+                self.readers.new.revive().await?;
+                self.readers.new.contents(target).await?
+            }
+            None => nothing(source.uid_validity),
+        };
+        match diff::plan(&source, &before) {
+            Ok(plan) => Ok(Ok((Sides::whole(source, before), plan))),
+            Err(spoilt) if name.is_inbox() => Err(inbox_spoilt(&self.job.login.name, &spoilt)),
+            Err(Spoilt::Gap { .. }) if before.is_subset_of(&source) => Ok(Err(Outcome::Rebuild)),
+            // Nothing but ours is there: it is the old side that has another mailbox under the same UIDVALIDITY now.
+            Err(Spoilt::Gap { .. } | Spoilt::Other { .. }) if untouched => Ok(Err(Outcome::Rebuild)),
+            Err(spoilt) => Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
+        }
     }
 
     /// Cuts the list off before a message that can't be read: the target must be a gapless prefix of the source.
@@ -315,42 +405,36 @@ impl Writer<'_> {
         &mut self,
         name: &MailboxName,
         target: &Listed,
-        source: &Contents,
-    ) -> Result<Option<String>, Stop> {
-        self.readers.new.revive().await?;
-        self.readers.new.close().await?;
-        let status = self.readers.new.status(target).await?;
-        let after = self.readers.new.contents(target).await?;
-        self.readers.new.close().await?;
-        match diff::plan(source, &after) {
-            Ok(left) if left.is_empty() => Ok(Some(status.to_string())),
+        sides: &Sides,
+        plan: &MailboxPlan,
+    ) -> Result<String, Stop> {
+        let (status, left) = sides.read_back(&mut self.readers.new, target, plan).await?;
+        match left {
+            Ok(left) if left.is_empty() => Ok(status.to_string()),
             Ok(left) => Err(Stop::Later(format!(
                 "mailbox `{name}` is not on the new side as it was written: {} messages missing, {} too many, {} with \
                  other flags (first: {})",
                 left.save.len(),
                 left.expunge.len(),
                 left.flags.len(),
-                first_of(&left, source)
+                first_of(&left, &sides.source)
             ))),
-            Err(spoilt) => {
-                Err(Stop::Later(format!("mailbox `{name}` is not on the new side as it was written: {spoilt}")))
-            }
+            Err(why) => Err(Stop::Later(format!("mailbox `{name}` is not on the new side as it was written: {why}"))),
         }
     }
 
     /// Sends one mailbox. False if a message vanished or can't be read: the session must be aborted then.
     async fn send(&mut self, session: &mut Session, listed: &Listed, sending: &Sending<'_>) -> Result<bool, Stop> {
-        let Sending { record, source, before, plan, fresh } = sending;
+        let Sending { record, sides: Sides { source, before, total, .. }, plan, fresh } = sending;
         let highest = source.highest_modseq.max(before.highest_modseq).unwrap_or(ModSeq(1));
         // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
         let flags_modseq = ModSeq(highest.0 + 1);
-        let count = u32::try_from(source.messages.len()).unwrap_or(u32::MAX);
         let there = session
             .begin_mailbox(MailboxHead {
                 guid: record.guid,
                 uid_validity: source.uid_validity,
                 uid_next: source.uid_next,
-                messages: count,
+                messages: *total,
                 inflate: *fresh,
                 first_recent_uid: source.uid_next.0,
                 highest_modseq: if plan.flags.is_empty() { highest } else { flags_modseq },
@@ -374,7 +458,7 @@ impl Writer<'_> {
                 uid_validity: source.uid_validity,
                 last_common_uid: source.uid_next.0.saturating_sub(1),
                 last_common_modseq: highest,
-                messages: count,
+                messages: *total,
             })
             .await?;
         Ok(true)
@@ -390,7 +474,7 @@ impl Writer<'_> {
         if uids.is_empty() {
             return Ok(true);
         }
-        let Sending { record, source, .. } = sending;
+        let Sending { record, sides: Sides { source, .. }, .. } = sending;
         let mut bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
         while let Some(event) = bodies.next().await? {
             match event {
@@ -431,8 +515,7 @@ enum Outcome {
 #[derive(Debug)]
 struct Sending<'a> {
     record: &'a MailboxRecord,
-    source: &'a Contents,
-    before: &'a Contents,
+    sides: &'a Sides,
     plan: &'a MailboxPlan,
     /// The target has nothing of it yet.
     fresh: bool,

@@ -10,6 +10,8 @@ mod copy;
 mod damage;
 mod front;
 mod gate;
+mod hostile;
+mod late;
 mod refusals;
 mod resume;
 mod silent_losses;
