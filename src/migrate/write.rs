@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::look::{Known, Sides};
 use super::plan::{Records, emptied, on_new_side, tree};
+use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
@@ -184,10 +185,15 @@ impl Writer<'_> {
         let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
         let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
         let mut ahead = self.look_ahead(&look, &mut written).await?;
-        let look: Vec<&MailboxName> = look.into_iter().filter(|name| !written.done.contains(name)).collect();
+        let mut look: Vec<&MailboxName> = look.into_iter().filter(|name| !written.done.contains(name)).collect();
+        let (uidls, waiting) = self.uidls(&mut look).await?;
+        for (name, ahead) in &mut ahead {
+            // What has to wait for its UIDL is cut off when the mailbox is read in full.
+            ahead.planned.take_if(|(sides, _)| uidls.cuts(name, &sides.source));
+        }
         if look.is_empty() && written.rebuild.is_empty() && self.old.subscriptions == self.new.subscriptions {
             written.idle = true;
-            return Ok(written);
+            return waiting.map_or(Ok(written), Err);
         }
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
         self.forget_new_side(&look).await?;
@@ -206,7 +212,7 @@ impl Writer<'_> {
             return Ok(written);
         }
         for name in look {
-            match self.mailbox(&mut session, name, ahead.remove(name).unwrap_or_default()).await {
+            match self.mailbox(&mut session, name, ahead.remove(name).unwrap_or_default(), &uidls).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
                 Ok(Outcome::Gone) => {}
                 Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
@@ -222,7 +228,23 @@ impl Writer<'_> {
             }
         }
         session.finish().await?;
-        Ok(written)
+        waiting.map_or(Ok(written), Err)
+    }
+
+    /// The UIDLs of INBOX, if it is to be written. If they can't be read now, INBOX is taken out of `look`, so that
+    /// everything else can be written, and the reason is returned.
+    async fn uidls(&mut self, look: &mut Vec<&MailboxName>) -> Result<(Uidls, Option<Stop>), Stop> {
+        if !look.iter().any(|name| name.is_inbox()) {
+            return Ok((Uidls::default(), None));
+        }
+        match uidl::prepare(self.platform, self.job, self.readers, (self.old, self.new)).await {
+            Ok(uidls) => Ok((uidls, None)),
+            Err(stop @ Stop::Later(_)) => {
+                look.retain(|name| !name.is_inbox());
+                Ok((Uidls::default(), Some(stop)))
+            }
+            Err(stop) => Err(stop),
+        }
     }
 
     /// Whether the target is not as STATUS said it was: the session's states and plans would be wrong.
@@ -322,7 +344,13 @@ impl Writer<'_> {
         Ok(ahead)
     }
 
-    async fn mailbox(&mut self, session: &mut Session, name: &MailboxName, ahead: Ahead) -> Result<Outcome, Stop> {
+    async fn mailbox(
+        &mut self,
+        session: &mut Session,
+        name: &MailboxName,
+        ahead: Ahead,
+        uidls: &Uidls,
+    ) -> Result<Outcome, Stop> {
         let Some((listed, mut record)) = self.old.mailboxes.get(name).zip(self.records.get(name).cloned()) else {
             return Ok(Outcome::Done);
         };
@@ -330,14 +358,14 @@ impl Writer<'_> {
         let known = self.state(name);
         let (sides, plan) = match ahead.planned {
             Some(planned) => planned,
-            None => match self.whole(name, (listed, &target), &record, ahead.untouched).await? {
+            None => match self.whole((name, &record), (listed, &target), ahead.untouched, uidls).await? {
                 Ok(planned) => planned,
                 Err(outcome) => return Ok(outcome),
             },
         };
         if !plan.is_empty() || known.is_none() {
             self.readers.new.close().await?;
-            let sending = Sending { record: &record, sides: &sides, plan: &plan, fresh: known.is_none() };
+            let sending = Sending { record: &record, sides: &sides, plan: &plan, fresh: known.is_none(), uidls };
             if !self.send(session, listed, &sending).await? {
                 return Ok(Outcome::Interrupted);
             }
@@ -356,10 +384,10 @@ impl Writer<'_> {
     /// Both sides in full, and what there is to do; or how the mailbox ends without.
     async fn whole(
         &mut self,
-        name: &MailboxName,
+        (name, record): (&MailboxName, &MailboxRecord),
         (listed, target): (&Listed, &Listed),
-        record: &MailboxRecord,
         untouched: bool,
+        uidls: &Uidls,
     ) -> Result<Result<(Sides, MailboxPlan), Outcome>, Stop> {
         self.readers.old.revive().await?;
         let mut source = match self.readers.old.contents(listed).await {
@@ -372,6 +400,7 @@ impl Writer<'_> {
             return Ok(Err(Outcome::Interrupted));
         }
         self.stop_short(name, &mut source);
+        uidls.cut(name, &mut source);
         let before = match self.state(name) {
             Some(_) => {
                 self.readers.new.revive().await?;
@@ -425,7 +454,7 @@ impl Writer<'_> {
 
     /// Sends one mailbox. False if a message vanished or can't be read: the session must be aborted then.
     async fn send(&mut self, session: &mut Session, listed: &Listed, sending: &Sending<'_>) -> Result<bool, Stop> {
-        let Sending { record, sides: Sides { source, before, total, .. }, plan, fresh } = sending;
+        let Sending { record, sides: Sides { source, before, total, .. }, plan, fresh, .. } = sending;
         let highest = source.highest_modseq.max(before.highest_modseq).unwrap_or(ModSeq(1));
         // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
         let flags_modseq = ModSeq(highest.0 + 1);
@@ -474,7 +503,7 @@ impl Writer<'_> {
         if uids.is_empty() {
             return Ok(true);
         }
-        let Sending { record, sides: Sides { source, .. }, .. } = sending;
+        let Sending { record, sides: Sides { source, .. }, uidls, .. } = sending;
         let mut bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
         while let Some(event) = bodies.next().await? {
             match event {
@@ -482,7 +511,9 @@ impl Writer<'_> {
                     let message = source.messages.binary_search_by_key(&uid, |message| message.uid);
                     let message = message.ok().and_then(|at| source.messages.get(at));
                     let date = message.and_then(|message| message.internal_date).unwrap_or_default();
-                    session.begin_mail(guid_of(record.guid, source.uid_validity, uid), date, None).await?;
+                    let pop3 = uidls.of(uid).filter(|_| record.name.is_inbox());
+                    let pop3 = pop3.as_ref().map(|(uidl, order)| (uidl.as_str(), *order));
+                    session.begin_mail(guid_of(record.guid, source.uid_validity, uid), date, pop3).await?;
                 }
                 BodyEvent::Chunk(octets) => {
                     session.mail_chunk(&octets).await?;
@@ -519,6 +550,8 @@ struct Sending<'a> {
     plan: &'a MailboxPlan,
     /// The target has nothing of it yet.
     fresh: bool,
+    /// The POP3 UIDLs of INBOX.
+    uidls: &'a Uidls,
 }
 
 fn nothing(uid_validity: UidValidity) -> Contents {

@@ -20,5 +20,6 @@ mod store_trouble;
 mod switch;
 mod the_lab;
 mod tls;
+mod uidl;
 mod unread_answers;
 mod walk;
