@@ -12,6 +12,7 @@ mod front;
 mod gate;
 mod hostile;
 mod late;
+mod pop3_front;
 mod refusals;
 mod resume;
 mod silent_losses;
