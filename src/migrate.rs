@@ -7,6 +7,7 @@ mod plan;
 mod preflight;
 pub mod progress;
 pub mod supervisor;
+pub mod sweep;
 pub mod uidl;
 pub mod verify;
 mod worker;

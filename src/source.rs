@@ -3,5 +3,5 @@
 pub mod imap;
 pub mod pop3;
 
-pub use imap::{Bodies, BodyEvent, Login, ReadError, Reader};
+pub use imap::{Arrival, Arrivals, Bodies, BodyEvent, Changes, Login, ReadError, Reader, Seen};
 pub use pop3::{Maildrop, MaildropError};

@@ -59,8 +59,25 @@ impl Status {
     /// UIDNEXT in the stored form of a fingerprint.
     #[must_use]
     pub fn stored_uid_next(stored: &str) -> Option<UidNext> {
-        let mut words = stored.split(' ').skip_while(|word| *word != "uidnext");
-        words.nth(1)?.parse().ok().map(UidNext)
+        Self::stored(stored).map(|status| status.uid_next)
+    }
+
+    /// The fingerprint whose stored form this is.
+    #[must_use]
+    pub fn stored(stored: &str) -> Option<Self> {
+        let mut words = stored.split(' ');
+        let mut numbers = BTreeMap::new();
+        while let Some((name, number)) = words.next().zip(words.next()) {
+            numbers.insert(name, number.parse::<u64>().ok()?);
+        }
+        let small = |name| numbers.get(name).and_then(|number| u32::try_from(*number).ok());
+        Some(Self {
+            uid_validity: UidValidity(small("uidvalidity")?),
+            uid_next: UidNext(small("uidnext")?),
+            messages: *numbers.get("messages")?,
+            unseen: numbers.get("unseen").copied().unwrap_or_default(),
+            highest_modseq: numbers.get("highestmodseq").copied().map(ModSeq),
+        })
     }
 }
 
@@ -91,5 +108,29 @@ impl Contents {
     #[must_use]
     pub fn is_subset_of(&self, other: &Self) -> bool {
         self.messages.iter().all(|message| other.messages.binary_search_by_key(&message.uid, |known| known.uid).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_read_back() {
+        for highest_modseq in [None, Some(ModSeq(u64::MAX))] {
+            let status = Status {
+                uid_validity: UidValidity(u32::MAX),
+                uid_next: UidNext(7),
+                messages: 3,
+                unseen: 2,
+                highest_modseq,
+            };
+            assert_eq!(Status::stored(&status.to_string()), Some(status));
+        }
+        for text in
+            ["", "uidvalidity", "uidvalidity 1 uidnext x messages 3", "uidnext 4294967296 uidvalidity 1 messages 1"]
+        {
+            assert_eq!(Status::stored(text), None, "{text}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::write::{Stops, Writer};
 use super::{Job, Platform, Readers, Stop, lease};
 use crate::fault;
 use crate::mailbox::{Account, MailboxName, Report, Side, compare};
-use crate::store::{Phase, ReportRow, Transition, now};
+use crate::store::{Fence, Phase, ReportRow, Transition, now};
 use crate::user::{Busy, CanonicalUser, Close, Event, IllegalEvent, Life, UserGate};
 use steps::Steps;
 
@@ -55,6 +55,15 @@ pub(super) fn row(report: &Report) -> Result<ReportRow, Stop> {
     })
 }
 
+/// What a switch is committed with.
+#[derive(Debug)]
+pub(super) struct Proof {
+    /// No difference was found.
+    report: ReportRow,
+    /// The old side as the last look saw it: what comes above it comes late.
+    fences: Vec<Fence>,
+}
+
 /// Moves a user's life on by `event`, in the store first.
 ///
 /// # Errors
@@ -64,7 +73,7 @@ pub(super) async fn advance(
     user: &CanonicalUser,
     life: &Life,
     event: &Event,
-    report: Option<&ReportRow>,
+    proof: Option<&Proof>,
 ) -> Result<Life, Stop> {
     let next = life.after(event)?;
     platform
@@ -79,7 +88,8 @@ pub(super) async fn advance(
             reason: next.reason.as_deref(),
             cause: event.cause(),
             leased_to: matches!(event, Event::GateClosed | Event::Switched).then_some(&*platform.owner),
-            report,
+            report: proof.map(|proof| &proof.report),
+            fences: proof.map(|proof| proof.fences.as_slice()),
         })
         .await?;
     info!(%user, from = %life.phase, to = %next.phase, epoch = next.epoch, reason = next.reason, "{}", event.cause());
@@ -111,7 +121,7 @@ pub(super) async fn attempt(
     let within = timeout_at(end, lease.during(inside(platform, job, readers, &verified, known, &mut steps))).await;
     let (ended, too_slow) = match within {
         // From here on nothing is cancelled: the gate stays closed until it is known what the store says.
-        Ok(Ok(report)) => (commit(platform, job, life, &report).await, false),
+        Ok(Ok(proof)) => (commit(platform, job, life, &proof).await, false),
         Ok(Err(stop)) => (Err(stop), false),
         Err(_) => (Err(Stop::Later(format!("the switch took longer than max_pause ({pause:?}): {steps}"))), true),
     };
@@ -132,8 +142,8 @@ pub(super) async fn attempt(
 
 /// The transaction. One that reports an error may have happened all the same: the store is asked until it answers, and an
 /// authority that stayed old is written down before the gate opens on it.
-async fn commit(platform: &Platform, job: &Job, life: &mut Life, report: &Report) -> Result<(), Stop> {
-    let failed = match advance(platform, &job.user, life, &Event::Switched, Some(&row(report)?)).await {
+async fn commit(platform: &Platform, job: &Job, life: &mut Life, proof: &Proof) -> Result<(), Stop> {
+    let failed = match advance(platform, &job.user, life, &Event::Switched, Some(proof)).await {
         Ok(switched) => {
             *life = switched;
             return Ok(());
@@ -206,7 +216,7 @@ async fn inside(
     verified: &Verified,
     known: &mut KnownBodies,
     steps: &mut Steps,
-) -> Result<Report, Stop> {
+) -> Result<Proof, Stop> {
     fault::point("gate-closed").await;
     let (old, new) = both(readers).await?;
     steps.done("fingerprint");
@@ -238,10 +248,15 @@ async fn inside(
     }
     let mut account = Report::new(job.user.as_str(), depth.strict);
     compare::accounts(&old_after, &new_after, &mut account);
+    let fences = Fence::all(&old_after);
     let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after };
     let report = whole.report(now());
     fault::point("gate-commit").await;
-    if report.identical { Ok(report) } else { Err(Stop::Later(format!("the two sides differ: {}", report.summary()))) }
+    if report.identical {
+        Ok(Proof { report: row(&report)?, fences })
+    } else {
+        Err(Stop::Later(format!("the two sides differ: {}", report.summary())))
+    }
 }
 
 async fn both(readers: &mut Readers) -> Result<(Account, Account), Stop> {

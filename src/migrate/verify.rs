@@ -193,7 +193,11 @@ impl Verification<'_> {
     }
 }
 
-async fn digests(
+/// The digests of messages; none for those that can't be read.
+///
+/// # Errors
+/// If the side can't be read.
+pub(super) async fn digests(
     reader: &mut Reader,
     listed: &Listed,
     uid_validity: UidValidity,

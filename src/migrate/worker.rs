@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::gate::{Attempt, advance, attempt};
 use super::verify::KnownBodies;
-use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease};
+use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, sweep};
 use crate::fault;
 use crate::source::Login;
 use crate::store::{Phase, UserRecord, now};
@@ -395,8 +395,15 @@ impl Worker {
         (job, lease): (&Job, &lease::Held),
         readers: &mut Readers,
     ) -> Result<(), Stop> {
-        let _ = (platform, job, lease, readers);
-        self.sweeps.done(Instant::now());
+        let swept = lease.during(sweep::round(platform, job, readers)).await?;
+        let now = Instant::now();
+        self.sweeps.done(now);
+        self.backoff.worked(now);
+        let reason = swept.reason();
+        if reason != self.life.reason {
+            self.life.reason.clone_from(&reason);
+            platform.store.set_reason(self.user.as_str(), reason.as_deref()).await?;
+        }
         Ok(())
     }
 

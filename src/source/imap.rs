@@ -1,9 +1,11 @@
 //! Reads an account over IMAP: its mailboxes, what STATUS says of them, their messages, and bodies in a pipelined stream.
 
 mod account;
+mod arrivals;
 mod bodies;
+mod changes;
+mod listing;
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +13,16 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::time::Instant;
 
-pub use bodies::{Bodies, BodyEvent};
+pub use arrivals::{Arrival, Arrivals};
+use listing::Listing;
 
-use crate::mailbox::{Contents, Keywords, Listed, Message, ModSeq, SystemFlags, Uid, UidNext, UidValidity};
+pub use bodies::{Bodies, BodyEvent};
+pub use changes::{Changes, Seen};
+
+use crate::mailbox::{Contents, Listed, Message, ModSeq, Uid, UidNext, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
-use crate::wire::imap::command::{self, Simple};
-use crate::wire::imap::date;
-use crate::wire::imap::scan::{Fetch, Response};
+use crate::wire::imap::command::{self, Fragments, Simple};
+use crate::wire::imap::scan::{self, Namespaces, Response};
 
 /// Who logs in to a side, and with what.
 #[derive(Clone, Debug)]
@@ -77,6 +82,8 @@ pub struct Reader {
     open: Option<Vec<u8>>,
     /// Mailbox and UID of a message at which the connection broke.
     suspect: Option<(Vec<u8>, Uid)>,
+    /// Its namespaces, once they were asked for.
+    namespaces: Option<Namespaces>,
     /// When it was last known to be alive.
     used: Instant,
 }
@@ -98,6 +105,7 @@ impl Reader {
             login: login.clone(),
             open: None,
             suspect: None,
+            namespaces: None,
             used: Instant::now(),
         })
     }
@@ -198,29 +206,61 @@ impl Reader {
         let opened = self.examine(listed).await?;
         let uid_validity =
             opened.uid_validity.ok_or_else(|| self.in_mailbox(listed, "the server tells no UIDVALIDITY".to_owned()))?;
-        let uid_next = opened
-            .uid_next
-            .or(listed.status.map(|status| status.uid_next.0))
-            .ok_or_else(|| self.in_mailbox(listed, "the server tells no UIDNEXT".to_owned()))?;
+        let uid_next =
+            opened.uid_next(listed).ok_or_else(|| self.in_mailbox(listed, "the server tells no UIDNEXT".to_owned()))?;
         let mut listing = Listing { uid_next, expected: opened.exists, ..Listing::default() };
         if let Some(last) = NonZeroU32::new(uid_next.saturating_sub(1)).filter(|_| opened.exists > 0) {
-            let modseq = opened.highest_modseq.is_some();
             let tag = self.connection.tag();
-            let command = command::uid_fetch_metadata(&tag, NonZeroU32::MIN..=last, modseq);
-            let mut each = |response: Response<'_>| listing.note(response);
-            let done = self.connection.run("UID FETCH", &tag, command, &mut each).await;
-            done.map_err(|error| match error {
-                ImapError::Lost { what, .. } => self.in_mailbox(listed, format!("while messages were listed: {what}")),
-                other => other.into(),
-            })?;
+            let modseq = opened.highest_modseq.is_some();
+            let command = command::uid_fetch_metadata(&tag, &[NonZeroU32::MIN..=last], modseq);
+            self.gather(listed, vec![(tag, command)], &mut |response| listing.note(response)).await?;
         }
         let messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
-        Ok(Contents {
-            uid_validity: UidValidity(uid_validity),
-            uid_next: UidNext(uid_next),
-            highest_modseq: opened.highest_modseq.map(ModSeq),
-            messages,
+        Ok(opened.contents(UidValidity(uid_validity), UidNext(uid_next), messages))
+    }
+
+    /// Sends commands about the messages of the open mailbox at once, and reads to the end of all. Their answers may come
+    /// mixed.
+    async fn gather(
+        &mut self,
+        listed: &Listed,
+        commands: Vec<(String, Fragments)>,
+        each: &mut (dyn FnMut(Response<'_>) + Send),
+    ) -> Result<(), ReadError> {
+        self.answers(commands, each).await.map_err(|error| match error {
+            ImapError::Lost { what, .. } => self.in_mailbox(listed, format!("while messages were listed: {what}")),
+            other => other.into(),
         })
+    }
+
+    async fn answers(
+        &mut self,
+        commands: Vec<(String, Fragments)>,
+        each: &mut (dyn FnMut(Response<'_>) + Send),
+    ) -> Result<(), ImapError> {
+        let mut tags = Vec::with_capacity(commands.len());
+        for (tag, command) in commands {
+            let command = self.connection.encoded(command)?;
+            self.connection.send(command).await?;
+            tags.push(tag);
+        }
+        self.connection.flush().await?;
+        let mut refused = Ok(());
+        while !tags.is_empty() {
+            let response = self.connection.response().await?;
+            let mut ended = None;
+            for (at, tag) in tags.iter().enumerate() {
+                match self.connection.ended("UID FETCH or UID SEARCH", tag, &response) {
+                    Ok(done) => ended = ended.or(done.map(|_| at)),
+                    Err(error) => (ended, refused) = (Some(at), Err(error)),
+                }
+            }
+            match ended {
+                Some(at) => drop(tags.remove(at)),
+                None => each(scan::response(&response)),
+            }
+        }
+        refused
     }
 
     /// A stream of the bodies of `uids` (ascending) in a mailbox.
@@ -262,6 +302,15 @@ struct Opened {
 }
 
 impl Opened {
+    /// UIDNEXT, from STATUS where EXAMINE doesn't tell: that is older, and so on the safe side.
+    fn uid_next(&self, listed: &Listed) -> Option<u32> {
+        self.uid_next.or(listed.status.map(|status| status.uid_next.0))
+    }
+
+    fn contents(&self, uid_validity: UidValidity, uid_next: UidNext, messages: Vec<Message>) -> Contents {
+        Contents { uid_validity, uid_next, highest_modseq: self.highest_modseq.map(ModSeq), messages }
+    }
+
     fn note(&mut self, response: &Response<'_>) {
         match response {
             Response::Exists(count) => self.exists = *count,
@@ -277,130 +326,5 @@ impl Opened {
             }
             _ => {}
         }
-    }
-}
-
-/// The list of a mailbox while it comes in. A message that the server leaves out, or tells only half of, would be missing
-/// in the copy and in its verification alike; so the list must have every message that EXAMINE promised.
-#[derive(Debug, Default)]
-struct Listing {
-    uid_next: u32,
-    /// Messages that EXAMINE promised, less those expunged since.
-    expected: u32,
-    messages: Vec<Message>,
-    /// What the server told in pieces, by sequence number.
-    pieces: BTreeMap<u32, Fetch>,
-}
-
-/// Messages told in pieces at a time: a server that splits its answers does so one message after the other.
-const PIECES_MAX: usize = 1000;
-
-impl Listing {
-    fn note(&mut self, response: Response<'_>) {
-        match response {
-            Response::Expunge(_) => self.expected = self.expected.saturating_sub(1),
-            Response::Fetch(fetch) if is_whole(&fetch) => self.messages.extend(message(fetch)),
-            Response::Fetch(fetch) if self.pieces.len() < PIECES_MAX || self.pieces.contains_key(&fetch.seq) => {
-                let seq = fetch.seq;
-                let merged = match self.pieces.remove(&seq) {
-                    Some(known) => merge(known, fetch),
-                    None => fetch,
-                };
-                if is_whole(&merged) {
-                    self.messages.extend(message(merged));
-                } else {
-                    self.pieces.insert(seq, merged);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The messages in order; an error if they are not those that were promised.
-    fn complete(mut self) -> Result<Vec<Message>, String> {
-        // A server may send FLAGS of a message twice (unsolicited); the later one is newer.
-        self.messages.sort_by_key(|message| message.uid);
-        self.messages.reverse();
-        self.messages.dedup_by_key(|message| message.uid);
-        self.messages.reverse();
-        if let Some(stray) = self.messages.last().filter(|message| message.uid.0 >= self.uid_next) {
-            return Err(format!("UID {} is not below UIDNEXT {}", stray.uid, self.uid_next));
-        }
-        let listed = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
-        if listed != self.expected {
-            return Err(format!("lists {listed} of {} messages with UID, flags and size; try again", self.expected));
-        }
-        Ok(self.messages)
-    }
-}
-
-const fn is_whole(fetch: &Fetch) -> bool {
-    fetch.uid.is_some() && fetch.flags.is_some() && fetch.size.is_some()
-}
-
-fn merge(known: Fetch, more: Fetch) -> Fetch {
-    Fetch {
-        seq: more.seq,
-        uid: more.uid.or(known.uid),
-        flags: more.flags.or(known.flags),
-        internal_date: more.internal_date.or(known.internal_date),
-        size: more.size.or(known.size),
-        modseq: more.modseq.or(known.modseq),
-        body: None,
-    }
-}
-
-/// A message from a FETCH that has everything we asked for.
-fn message(fetch: Fetch) -> Option<Message> {
-    let (uid, flags, size) = (fetch.uid?, fetch.flags?, fetch.size?);
-    let mut bits = SystemFlags::default();
-    let mut keywords = Vec::new();
-    for flag in flags {
-        match SystemFlags::bit(&flag) {
-            Some(bit) => bits.0 |= bit,
-            None if flag.eq_ignore_ascii_case(b"\\Recent") => {}
-            None => keywords.push(String::from_utf8_lossy(&flag).into_owned()),
-        }
-    }
-    Some(Message {
-        uid: Uid(uid),
-        flags: bits,
-        keywords: Keywords::from_names(keywords),
-        internal_date: fetch.internal_date.as_deref().and_then(date::instant),
-        size,
-        modseq: ModSeq(fetch.modseq.unwrap_or_default()),
-    })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::wire::imap::scan::response;
-
-    fn listed(expected: u32, lines: &[&str]) -> Result<Vec<u32>, String> {
-        let mut listing = Listing { uid_next: 10, expected, ..Listing::default() };
-        for line in lines {
-            listing.note(response(line.as_bytes()));
-        }
-        listing.complete().map(|messages| messages.iter().map(|message| message.uid.0).collect())
-    }
-
-    #[test]
-    fn a_list_has_every_message_that_was_promised_or_is_none() {
-        let one = "* 1 FETCH (UID 3 FLAGS (\\Seen) RFC822.SIZE 9)";
-        let two = "* 2 FETCH (UID 7 FLAGS () RFC822.SIZE 9)";
-        assert_eq!(listed(2, &[one, two]), Ok(vec![3, 7]));
-        assert_eq!(listed(2, &[two, one, one]), Ok(vec![3, 7]), "order and repetition don't matter");
-        assert!(listed(2, &[one]).is_err(), "a message that the server leaves out");
-        assert!(listed(2, &[one, "* 2 FETCH (UID 7 FLAGS () RFC822.SIZE -1)"]).is_err(), "one that it tells half of");
-        assert_eq!(listed(2, &[one, "* 2 FETCH (UID 7 FLAGS ())", "* 2 FETCH (RFC822.SIZE 9)"]), Ok(vec![3, 7]));
-        assert_eq!(listed(2, &[one, "* 2 EXPUNGE"]), Ok(vec![3]));
-        assert!(listed(1, &["* 1 FETCH (UID 10 FLAGS () RFC822.SIZE 9)"]).is_err(), "UIDNEXT was too low");
-        assert_eq!(
-            listed(1, &[one, "* 1 FETCH (FLAGS (\\Deleted))"]),
-            Ok(vec![3]),
-            "news about flags is no new message"
-        );
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::late::Fence;
 use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
 
 /// Seconds since the epoch, as the operating system's clock has them.
@@ -122,6 +123,8 @@ pub struct Transition<'a> {
     pub leased_to: Option<&'a str>,
     /// A report that is stored in the same transaction.
     pub report: Option<&'a ReportRow>,
+    /// The old side's mailboxes as of a switch, stored in the same transaction: what lies above them came late.
+    pub fences: Option<&'a [Fence]>,
 }
 
 /// A verification report as stored.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use super::late::{Fence, insert_fences};
 use super::model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
 };
@@ -71,6 +72,7 @@ impl Store {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
+    /// Runs a query on the blocking pool.
     pub(super) async fn run<T, F>(&self, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -160,6 +162,7 @@ impl Store {
         let (to, authority, epoch) = (transition.to, transition.authority, transition.epoch);
         let (reason, cause) = (transition.reason.map(str::to_owned), transition.cause.to_owned());
         let (report, leased_to) = (transition.report.cloned(), transition.leased_to.map(str::to_owned));
+        let fences = transition.fences.map(<[Fence]>::to_vec);
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let report = report.map(|report| insert_report(&transaction, &user, &report)).transpose()?;
@@ -182,6 +185,9 @@ impl Store {
             )?;
             if changed != 1 {
                 return Err(StoreError::Stale { user, from, epoch: from_epoch });
+            }
+            if let Some(fences) = fences {
+                insert_fences(&transaction, &user, &fences)?;
             }
             transaction.execute(
                 "INSERT INTO history (user, at, from_phase, to_phase, authority, epoch, cause, report)
@@ -538,11 +544,11 @@ fn side(word: &str) -> Result<Side, StoreError> {
     }
 }
 
-fn name_text(name: &MailboxName) -> String {
+pub(super) fn name_text(name: &MailboxName) -> String {
     serde_json::Value::from(name.parts().to_vec()).to_string()
 }
 
-fn stored_name(text: &str) -> Result<MailboxName, StoreError> {
+pub(super) fn stored_name(text: &str) -> Result<MailboxName, StoreError> {
     serde_json::from_str(text)
         .ok()
         .and_then(|parts| MailboxName::from_parts(parts).ok())
@@ -550,11 +556,11 @@ fn stored_name(text: &str) -> Result<MailboxName, StoreError> {
 }
 
 // SQLite has signed 64-bit integers only; our counters never come near the limit, so saturate rather than fail.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
@@ -579,6 +585,7 @@ mod tests {
             cause: "test",
             leased_to: None,
             report,
+            fences: None,
         }
     }
 

@@ -144,6 +144,14 @@ impl Ferry {
         self.process.as_mut().is_some_and(|process| !process.has_ended())
     }
 
+    /// A variable of the environment, from the next start on; empty: none.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
+        if !value.is_empty() {
+            self.env.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
     /// Starts (again) with the same configuration, ports and store.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "already running");

@@ -96,6 +96,11 @@ impl Imap {
         self.wire.socket().local_addr().unwrap()
     }
 
+    /// The socket below, for sending (in clear) while somebody else reads.
+    pub fn clone_socket(&self) -> TcpStream {
+        self.wire.socket().try_clone().unwrap()
+    }
+
     /// Says that we will send nothing more (FIN), and goes on reading.
     pub fn end_sending(&mut self) {
         self.wire.socket().shutdown(Shutdown::Write).unwrap();

@@ -10,6 +10,7 @@
 //! * [`deliver`] brings mail over LMTP straight into a server, past the proxy.
 //! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
+//! * [`disk`] is a disk under the store that fills up and loses power.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
 //! Rules the lab keeps, so that tests can run in parallel in any number of processes:
@@ -33,6 +34,7 @@
 )]
 
 pub mod account;
+pub mod disk;
 pub mod fault;
 pub mod ferry;
 pub mod foreign;

@@ -82,12 +82,12 @@ impl World {
 
     /// Reads everything in a session that has logged in.
     pub fn read(imap: &mut Imap) -> Self {
-        let mut world = Self::default();
+        let (mut world, mut names) = (Self::default(), Vec::new());
         for response in imap.ok("LIST \"\" \"*\"") {
             let (attributes, name) = list_item(&response);
             let lower = attributes.to_ascii_lowercase();
             if !lower.contains("\\noselect") && !lower.contains("\\nonexistent") {
-                world.mailboxes.insert(name, Shelf::default());
+                names.push(name);
             }
         }
         for response in imap.ok("LSUB \"\" \"*\"") {
@@ -96,9 +96,7 @@ impl World {
                 world.subscriptions.insert(name);
             }
         }
-        for (name, shelf) in &mut world.mailboxes {
-            *shelf = read_shelf(imap, name);
-        }
+        world.mailboxes = names.into_iter().filter_map(|name| Some((name.clone(), read_shelf(imap, &name)?))).collect();
         world
     }
 
@@ -187,9 +185,16 @@ impl Mail {
     }
 }
 
-fn read_shelf(imap: &mut Imap, name: &str) -> Shelf {
+fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
     let mut shelf = Shelf::default();
-    for response in imap.ok(&format!("EXAMINE {}", quoted(name))) {
+    let (tagged, untagged) = imap.cmd(&format!("EXAMINE {}", quoted(name)));
+    if tagged.starts_with("NO Mailbox doesn't exist") {
+        // Dovecot's list of mailboxes may show one that was deleted a moment ago, and has others below it, as if it were
+        // still there.
+        return None;
+    }
+    assert!(tagged.starts_with("OK"), "EXAMINE {name:?}: {tagged}");
+    for response in untagged {
         let line = lossy(&response);
         let code = |code: &str| line.split_once(code).and_then(|(_, rest)| rest.split(']').next()?.parse().ok());
         shelf.uid_validity = code("[UIDVALIDITY ").or(shelf.uid_validity);
@@ -210,5 +215,5 @@ fn read_shelf(imap: &mut Imap, name: &str) -> Shelf {
         assert!(before.is_none(), "a UID twice: {text}");
     }
     imap.ok("UNSELECT");
-    shelf
+    Some(shelf)
 }

@@ -1,6 +1,6 @@
 //! The list of an account's mailboxes, its subscriptions, and STATUS of each mailbox, pipelined.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{ReadError, Reader};
 use crate::mailbox::{Account, Listed, MailboxName, ModSeq, Status, UidNext, UidValidity};
@@ -15,6 +15,13 @@ const MAILBOXES_MAX: usize = 100_000;
 /// STATUS commands on the way at once: hides the round trips without filling a slow server's buffers.
 const STATUS_WINDOW: usize = 64;
 
+/// What a server lists.
+struct Lists {
+    namespaces: Namespaces,
+    items: Vec<ListItem>,
+    subscribed: Vec<ListItem>,
+}
+
 impl Reader {
     /// The mailboxes of the personal namespace with their STATUS, and the subscriptions.
     ///
@@ -22,8 +29,7 @@ impl Reader {
     /// If the server refuses to list, or refuses the STATUS of a mailbox that it lists.
     pub async fn account(&mut self) -> Result<Account, ReadError> {
         self.close().await?;
-        let namespaces = self.namespaces().await?;
-        let items = self.list(false).await?;
+        let Lists { namespaces, items, subscribed } = self.lists().await?;
         let personal = namespaces.personal.first();
         let delimiter =
             personal.and_then(|space| space.delimiter).or_else(|| items.iter().find_map(|item| item.delimiter));
@@ -47,7 +53,7 @@ impl Reader {
             selectable: true,
             ..Listed::default()
         });
-        for item in self.list(true).await?.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
+        for item in subscribed.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
             match name_of(&item.name, delimiter) {
                 Ok(name) => drop(account.subscriptions.insert(name)),
                 Err(why) => account.unreadable.push((printable(&item.name), why)),
@@ -57,44 +63,58 @@ impl Reader {
         Ok(account)
     }
 
-    async fn namespaces(&mut self) -> Result<Namespaces, ReadError> {
-        let mut found = Namespaces::default();
-        if self.connection.capabilities().has("NAMESPACE") {
+    /// Namespaces, mailboxes and subscriptions, in one round trip.
+    async fn lists(&mut self) -> Result<Lists, ReadError> {
+        let capabilities = self.connection.capabilities();
+        let (extended, special) = (capabilities.has("LIST-EXTENDED"), capabilities.has("SPECIAL-USE"));
+        let ask = self.namespaces.is_none() && capabilities.has("NAMESPACE");
+        let mut tags = VecDeque::new();
+        if ask {
             let tag = self.connection.tag();
-            let mut each = |response: Response<'_>| {
-                if let Response::Namespace(namespaces) = response {
-                    found = namespaces;
-                }
-            };
-            self.connection.run("NAMESPACE", &tag, command::simple(&tag, Simple::Namespace), &mut each).await?;
+            tags.push_back(("NAMESPACE", command::simple(&tag, Simple::Namespace), tag));
         }
-        Ok(found)
+        let tag = self.connection.tag();
+        let all = match extended && special {
+            true => command::list_extended(&tag, b"*", Extended::ReturnSpecialUse),
+            false => command::list(&tag, b"*"),
+        };
+        tags.push_back(("LIST", all, tag));
+        let tag = self.connection.tag();
+        tags.push_back(match extended {
+            true => ("LIST (SUBSCRIBED)", command::list_extended(&tag, b"*", Extended::Subscribed), tag),
+            false => ("LSUB", command::lsub(&tag, b"*"), tag),
+        });
+        let mut sent = VecDeque::with_capacity(tags.len());
+        for (name, command, tag) in tags {
+            let command = self.connection.encoded(command)?;
+            self.connection.send(command).await?;
+            sent.push_back((name, tag));
+        }
+        self.connection.flush().await?;
+        self.lists_answered(sent).await
     }
 
-    async fn list(&mut self, subscribed: bool) -> Result<Vec<ListItem>, ReadError> {
-        let tag = self.connection.tag();
-        let extended = self.connection.capabilities().has("LIST-EXTENDED");
-        let (name, command) = match (subscribed, extended) {
-            (true, true) => ("LIST (SUBSCRIBED)", command::list_extended(&tag, b"*", Extended::Subscribed)),
-            (true, false) => ("LSUB", command::lsub(&tag, b"*")),
-            (false, true) if self.connection.capabilities().has("SPECIAL-USE") => {
-                ("LIST", command::list_extended(&tag, b"*", Extended::ReturnSpecialUse))
+    async fn lists_answered(&mut self, mut sent: VecDeque<(&'static str, String)>) -> Result<Lists, ReadError> {
+        let (mut items, mut subscribed) = (Vec::new(), Vec::new());
+        while let Some((name, tag)) = sent.front() {
+            let response = self.connection.response().await?;
+            if self.connection.ended(name, tag, &response)?.is_some() {
+                sent.pop_front();
+                continue;
             }
-            (false, _) => ("LIST", command::list(&tag, b"*")),
-        };
-        let mut items = Vec::new();
-        let mut each = |response: Response<'_>| {
-            if let Response::List(item) | Response::Lsub(item) = response
-                && items.len() <= MAILBOXES_MAX
-            {
-                items.push(item);
+            match scan::response(&response) {
+                Response::Namespace(namespaces) => self.namespaces = Some(namespaces),
+                Response::Lsub(item) => subscribed.push(item),
+                // A server answers commands of one kind in their order (RFC 3501 §5.5).
+                Response::List(item) if *name == "LIST (SUBSCRIBED)" => subscribed.push(item),
+                Response::List(item) => items.push(item),
+                _ => {}
             }
-        };
-        self.connection.run(name, &tag, command, &mut each).await?;
-        if items.len() > MAILBOXES_MAX {
-            return Err(ReadError::TooMuch { what: format!("more than {MAILBOXES_MAX} mailboxes in one account") });
+            if items.len().max(subscribed.len()) > MAILBOXES_MAX {
+                return Err(ReadError::TooMuch { what: format!("more than {MAILBOXES_MAX} mailboxes in one account") });
+            }
         }
-        Ok(items)
+        Ok(Lists { namespaces: self.namespaces.clone().unwrap_or_default(), items, subscribed })
     }
 
     /// Asks the STATUS of all selectable mailboxes, many commands at a time.

@@ -4,22 +4,26 @@
 //! synchronising literal, which every server takes; nothing here needs LITERAL+ or UTF8=ACCEPT.
 //! Mailbox names are raw octets, as the server gave them.
 
+mod append;
+
 use std::borrow::Cow;
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 
 use imap_codec::CommandCodec;
 use imap_codec::encode::{Encoder as _, Fragment as CodecFragment};
 use imap_codec::imap_types::auth::AuthMechanism;
-use imap_codec::imap_types::command::{Command, CommandBody, SelectParameter};
-use imap_codec::imap_types::core::{AString, Atom, IString, Literal, NString, Quoted, Tag, Vec1};
+use imap_codec::imap_types::command::{Command, CommandBody, FetchModifier, SelectParameter};
+use imap_codec::imap_types::core::{AString, Atom, IString, Literal as CodecLiteral, NString, Quoted, Tag, Vec1};
 use imap_codec::imap_types::extensions::enable::CapabilityEnable;
 use imap_codec::imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
 use imap_codec::imap_types::mailbox::{ListMailbox, Mailbox};
-use imap_codec::imap_types::sequence::SequenceSet;
+use imap_codec::imap_types::sequence::{Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
+
+pub use append::{Append, Literal, append, create};
 
 use crate::wire::sasl;
 
@@ -229,11 +233,47 @@ pub fn examine(tag: &str, name: &[u8], condstore: bool) -> Fragments {
     encode(tag, CommandBody::Examine { mailbox: mailbox(name)?, parameters })
 }
 
-/// `UID FETCH a:b (UID FLAGS INTERNALDATE RFC822.SIZE[ MODSEQ])`.
+/// `UID FETCH set (UID FLAGS INTERNALDATE RFC822.SIZE[ MODSEQ])`.
 ///
 /// # Errors
 /// [`CommandError::Tag`], [`CommandError::EmptyRange`].
-pub fn uid_fetch_metadata(tag: &str, uids: RangeInclusive<NonZeroU32>, modseq: bool) -> Fragments {
+pub fn uid_fetch_metadata(tag: &str, uids: &[UidRange], modseq: bool) -> Fragments {
+    fetch(tag, uid_set(uids)?, metadata(modseq), Vec::new())
+}
+
+/// `UID FETCH a:b (UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ) (CHANGEDSINCE n)` (RFC 7162 §3.1.4.1): messages whose
+/// mod-sequence is above `since`. Only to servers with CONDSTORE.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`].
+pub fn uid_fetch_changed(tag: &str, uids: UidRange, since: NonZeroU64) -> Fragments {
+    fetch(tag, uid_set(&[uids])?, metadata(true), vec![FetchModifier::ChangedSince(since)])
+}
+
+/// `UID FETCH a:b (UID FLAGS)`.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`].
+pub fn uid_fetch_flags(tag: &str, uids: UidRange) -> Fragments {
+    fetch(tag, uid_set(&[uids])?, vec![MessageDataItemName::Uid, MessageDataItemName::Flags], Vec::new())
+}
+
+/// `UID SEARCH [RETURN (ALL) ]UID a:b`: which UIDs there are; the short form of the answer (RFC 4731) only from servers
+/// with ESEARCH.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`].
+pub fn uid_search(tag: &str, uids: &UidRange, esearch: bool) -> Fragments {
+    checked_tag(tag)?;
+    // imap-codec has no type for return options.
+    let (first, last) = ends(uids)?;
+    let options = if esearch { "RETURN (ALL) " } else { "" };
+    let mut line = Line::with_room(tag.len() + 64);
+    line.text(format!("{tag} UID SEARCH {options}UID {first}:{last}\r\n").as_bytes());
+    Ok(line.finish())
+}
+
+fn metadata(modseq: bool) -> Vec<MessageDataItemName<'static>> {
     let mut items = vec![
         MessageDataItemName::Uid,
         MessageDataItemName::Flags,
@@ -243,19 +283,7 @@ pub fn uid_fetch_metadata(tag: &str, uids: RangeInclusive<NonZeroU32>, modseq: b
     if modseq {
         items.push(MessageDataItemName::ModSeq);
     }
-    uid_fetch(tag, uids, items)
-}
-
-/// `UID FETCH a:b (UID FLAGS[ MODSEQ])`.
-///
-/// # Errors
-/// [`CommandError::Tag`], [`CommandError::EmptyRange`].
-pub fn uid_fetch_flags(tag: &str, uids: RangeInclusive<NonZeroU32>, modseq: bool) -> Fragments {
-    let mut items = vec![MessageDataItemName::Uid, MessageDataItemName::Flags];
-    if modseq {
-        items.push(MessageDataItemName::ModSeq);
-    }
-    uid_fetch(tag, uids, items)
+    items
 }
 
 /// `UID FETCH u,v,w (UID BODY.PEEK[])`: the whole messages, without setting \Seen.
@@ -267,7 +295,21 @@ pub fn uid_fetch_bodies(tag: &str, uids: &[NonZeroU32]) -> Fragments {
     // A single number that imap-codec would write as `*` is left out: no message can have it.
     let set: Vec<NonZeroU32> = uids.iter().copied().filter(|uid| *uid <= LAST_UID).collect();
     let set = SequenceSet::try_from(set).map_err(|_| CommandError::EmptyRange(0, 0))?;
-    fetch(tag, set, vec![MessageDataItemName::Uid, body])
+    fetch(tag, set, vec![MessageDataItemName::Uid, body], Vec::new())
+}
+
+/// `FETCH n (UID)`: which message has a sequence number.
+///
+/// # Errors
+/// [`CommandError::Tag`].
+pub fn fetch_uid(tag: &str, seq: NonZeroU32) -> Fragments {
+    let body = CommandBody::Fetch {
+        sequence_set: SequenceSet::from(seq),
+        macro_or_item_names: MacroOrMessageDataItemNames::MessageDataItemNames(vec![MessageDataItemName::Uid]),
+        uid: false,
+        modifiers: Vec::new(),
+    };
+    encode(tag, body)
 }
 
 /// `ENABLE cap …` (RFC 5161).
@@ -290,20 +332,34 @@ pub fn enable(tag: &str, capabilities: &[&str]) -> Fragments {
 /// No message can have that UID, since UIDNEXT would not fit; so ranges end one below.
 const LAST_UID: NonZeroU32 = NonZeroU32::MIN.saturating_add(u32::MAX - 2);
 
-fn uid_fetch(tag: &str, uids: RangeInclusive<NonZeroU32>, items: Vec<MessageDataItemName<'_>>) -> Fragments {
+/// UIDs from the first to the last.
+pub type UidRange = RangeInclusive<NonZeroU32>;
+
+fn ends(uids: &UidRange) -> Result<(NonZeroU32, NonZeroU32), CommandError> {
     let (first, last) = (*uids.start(), (*uids.end()).min(LAST_UID));
-    if last < first {
-        return Err(CommandError::EmptyRange(first.get(), uids.end().get()));
-    }
-    fetch(tag, if first == last { SequenceSet::from(first) } else { SequenceSet::from(first..=last) }, items)
+    if last < first { Err(CommandError::EmptyRange(first.get(), uids.end().get())) } else { Ok((first, last)) }
 }
 
-fn fetch(tag: &str, sequence_set: SequenceSet, items: Vec<MessageDataItemName<'_>>) -> Fragments {
+fn uid_set(uids: &[UidRange]) -> Result<SequenceSet, CommandError> {
+    let range = |uids| {
+        let (first, last) = ends(uids)?;
+        Ok(if first == last { Sequence::from(first) } else { Sequence::from(first..=last) })
+    };
+    let set = uids.iter().map(range).collect::<Result<Vec<_>, CommandError>>()?;
+    SequenceSet::try_from(set).map_err(|_| CommandError::EmptyRange(0, 0))
+}
+
+fn fetch(
+    tag: &str,
+    sequence_set: SequenceSet,
+    items: Vec<MessageDataItemName<'_>>,
+    modifiers: Vec<FetchModifier>,
+) -> Fragments {
     let body = CommandBody::Fetch {
         sequence_set,
         macro_or_item_names: MacroOrMessageDataItemNames::MessageDataItemNames(items),
         uid: true,
-        modifiers: Vec::new(),
+        modifiers,
     };
     encode(tag, body)
 }
@@ -331,7 +387,7 @@ fn encode(tag: &str, body: CommandBody<'_>) -> Fragments {
 fn string<'a>(octets: &'a [u8], what: &'static str) -> Result<IString<'a>, CommandError> {
     Quoted::try_from(octets)
         .map(IString::Quoted)
-        .or_else(|_| Literal::try_from(octets).map(IString::Literal))
+        .or_else(|_| CodecLiteral::try_from(octets).map(IString::Literal))
         .map_err(|_| CommandError::Nul(what))
 }
 
@@ -394,13 +450,14 @@ impl Line {
 mod tests {
     use super::{
         CommandError, Extended, Fragment, Fragments, Simple, authenticate_data, authenticate_plain, enable, examine,
-        id, list, list_extended, login, lsub, simple, status, uid_fetch_bodies, uid_fetch_flags, uid_fetch_metadata,
+        id, list, list_extended, login, lsub, simple, status, uid_fetch_bodies, uid_fetch_changed, uid_fetch_flags,
+        uid_fetch_metadata, uid_search,
     };
     use imap_codec::encode::Encoder as _;
     use imap_codec::imap_types::command::{Command, CommandBody};
     use imap_codec::{CommandCodec, decode::Decoder as _};
     use proptest::prelude::*;
-    use std::num::NonZeroU32;
+    use std::num::{NonZeroU32, NonZeroU64};
 
     /// The octets on the wire, with `<+>` where the client waits.
     fn wire(fragments: Fragments) -> String {
@@ -492,22 +549,30 @@ mod tests {
     #[test]
     fn fetches() {
         assert_eq!(
-            wire(uid_fetch_metadata("a", uid(1)..=uid(500), true)),
+            wire(uid_fetch_metadata("a", &[uid(1)..=uid(500)], true)),
             "a UID FETCH 1:500 (UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ)\r\n"
         );
         assert_eq!(
-            wire(uid_fetch_metadata("a", uid(7)..=uid(7), false)),
+            wire(uid_fetch_metadata("a", &[uid(7)..=uid(7)], false)),
             "a UID FETCH 7 (UID FLAGS INTERNALDATE RFC822.SIZE)\r\n"
         );
         assert_eq!(
-            wire(uid_fetch_flags("a", uid(2)..=NonZeroU32::MAX, true)),
-            "a UID FETCH 2:4294967294 (UID FLAGS MODSEQ)\r\n"
+            wire(uid_fetch_metadata("a", &[uid(7)..=uid(7), uid(9)..=uid(12)], false)),
+            "a UID FETCH 7,9:12 (UID FLAGS INTERNALDATE RFC822.SIZE)\r\n"
         );
+        assert_eq!(wire(uid_fetch_flags("a", uid(2)..=NonZeroU32::MAX)), "a UID FETCH 2:4294967294 (UID FLAGS)\r\n");
+        assert_eq!(
+            wire(uid_fetch_changed("a", uid(1)..=uid(9), NonZeroU64::new(77).unwrap())),
+            "a UID FETCH 1:9 (UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ) (CHANGEDSINCE 77)\r\n"
+        );
+        assert_eq!(wire(uid_search("a", &(uid(1)..=uid(9)), true)), "a UID SEARCH RETURN (ALL) UID 1:9\r\n");
+        assert_eq!(wire(uid_search("a", &(uid(3)..=uid(3)), false)), "a UID SEARCH UID 3:3\r\n");
         assert_eq!(wire(uid_fetch_bodies("a", &[uid(9)])), "a UID FETCH 9 (UID BODY.PEEK[])\r\n");
         let set = [uid(9), uid(11), uid(12)];
         assert_eq!(wire(uid_fetch_bodies("a", &set)), "a UID FETCH 9,11,12 (UID BODY.PEEK[])\r\n");
         assert!(uid_fetch_bodies("a", &[]).is_err());
-        assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2), false), Err(CommandError::EmptyRange(3, 2)));
+        assert_eq!(wire(super::fetch_uid("a", uid(9))), "a FETCH 9 UID\r\n");
+        assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2)), Err(CommandError::EmptyRange(3, 2)));
     }
 
     proptest! {

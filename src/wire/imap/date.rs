@@ -16,6 +16,23 @@ pub fn instant(raw: &[u8]) -> Option<i64> {
     Some(days(date)? * 86_400 + seconds(time)? - offset(zone)?)
 }
 
+/// `raw` as a client may write it (RFC 3501 §9 `date-time`), with the zone it has: `17-Jul-1996 02:44:25 -0700`.
+///
+/// `None` where [`instant`] gives none.
+#[must_use]
+pub fn date_time(raw: &[u8]) -> Option<String> {
+    instant(raw)?;
+    let mut words = std::str::from_utf8(raw).ok()?.split_ascii_whitespace();
+    let (date, time, zone) = (words.next()?, words.next()?, words.next()?);
+    let (day, rest) = date.split_once('-')?;
+    let time: Vec<&str> = time.split(':').collect();
+    let [hour, minute, second] = time.as_slice() else { return None };
+    // No grammar forbids a leap second; servers do.
+    let second = if *second == "60" { "59" } else { second };
+    let zone = if zone.starts_with(['+', '-']) { zone } else { "+0000" };
+    Some(format!("{day:0>2}-{rest} {hour:0>2}:{minute:0>2}:{second:0>2} {zone}"))
+}
+
 /// Days from 1970-01-01 to a date `7-Jul-1996`.
 fn days(date: &str) -> Option<i64> {
     let mut parts = date.split('-');
@@ -86,7 +103,7 @@ fn number(text: &str, most: usize) -> Option<i64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use super::instant;
+    use super::{date_time, instant};
 
     #[test]
     fn dates_as_servers_write_them() {
@@ -105,6 +122,19 @@ mod tests {
         ] {
             assert_eq!(instant(raw.as_bytes()), Some(expected), "{raw}");
         }
+    }
+
+    #[test]
+    fn a_date_is_written_as_the_grammar_wants_it_with_its_own_zone() {
+        for (raw, expected) in [
+            ("17-Jul-1996 02:44:25 -0700", "17-Jul-1996 02:44:25 -0700"),
+            (" 7-Jul-1996 2:4:5 +0530", "07-Jul-1996 02:04:05 +0530"),
+            ("7-jul-1996 02:44:25 GMT", "07-jul-1996 02:44:25 +0000"),
+            ("31-Dec-2016 23:59:60 +0000", "31-Dec-2016 23:59:59 +0000"),
+        ] {
+            assert_eq!(date_time(raw.as_bytes()).as_deref(), Some(expected), "{raw}");
+        }
+        assert_eq!(date_time(b"NIL"), None);
     }
 
     #[test]

@@ -10,6 +10,9 @@
 mod cursor;
 mod fetch;
 mod list;
+mod search;
+
+use std::ops::RangeInclusive;
 
 pub(in crate::wire::imap) use cursor::{Cursor, number};
 
@@ -66,6 +69,8 @@ pub enum Response<'a> {
     Flags(Vec<Vec<u8>>),
     /// `* n FETCH (…)`
     Fetch(Fetch),
+    /// `* SEARCH …`, or the ALL of `* ESEARCH …`: the numbers found, as ranges in the server's order.
+    Search(Vec<RangeInclusive<u32>>),
     /// `* NAMESPACE …`
     Namespace(Namespaces),
     /// `* ENABLED …`
@@ -173,6 +178,8 @@ fn named<'a>(word: &[u8], cursor: &mut Cursor<'a>) -> Option<Response<'a>> {
         b"LIST" => list::list_item(cursor).map(Response::List),
         b"LSUB" => list::list_item(cursor).map(Response::Lsub),
         b"STATUS" => list::status_items(cursor).map(Response::StatusItems),
+        b"SEARCH" => Some(Response::Search(search::search(cursor))),
+        b"ESEARCH" => Some(Response::Search(search::esearch(cursor))),
         b"FLAGS" => cursor.flags().map(Response::Flags),
         b"NAMESPACE" => Some(Response::Namespace(list::namespaces(cursor))),
         b"ID" => Some(Response::Id(list::id(cursor))),

@@ -102,9 +102,11 @@ impl Session {
 
     /// The UIDs of the selected mailbox, as it is now; `None` if the session was ended.
     pub(super) fn uids(&mut self) -> Option<Vec<u32>> {
+        // Not in one segment: Dovecot may search before it has told what is new.
+        if !self.simple("NOOP") {
+            return None;
+        }
         let (mut octets, mut tags) = (Vec::new(), Vec::new());
-        self.end_idle(&mut octets, &mut tags);
-        self.say("NOOP", &mut octets, &mut tags);
         self.say("UID SEARCH ALL", &mut octets, &mut tags);
         let (mut tagged, untagged) = self.converse(&octets, &tags);
         let last = tagged.pop()??;
