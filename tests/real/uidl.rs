@@ -3,6 +3,7 @@
 //!
 //! The new side computes UIDLs by another format than any old side does: what is equal there was written.
 
+mod gate;
 pub(crate) mod maildrop;
 
 use std::fs;
