@@ -3,6 +3,7 @@
 //!
 //! The new side computes UIDLs by another format than any old side does: what is equal there was written.
 
+mod gate;
 pub(crate) mod maildrop;
 
 use std::fs;
@@ -23,7 +24,7 @@ fn pair(format: Format, users: &[&str]) -> Pair {
 }
 
 /// A proxy of a platform that has POP3.
-fn with_pop3(pair: &Pair, make: impl FnOnce(FerrySpec<'_>) -> Ferry) -> Ferry {
+pub(crate) fn with_pop3(pair: &Pair, make: impl FnOnce(FerrySpec<'_>) -> Ferry) -> Ferry {
     let line = |server: &Dovecot| format!("pop3 = \"pop3://127.0.0.1:{}\"", server.pop3_port());
     let (old, new) = (line(&pair.old), line(&pair.new));
     make(FerrySpec {

@@ -93,6 +93,7 @@ pub(in crate::migrate) async fn prepare(
     let pairing = pop3.old_pairing(&job.user, &mut inbox, Content::Proved).await?;
     let contents = inbox.contents;
     inbox.reader.close().await?;
+    crate::fault::point("pop3-read").await;
     let pairing = match pairing {
         Ok(pairing) => pairing,
         Err(doubt) => {

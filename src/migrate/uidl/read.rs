@@ -269,3 +269,104 @@ async fn texts(maildrop: &mut Maildrop, messages: &[&Paired], part: Part) -> Res
     let digests = maildrop.texts(&numbers, part).await?;
     Ok(messages.iter().zip(digests).filter_map(|(paired, digest)| Some((paired.uid, digest?))).collect())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::{Harvests, Pop3Sides};
+    use super::*;
+    use crate::config::{Endpoint, Security};
+    use crate::mailbox::diff::tests::{contents, message};
+    use crate::mailbox::pop3::Template;
+    use crate::mailbox::{Side, UidValidity};
+    use crate::net::pop3::Pop3Server;
+    use crate::source::Login;
+    use crate::store::Store;
+    use crate::user::{Protocol, Registry};
+
+    fn inbox(sizes: &[(u32, u64)]) -> Contents {
+        let sized = |&(uid, size): &(u32, u64)| {
+            let mut message = message(uid, 0, &[]);
+            message.size = size;
+            message
+        };
+        contents(20, sizes.iter().map(sized).collect())
+    }
+
+    fn list(messages: &[(&str, u64)]) -> Pop3List {
+        Pop3List::new(messages.iter().map(|(uidl, size)| (uidl.as_bytes().to_vec(), *size))).unwrap()
+    }
+
+    #[test]
+    fn a_list_that_passed_by_will_do_only_if_nothing_is_missing_and_nothing_must_be_read() {
+        let now = inbox(&[(3, 30), (5, 50), (9, 90)]);
+        let whole = [("7.3", 30), ("7.4", 40), ("7.5", 50), ("7.9", 90)];
+        let pairing = harvested(&list(&whole), &now, None).unwrap();
+        assert_eq!(pairing.messages.iter().map(|paired| paired.uid.0).collect::<Vec<_>>(), [3, 5, 9]);
+        assert!(harvested(&list(&whole[..3]), &now, None).is_none(), "UID 9 came after it");
+        assert!(harvested(&list(&[("x", 30), ("7.5", 50), ("7.9", 90)]), &now, None).is_none());
+
+        let alike = inbox(&[(3, 30), (5, 30)]);
+        let passed = list(&[("7.3", 30), ("7.5", 30)]);
+        assert!(harvested(&passed, &alike, None).is_none(), "two of one size must be looked at");
+        let proof = |uid_validity, template| Pop3Proof {
+            uid_validity: UidValidity(uid_validity),
+            templates: vec![template],
+            proved_below: UidNext(5),
+            follows_uid: true,
+        };
+        assert!(harvested(&passed, &alike, Some(&proof(7, Template::ValidityDotUid))).is_some());
+        assert!(harvested(&passed, &alike, Some(&proof(8, Template::ValidityDotUid))).is_none(), "another INBOX");
+        assert!(harvested(&passed, &alike, Some(&proof(7, Template::Uid))).is_none(), "another template");
+    }
+
+    fn reader(registry: Option<Registry>, store: Store) -> Pop3Reader {
+        let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: 1, security: Security::Clear, ca_file: None };
+        let server = |side| Pop3Server::new(side, &endpoint).unwrap();
+        Pop3Reader {
+            sides: Pop3Sides { old: server(Side::Old), new: server(Side::New) },
+            login: Login { name: "u1".to_owned(), password: Arc::new(b"pw".to_vec().into()) },
+            store,
+            registry,
+            harvests: Harvests::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn our_session_waits_for_the_users_and_gives_way_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.db")).unwrap();
+        let registry = Registry::new(store.clone(), None);
+        let user = CanonicalUser::from_stored("u1".to_owned());
+        let reader = reader(Some(registry.clone()), store);
+        let patience = Duration::from_secs(60);
+
+        let theirs = registry.attempt(&user, Protocol::Pop3, patience).await.unwrap();
+        let stop = reader.in_turn(&user, async { Ok(()) }).await.unwrap_err();
+        assert!(matches!(&stop, Stop::Later(why) if why.contains("POP3 session open")), "{stop}");
+        drop(theirs);
+        assert!(reader.in_turn(&user, async { Ok(()) }).await.is_ok());
+
+        // The store is not asked from here on, so time may stand still.
+        let gate = registry.gate(&user).await.unwrap();
+        tokio::time::pause();
+        let session = Arc::new(());
+        let held = Arc::clone(&session);
+        let ours = reader.in_turn(&user, async move {
+            let _held = held;
+            std::future::pending::<Result<(), Stop>>().await
+        });
+        let theirs = async {
+            tokio::task::yield_now().await;
+            let attempt = registry.attempt(&user, Protocol::Pop3, patience).await.unwrap();
+            assert_eq!(Arc::strong_count(&session), 1, "ours is gone before theirs is tried");
+            attempt
+        };
+        let (stop, _attempt) = tokio::join!(ours, theirs);
+        assert!(stop.unwrap_err().to_string().contains("own POP3 login was waiting"));
+        drop(gate);
+    }
+}
