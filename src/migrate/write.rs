@@ -1,20 +1,22 @@
 //! Writes what a pass found into the target: one dsync session, mailbox after mailbox, each read back over IMAP at once,
 //! because an empty result of dsync proves nothing (dsync reference §16b).
 
+mod changes;
+
 use std::collections::BTreeMap;
 
-use sha1::{Digest as _, Sha1};
 use tracing::info;
 
 use super::look::{Known, Sides};
 use super::plan::{Records, emptied, on_new_side, tree};
 use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
-use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
+use crate::mailbox::diff::{self, MailboxPlan, Spoilt};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
 use crate::source::{BodyEvent, ReadError};
 use crate::store::{MailboxRecord, UnixSeconds};
-use crate::target::dsync::{Change, Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use crate::target::dsync::{Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use changes::{changes, guid_of};
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
 const DELETION_LEAD: u64 = 24 * 60 * 60;
@@ -369,6 +371,7 @@ impl Writer<'_> {
             if !self.send(session, listed, &sending).await? {
                 return Ok(Outcome::Interrupted);
             }
+            crate::fault::point("copy-mailbox").await;
             record.new_seen = Some(self.read_back(name, &target, &sides, &plan).await?);
         } else {
             // It was asked before the messages were listed, and they are as they shall be.
@@ -571,52 +574,4 @@ fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
          {login} -s INBOX`, which deletes only our copy (on a Maildir remove the files of INBOX instead), then run \
          `mailferry switch {login}` here and let the user log in again"
     ))
-}
-
-/// All changes of a mailbox in the order dsync wants: ascending by UID.
-fn changes(mailbox: Guid, source: &Contents, plan: &MailboxPlan, flags_modseq: ModSeq) -> Vec<Change> {
-    let guid = |uid| guid_of(mailbox, source.uid_validity, uid);
-    let mut changes: Vec<(Uid, Change)> = Vec::new();
-    changes.extend(plan.expunge.iter().map(|&uid| (uid, Change::Expunge { uid, guid: guid(uid) })));
-    changes.extend(plan.flags.iter().map(|change| (change.uid, flag_change(change, guid(change.uid), flags_modseq))));
-    changes.extend(plan.save.iter().filter_map(|&at| source.messages.get(at)).map(|message| {
-        let keywords = message.keywords.fit().0.iter().map(str::to_owned).collect();
-        let change = Change::Save {
-            uid: message.uid,
-            guid: guid(message.uid),
-            modseq: message.modseq,
-            flags: message.flags,
-            keywords,
-        };
-        (message.uid, change)
-    }));
-    changes.sort_by_key(|(uid, _)| *uid);
-    changes.into_iter().map(|(_, change)| change).collect()
-}
-
-fn flag_change(change: &FlagChange, guid: Guid, modseq: ModSeq) -> Change {
-    Change::Flags {
-        uid: change.uid,
-        guid,
-        modseq: modseq.max(ModSeq(change.modseq.0 + 1)),
-        flags: change.flags,
-        had: change.had,
-        keep: change.keep.clone(),
-        add: change.add.clone(),
-        remove: change.remove.clone(),
-    }
-}
-
-/// A message's GUID: the same in every run, and no other message's (dsync reference §8: two messages with one GUID
-/// would get one UIDL). The mailbox GUID is random, so the account needs no mention.
-fn guid_of(mailbox: Guid, uid_validity: UidValidity, uid: Uid) -> Guid {
-    let mut hash = Sha1::new();
-    hash.update(mailbox.0);
-    hash.update(uid_validity.0.to_be_bytes());
-    hash.update(uid.0.to_be_bytes());
-    let mut guid = [0_u8; 16];
-    for (octet, hashed) in guid.iter_mut().zip(hash.finalize()) {
-        *octet = hashed;
-    }
-    Guid(guid)
 }
