@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::front::{Front, Listeners, Pop3Backends, Pop3Harvest};
 use crate::mailbox::Side;
 use crate::migrate::Supervisor;
+use crate::migrate::uidl::Harvests;
 use crate::net::pop3::Pop3Server;
 use crate::net::{ConnectionSlots, ServerTls, bind_all};
 use crate::user::{LoginSucceeded, NameRules, Registry};
@@ -71,8 +72,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         shutdown: shutdown.clone(),
     };
     tokio::spawn(listen_to(supervisor.clone(), heard));
-    // The reading of UIDLs takes them from here.
-    drop(harvested);
+    tokio::spawn(keep(platform.harvests.clone(), harvested));
     let control = Arc::new(Moves { supervisor, names });
     let api = tokio::spawn(http::serve(admin, token, control, until(shutdown)));
     let serving = tokio::spawn(front.serve(listeners, slots(&config)));
@@ -107,6 +107,13 @@ async fn until(mut shutdown: watch::Receiver<bool>) {
 async fn listen_to(supervisor: Supervisor, mut heard: mpsc::Receiver<LoginSucceeded>) {
     while let Some(login) = heard.recv().await {
         supervisor.logged_in(login).await;
+    }
+}
+
+/// Keeps the POP3 lists that users' own sessions show, so that the old side need not be asked for them.
+async fn keep(harvests: Harvests, mut harvested: mpsc::Receiver<Pop3Harvest>) {
+    while let Some(Pop3Harvest { user, list }) = harvested.recv().await {
+        harvests.put(user, list);
     }
 }
 
