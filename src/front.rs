@@ -1,10 +1,14 @@
 //! What clients talk to: accept, greet, login, relay.
 //!
 //! The data's way: [`Front::serve`] accepts → `session` drives [`crate::wire::imap::prelogin`] → `login` asks the side that
-//! is the user's authority → `relay` drives [`crate::wire::imap::tracker`] between the two connections.
+//! is the user's authority → `relay` drives [`crate::wire::imap::tracker`] between the two connections. `pop3` has its own of
+//! these three.
 
+mod client;
 mod drain;
 mod login;
+mod peer;
+mod pop3;
 mod relay;
 mod session;
 
@@ -19,11 +23,17 @@ use tracing::{info, warn};
 
 use crate::config::Listen;
 use crate::net::imap::ImapServer;
+use crate::net::pop3::Pop3Server;
 use crate::net::{Accepted, Acceptor, ConnectionSlots, ServerTls};
-use crate::user::{LoginSucceeded, NameRules, Registry};
+use crate::user::{LoginSucceeded, NameRules, Protocol, Registry};
+
+pub use pop3::Pop3Harvest;
 
 /// What a client above the limit is told.
 const FULL: &[u8] = b"* BYE [UNAVAILABLE] Too many connections, try again later.\r\n";
+
+/// The same over POP3.
+const FULL_POP3: &[u8] = b"-ERR [SYS/TEMP] Too many connections, try again later.\r\n";
 
 /// How long sessions may take to say goodbye when the server ends.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -43,6 +53,8 @@ pub struct Front {
     pub old: ImapServer,
     /// The new side.
     pub new: ImapServer,
+    /// The same for POP3; none where the platform has none.
+    pub pop3: Option<Pop3Backends>,
     /// How long a login waits at a closed gate.
     pub patience: Duration,
     /// Who wants to hear of logins.
@@ -51,13 +63,28 @@ pub struct Front {
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Bound sockets of the two kinds.
+/// What POP3 sessions need.
+#[derive(Clone, Debug)]
+pub struct Pop3Backends {
+    /// The old side.
+    pub old: Pop3Server,
+    /// The new side.
+    pub new: Pop3Server,
+    /// Who wants the lists that users' sessions on the old side show.
+    pub harvests: mpsc::Sender<Pop3Harvest>,
+}
+
+/// Bound sockets of each kind.
 #[derive(Debug)]
 pub struct Listeners {
     /// IMAP with STARTTLS.
     pub imap: Vec<TcpListener>,
     /// IMAP inside TLS.
     pub imaps: Vec<TcpListener>,
+    /// POP3 with STLS.
+    pub pop3: Vec<TcpListener>,
+    /// POP3 inside TLS.
+    pub pop3s: Vec<TcpListener>,
 }
 
 /// How a client came in.
@@ -72,19 +99,26 @@ impl Front {
     pub async fn serve(self, listeners: Listeners, slots: ConnectionSlots) {
         let front = Arc::new(self);
         let mut accepting = JoinSet::new();
-        let clear = listeners.imap.into_iter().map(|listener| (listener, Entry::Clear, FULL));
-        let tls = listeners.imaps.into_iter().map(|listener| (listener, Entry::Tls, &b""[..]));
-        for (listener, entry, refusal) in clear.chain(tls) {
-            if let Ok(address) = listener.local_addr() {
-                info!(%address, imaps = entry == Entry::Tls, "listening for clients");
+        // Inside TLS nothing can be said before the handshake.
+        let kinds = [
+            (listeners.imap, Protocol::Imap, Entry::Clear, FULL),
+            (listeners.imaps, Protocol::Imap, Entry::Tls, &b""[..]),
+            (listeners.pop3, Protocol::Pop3, Entry::Clear, FULL_POP3),
+            (listeners.pop3s, Protocol::Pop3, Entry::Tls, &b""[..]),
+        ];
+        for (listeners, protocol, entry, refusal) in kinds {
+            for listener in listeners {
+                if let Ok(address) = listener.local_addr() {
+                    info!(%address, ?protocol, tls = entry == Entry::Tls, "listening for clients");
+                }
+                let acceptor = Acceptor::new(listener, slots.clone(), refusal);
+                accepting.spawn(Arc::clone(&front).accept(acceptor, protocol, entry));
             }
-            let acceptor = Acceptor::new(listener, slots.clone(), refusal);
-            accepting.spawn(Arc::clone(&front).accept(acceptor, entry));
         }
         while accepting.join_next().await.is_some() {}
     }
 
-    async fn accept(self: Arc<Self>, acceptor: Acceptor, entry: Entry) {
+    async fn accept(self: Arc<Self>, acceptor: Acceptor, protocol: Protocol, entry: Entry) {
         let mut shutdown = self.shutdown.clone();
         let mut sessions = JoinSet::new();
         loop {
@@ -94,7 +128,7 @@ impl Front {
                     let Accepted { tcp, peer, slot } = accepted;
                     let front = Arc::clone(&self);
                     sessions.spawn(async move {
-                        session::run(front, tcp, peer, entry).await;
+                        session::run(front, tcp, peer, protocol, entry).await;
                         drop(slot);
                     });
                 }

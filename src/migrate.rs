@@ -3,11 +3,14 @@
 pub mod copy;
 mod gate;
 pub mod lease;
+mod look;
 mod plan;
 mod preflight;
 pub mod progress;
+mod rename;
 pub mod supervisor;
 pub mod sweep;
+pub mod uidl;
 pub mod verify;
 mod worker;
 mod write;
@@ -26,6 +29,8 @@ use crate::user::{CanonicalUser, Registry};
 
 pub use progress::ProgressMeter;
 pub use supervisor::{Supervisor, SwitchOutcome};
+use uidl::Pop3Reader;
+pub use uidl::{Harvests, Pop3Sides};
 
 /// How long the target may take nothing and say nothing: it commits message after message, and the old side may take long
 /// to open a huge mailbox meanwhile.
@@ -48,6 +53,10 @@ pub struct Platform {
     pub owner: Arc<str>,
     /// Who is logged in, where this process is the proxy.
     pub registry: Option<Registry>,
+    /// Both sides over POP3, where the platform has it.
+    pub pop3: Option<Pop3Sides>,
+    /// POP3 lists that passed by in users' sessions.
+    pub harvests: Harvests,
 }
 
 impl Platform {
@@ -67,6 +76,8 @@ impl Platform {
             )),
             owner: lease::owner().into(),
             registry: None,
+            pop3: Pop3Sides::new(&config)?,
+            harvests: Harvests::default(),
             config,
             store,
         })
@@ -80,6 +91,8 @@ pub struct Readers {
     pub old: Reader,
     /// The new side.
     pub new: Reader,
+    /// Both over POP3, where the platform has it; connected only while it is read.
+    pop3: Option<Pop3Reader>,
 }
 
 impl Readers {
@@ -91,7 +104,7 @@ impl Readers {
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
         let new = Reader::open(&platform.new, login).await?;
         let old = Reader::open(&platform.old, login).await?;
-        Ok(Self { old, new })
+        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login) })
     }
 
     /// Says goodbye to both.

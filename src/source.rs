@@ -1,5 +1,7 @@
-//! Reading a side, never changing it: EXAMINE and PEEK only.
+//! Reading a side, never changing it: EXAMINE and PEEK over IMAP, TOP over POP3.
 
 pub mod imap;
+pub mod pop3;
 
 pub use imap::{Arrival, Arrivals, Bodies, BodyEvent, Changes, Login, ReadError, Reader, Seen};
+pub use pop3::{Maildrop, MaildropError};

@@ -2,6 +2,7 @@
 //!
 //! Imports nothing else of ours.
 
+pub mod credentials;
 pub mod dsync;
 pub mod imap;
 pub mod pop3;

@@ -32,7 +32,8 @@ pub(super) struct Moves {
 impl Moves {
     async fn described(&self, record: &UserRecord) -> Result<UserStatus, ControlError> {
         let report = self.supervisor.platform().store.last_report(&record.user).await?;
-        let mut status = UserStatus::of(record, report.as_ref(), now());
+        let late = self.supervisor.platform().store.late_counts(&record.user).await?;
+        let mut status = UserStatus::of(record, report.as_ref(), late, now());
         if let Some(progress) = self.supervisor.progress(&CanonicalUser::from_stored(record.user.clone())) {
             status.progress = progress;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::mailbox::Side;
-use crate::store::{Phase, Progress, ReportRow, UnixSeconds, UserRecord};
+use crate::store::{LateCounts, Phase, Progress, ReportRow, UnixSeconds, UserRecord};
 
 /// Users in one answer: some 300 KB of JSON. `counts` still counts everybody.
 pub const MAX_USERS: usize = 1000;
@@ -29,6 +29,26 @@ pub struct UserStatus {
     pub progress: Progress,
     /// What the last verification found.
     pub last_report: Option<ReportSummary>,
+    /// Mail that reached the old side after the switch.
+    pub late_arrivals: LateArrivals,
+}
+
+/// Mail that reached the old side after the switch, and is carried over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateArrivals {
+    /// Messages that are on the new side since.
+    pub appended: u64,
+    /// Messages that wait; the reason says why.
+    pub pending: u64,
+    /// When the last one was appended, in seconds since 1970.
+    pub last_at: Option<UnixSeconds>,
+}
+
+impl From<LateCounts> for LateArrivals {
+    fn from(counts: LateCounts) -> Self {
+        let LateCounts { appended, pending, last_at } = counts;
+        Self { appended, pending, last_at }
+    }
 }
 
 /// The short form of a verification report.
@@ -56,7 +76,7 @@ impl From<&ReportRow> for ReportSummary {
 impl UserStatus {
     /// The status in a durable record, seen at `now`.
     #[must_use]
-    pub fn of(record: &UserRecord, report: Option<&ReportRow>, now: UnixSeconds) -> Self {
+    pub fn of(record: &UserRecord, report: Option<&ReportRow>, late: LateCounts, now: UnixSeconds) -> Self {
         let clean_at = record.clean_at.filter(|_| record.authority == Side::Old);
         Self {
             user: record.user.clone(),
@@ -68,6 +88,7 @@ impl UserStatus {
             lag_seconds: clean_at.map(|at| u64::try_from(now.saturating_sub(at)).unwrap_or(0)),
             progress: record.progress,
             last_report: report.map(ReportSummary::from),
+            late_arrivals: late.into(),
         }
     }
 
@@ -83,6 +104,7 @@ impl UserStatus {
             lag_seconds: None,
             progress: Progress::default(),
             last_report: None,
+            late_arrivals: LateArrivals::default(),
         }
     }
 }
@@ -167,19 +189,21 @@ mod tests {
         };
         let report =
             ReportRow { at: 990, identical: true, differences: 0, altered: 2, notes: 1, json: "{}".to_owned() };
-        let status = UserStatus::of(&record, Some(&report), 1060);
+        let late = LateCounts { appended: 2, pending: 1, last_at: Some(1050) };
+        let status = UserStatus::of(&record, Some(&report), late, 1060);
         let json = serde_json::json!({
             "user": "anna@example.net", "phase": "following", "authority": "old", "epoch": 0, "reason": null,
             "lag_seconds": 60,
             "progress": { "mailboxes": 3, "messages_total": 10, "messages_done": 7, "bytes_done": 4096 },
             "last_report": { "identical": true, "differences": 0, "altered": 2, "notes": 1, "at": 990 },
+            "late_arrivals": { "appended": 2, "pending": 1, "last_at": 1050 },
         });
         assert_eq!(serde_json::to_value(&status).unwrap(), json);
         assert_eq!(serde_json::from_value::<UserStatus>(json).unwrap(), status);
 
-        assert_eq!(UserStatus::of(&record, None, 900).lag_seconds, Some(0));
+        assert_eq!(UserStatus::of(&record, None, LateCounts::default(), 900).lag_seconds, Some(0));
         let moved = UserRecord { authority: Side::New, phase: Phase::New, ..record };
-        assert_eq!(UserStatus::of(&moved, None, 1060).lag_seconds, None);
+        assert_eq!(UserStatus::of(&moved, None, LateCounts::default(), 1060).lag_seconds, None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use super::model::{ReportSummary, StatusAll, SwitchOutcome, UserStatus};
+use super::model::{LateArrivals, ReportSummary, StatusAll, SwitchOutcome, UserStatus};
 use crate::store::{Phase, Progress};
 
 /// Whether standard output is a terminal that wants colours (<https://no-color.org>).
@@ -54,6 +54,9 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
     }
     if let Some(found) = &status.last_report {
         rows.push(("last report", report(found)));
+    }
+    if status.late_arrivals.appended + status.late_arrivals.pending > 0 {
+        rows.push(("late mail", late(status.late_arrivals)));
     }
     if let Some(reason) = &status.reason {
         rows.push(("reason", clean(reason)));
@@ -155,6 +158,11 @@ fn report(report: &ReportSummary) -> String {
     if parts.is_empty() { "not identical".to_owned() } else { parts.join(", ") }
 }
 
+fn late(late: LateArrivals) -> String {
+    let waiting = if late.pending > 0 { format!(", {} waiting", late.pending) } else { String::new() };
+    format!("{} carried over{waiting}", late.appended)
+}
+
 fn count(number: u64, what: &str) -> String {
     match (number, what) {
         (1, what) => format!("1 {what}"),
@@ -201,6 +209,7 @@ mod tests {
             reason: Some("foreign mail \x1b[2J on the new side".to_owned()),
             lag_seconds: Some(7300),
             last_report: Some(ReportSummary { identical: false, differences: 1, altered: 2, notes: 1, at: 0 }),
+            late_arrivals: LateArrivals { appended: 3, pending: 1, last_at: None },
             ..UserStatus::without_record("ben")
         }
     }
@@ -244,6 +253,7 @@ served by    the new side, epoch 12
 copied       0/0 messages in 0 mailboxes, 0 B
 lag          2h
 last report  1 difference, 2 altered, 1 note
+late mail    3 carried over, 1 waiting
 reason       foreign mail \\u{1b}[2J on the new side
 ";
         assert_eq!(user_status(&ben(), false), expected);

@@ -20,7 +20,7 @@ use crate::wire::imap::tracker;
 
 /// A side must have answered a login by then: less than clients wait, more than a Dovecot lets an address wait that has
 /// given many wrong passwords (15 s).
-const SIDE_DEADLINE: Duration = Duration::from_secs(55);
+pub(super) const SIDE_DEADLINE: Duration = Duration::from_secs(55);
 
 /// How a response code of capabilities begins.
 const CAPABILITY: &[u8] = b"[CAPABILITY ";
@@ -160,7 +160,7 @@ fn unavailable(tag: &str, text: &str) -> Vec<u8> {
 }
 
 /// Lets whoever moves users know. A client never waits for it: the next login is as good.
-fn tell(session: Session<'_>, login: &LoginName, password: &[u8], side: Side) {
+pub(super) fn tell(session: Session<'_>, login: &LoginName, password: &[u8], side: Side) {
     let password: Arc<SecretSlice<u8>> = Arc::new(password.to_vec().into());
     let login = LoginSucceeded { login: login.clone(), password, client: session.peer, side };
     if session.front.logins.try_send(login).is_err() {

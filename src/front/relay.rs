@@ -1,8 +1,6 @@
 //! Two connections and the octets between them, in both directions at once, with bounded buffers: a peer that does not
 //! read stops the other one from being read.
 
-mod peer;
-
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -10,22 +8,22 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::drain;
+use super::peer::{OUTPUT, Peer};
 use crate::net::Stream;
 use crate::user::{SessionPass, Standing};
 use crate::wire::imap::tracker::{BackendStep, ClientStep, Relay};
-use peer::{OUTPUT, Peer};
 
 /// Neither peer has sent or taken an octet for this long: the session is dead. A server must allow 30 minutes (RFC 9051 §5.4).
-const INACTIVITY: Duration = Duration::from_secs(35 * 60);
+pub(super) const INACTIVITY: Duration = Duration::from_secs(35 * 60);
 
 /// When the session is over, each peer has so long to take what is left, and the backend as long again to end its work.
-const LINGER: Duration = Duration::from_secs(30);
+pub(super) const LINGER: Duration = Duration::from_secs(30);
 
 /// When the server ends, a session may finish its commands this long.
-const BOUNDARY_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const BOUNDARY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// And then both peers have so long to take what they are told.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Octets on their way to a client that does not read, above which its own commands wait as well: we answer some of
 /// them ourselves. More than the backend alone can fill, so that only such answers do.

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use tracing::{debug, info};
 
-use super::plan::{Records, Work};
+use super::plan::{Records, Work, on_new_side};
+use super::rename::{self, Rename, Step};
+use super::verify::Verified;
 use super::write::{Stops, Writer, Written};
 use super::{Job, Platform, Readers, Stop, preflight};
-use crate::mailbox::Account;
+use crate::mailbox::{Account, MailboxName};
 use crate::store::now;
 
 /// Passes in a row, most of them cut short by messages that vanished or could not be read.
@@ -35,12 +37,17 @@ pub struct Copied {
 pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Copied, Stop> {
     let mut stops = Stops::new();
     let mut looked = BTreeSet::new();
+    let mut tried = BTreeSet::new();
     let mut whole_passes = 0;
     for passes in 0..PASSES_MAX {
         crate::fault::point("copy-pass").await;
         let old = readers.old.account().await?;
         let new = readers.new.account().await?;
         let mut records = records(platform, job).await?;
+        for name in rename::left_behind(&new, &records) {
+            platform.store.delete_mailbox(job.user.as_str(), &name).await?;
+            records.remove(&name);
+        }
         preflight::check(&old, &new, &records)?;
         let mut work = Work::of(&old, &new, &records, &looked);
         measure(job, &old, &new);
@@ -56,11 +63,49 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
             return Ok(Copied { passes, unreadable, settled });
         }
         debug!(user = %job.user, pass = passes, look = work.look.len(), gone = work.gone.len(), tree = work.tree, "copying");
+        if renamed(platform, job, readers, (&old, &new), &mut records, &mut tried).await? {
+            continue;
+        }
         let written = pass(platform, job, readers, (&old, &new), &mut records, &mut stops, &work).await?;
+        if written.idle && work.gone.is_empty() && stops.is_empty() {
+            // Both sides are as they were listed, and equal: there is nothing to list again.
+            platform.store.set_clean(job.user.as_str()).await?;
+            return Ok(Copied { passes, unreadable: Vec::new(), settled: true });
+        }
         whole_passes += u32::from(!written.interrupted);
         looked.extend(written.done);
     }
     Err(Stop::Later(format!("messages vanished or could not be read in {PASSES_MAX} passes one after the other")))
+}
+
+/// Renames on the new side what was renamed on the old side, one step. False if there was nothing to rename; what can't be
+/// renamed is deleted and copied under its new name.
+async fn renamed(
+    platform: &Platform,
+    job: &Job,
+    readers: &mut Readers,
+    (old, new): (&Account, &Account),
+    records: &mut Records,
+    tried: &mut BTreeSet<Rename>,
+) -> Result<bool, Stop> {
+    let mut renames = Vec::new();
+    for rename in rename::found(old, new, records) {
+        let Some(listed) = old.mailboxes.get(&rename.to) else { continue };
+        // What did not work once in this run will not work now.
+        let fresh = !tried.contains(&rename);
+        if fresh && rename::agree(readers, (listed, &on_new_side(&rename.from, new))).await? {
+            renames.push(rename);
+        }
+    }
+    let step = Step::of(&renames, new, records);
+    if step.is_empty() {
+        return Ok(false);
+    }
+    tried.extend(step.renames.iter().cloned());
+    let mut stops = Stops::new();
+    let mut writer = Writer { platform, job, readers, old, new, records, stops: &mut stops, now: now() };
+    writer.rename(&step).await?;
+    Ok(true)
 }
 
 async fn pass(
@@ -81,6 +126,18 @@ async fn pass(
         writer.delete(&written.rebuild).await?;
     }
     Ok(written)
+}
+
+/// Makes the next copy look in full at every mailbox in which a verification found a difference, whatever STATUS and
+/// mod-sequences say: what was remembered of it led to that difference. Gives their names.
+///
+/// # Errors
+/// If the store can't be written.
+pub async fn doubt(platform: &Platform, job: &Job, verified: &Verified) -> Result<BTreeSet<MailboxName>, Stop> {
+    let differing = verified.mailboxes.iter().filter(|(_, report)| !report.identical);
+    let names: BTreeSet<MailboxName> = differing.map(|(name, _)| name.clone()).collect();
+    platform.store.forget_seen(job.user.as_str(), names.iter().cloned().collect()).await?;
+    Ok(names)
 }
 
 /// A user's mailbox records by name.

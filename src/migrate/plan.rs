@@ -12,7 +12,7 @@ use crate::wire::imap::mutf7;
 pub(super) type Records = BTreeMap<MailboxName, MailboxRecord>;
 
 /// Added to now for subscriptions: the newer change wins, and the target's clock may be ahead of ours.
-const SUBSCRIPTION_LEAD: u64 = 24 * 60 * 60;
+pub(super) const SUBSCRIPTION_LEAD: u64 = 24 * 60 * 60;
 
 /// The work of one pass.
 #[derive(Debug, Default)]

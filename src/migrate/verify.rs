@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::plan::on_new_side;
+use super::uidl::{self, Content, Inbox};
 use super::{Readers, Stop};
 use crate::config::Bodies;
 use crate::mailbox::body::BodyHasher;
 use crate::mailbox::{Account, BodyDigest, Contents, Listed, MailboxName, Report, Uid, UidValidity, compare};
 use crate::source::{BodyEvent, Reader};
+use crate::user::CanonicalUser;
 
 /// How thoroughly to compare.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,9 @@ impl Verified {
         let mut whole = self.account.clone();
         for part in self.mailboxes.values() {
             whole.absorb(part);
+        }
+        if let Some(inbox) = self.mailboxes.get(&MailboxName::inbox()) {
+            whole.pop3.clone_from(&inbox.pop3);
         }
         whole.at = at;
         whole
@@ -121,8 +126,31 @@ impl Verification<'_> {
         for uid in wanted {
             self.judge(name, uid, (&source, &copy), &mut report);
         }
+        if name.is_inbox() {
+            self.pop3((listed, source), (&target, copy), drawn, &mut report).await?;
+        }
         tracing::debug!(user = self.user, mailbox = %name, identical = report.identical, "compared");
         Ok(report)
+    }
+
+    /// Compares what POP3 shows of INBOX.
+    async fn pop3(
+        &mut self,
+        (listed, source): (&Listed, Contents),
+        (target, copy): (&Listed, Contents),
+        drawn: &Drawn,
+        report: &mut Report,
+    ) -> Result<(), Stop> {
+        let Readers { old, new, pop3 } = &mut *self.readers;
+        let Some(pop3) = pop3 else {
+            report.pop3 = "not configured".to_owned();
+            return Ok(());
+        };
+        let user = CanonicalUser::from_stored(self.user.to_owned());
+        let content = if matches!(drawn, Drawn::InGate) { Content::Trusted } else { Content::Proved };
+        let mut old = Inbox { reader: old, listed, contents: source };
+        let mut new = Inbox { reader: new, listed: target, contents: copy };
+        uidl::compare_sides(pop3, &user, (&mut old, &mut new), content, report).await
     }
 
     fn judge(&self, name: &MailboxName, uid: Uid, (source, copy): (&Contents, &Contents), report: &mut Report) {
@@ -150,7 +178,7 @@ impl Verification<'_> {
         if unread.is_empty() {
             return Ok(());
         }
-        let Readers { old, new } = &mut *self.readers;
+        let Readers { old, new, .. } = &mut *self.readers;
         let (old, new) = tokio::join!(
             digests(old, listed, uid_validity, unread.clone()),
             digests(new, target, uid_validity, unread)

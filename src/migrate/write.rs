@@ -1,21 +1,28 @@
 //! Writes what a pass found into the target: one dsync session, mailbox after mailbox, each read back over IMAP at once,
 //! because an empty result of dsync proves nothing (dsync reference §16b).
 
+mod changes;
+
 use std::collections::BTreeMap;
 
-use sha1::{Digest as _, Sha1};
 use tracing::info;
 
+use super::look::{Known, Sides};
 use super::plan::{Records, emptied, on_new_side, tree};
+use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
-use crate::mailbox::diff::{self, FlagChange, MailboxPlan, Spoilt};
+use crate::mailbox::diff::{self, MailboxPlan, Spoilt};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
 use crate::source::{BodyEvent, ReadError};
 use crate::store::{MailboxRecord, UnixSeconds};
-use crate::target::dsync::{Change, Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use crate::target::dsync::{Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use changes::{changes, guid_of};
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
 const DELETION_LEAD: u64 = 24 * 60 * 60;
+
+/// Messages of mailboxes that were looked at ahead, and whose plans wait to be carried out: what is more is looked at again.
+const AHEAD_MAX: usize = 50_000;
 
 /// Mailboxes that can't be read on from some message, until the source gives it or has expunged it.
 pub(super) type Stops = BTreeMap<MailboxName, Stopped>;
@@ -40,6 +47,17 @@ pub(super) struct Written {
     pub(super) done: Vec<MailboxName>,
     /// A message vanished or could not be read in the middle: the pass ended early and must be run again.
     pub(super) interrupted: bool,
+    /// Nothing had to be written.
+    pub(super) idle: bool,
+}
+
+/// What is known of a mailbox before the target is opened.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// The target is as it was read back after our last write: everything in it is ours.
+    untouched: bool,
+    /// What there is to do.
+    planned: Option<(Sides, MailboxPlan)>,
 }
 
 /// A pass that writes.
@@ -168,6 +186,17 @@ impl Writer<'_> {
     pub(super) async fn write(&mut self, look: &[MailboxName]) -> Result<Written, Stop> {
         let mut written = Written { rebuild: self.spoilt_by_recreation(look)?, ..Written::default() };
         let look: Vec<&MailboxName> = look.iter().filter(|name| !written.rebuild.contains(name)).collect();
+        let mut ahead = self.look_ahead(&look, &mut written).await?;
+        let mut look: Vec<&MailboxName> = look.into_iter().filter(|name| !written.done.contains(name)).collect();
+        let (uidls, waiting) = self.uidls(&mut look).await?;
+        for (name, ahead) in &mut ahead {
+            // What has to wait for its UIDL is cut off when the mailbox is read in full.
+            ahead.planned.take_if(|(sides, _)| uidls.cuts(name, &sides.source));
+        }
+        if look.is_empty() && written.rebuild.is_empty() && self.old.subscriptions == self.new.subscriptions {
+            written.idle = true;
+            return waiting.map_or(Ok(written), Err);
+        }
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
         self.forget_new_side(&look).await?;
         let states: Vec<MailboxState> = look.iter().filter_map(|name| self.state(name)).collect();
@@ -185,7 +214,7 @@ impl Writer<'_> {
             return Ok(written);
         }
         for name in look {
-            match self.mailbox(&mut session, name).await {
+            match self.mailbox(&mut session, name, ahead.remove(name).unwrap_or_default(), &uidls).await {
                 Ok(Outcome::Done) => written.done.push(name.clone()),
                 Ok(Outcome::Gone) => {}
                 Ok(Outcome::Rebuild) => written.rebuild.push(name.clone()),
@@ -201,7 +230,23 @@ impl Writer<'_> {
             }
         }
         session.finish().await?;
-        Ok(written)
+        waiting.map_or(Ok(written), Err)
+    }
+
+    /// The UIDLs of INBOX, if it is to be written. If they can't be read now, INBOX is taken out of `look`, so that
+    /// everything else can be written, and the reason is returned.
+    async fn uidls(&mut self, look: &mut Vec<&MailboxName>) -> Result<(Uidls, Option<Stop>), Stop> {
+        if !look.iter().any(|name| name.is_inbox()) {
+            return Ok((Uidls::default(), None));
+        }
+        match uidl::prepare(self.platform, self.job, self.readers, (self.old, self.new)).await {
+            Ok(uidls) => Ok((uidls, None)),
+            Err(stop @ Stop::Later(_)) => {
+                look.retain(|name| !name.is_inbox());
+                Ok((Uidls::default(), Some(stop)))
+            }
+            Err(stop) => Err(stop),
+        }
     }
 
     /// Whether the target is not as STATUS said it was: the session's states and plans would be wrong.
@@ -255,48 +300,125 @@ impl Writer<'_> {
         })
     }
 
-    async fn mailbox(&mut self, session: &mut Session, name: &MailboxName) -> Result<Outcome, Stop> {
+    /// Looks at the mailboxes of which enough is known to look cheaply. Those with nothing to do are done.
+    async fn look_ahead(
+        &mut self,
+        look: &[&MailboxName],
+        written: &mut Written,
+    ) -> Result<BTreeMap<MailboxName, Ahead>, Stop> {
+        let (mut ahead, mut settled, mut held) = (BTreeMap::new(), Vec::new(), 0);
+        for &name in look {
+            let Some((listed, record)) = self.old.mailboxes.get(name).zip(self.records.get(name)) else { continue };
+            let there = self.new.mailboxes.get(name).and_then(|listed| listed.status);
+            let seen = there.map(|there| there.to_string());
+            let untouched = seen.is_some() && record.new_seen == seen;
+            let mut planned = None;
+            if let Some(known) = Known::of(record, listed.status, there)
+                && !self.stops.contains_key(name)
+                && held < AHEAD_MAX
+            {
+                self.readers.old.revive().await?;
+                self.readers.new.revive().await?;
+                match Sides::since(self.readers, (listed, &on_new_side(name, self.new)), &known).await {
+                    Ok(sides) => planned = sides,
+                    // What is wrong shows when it is read in full.
+                    Err(ReadError::Gone { .. } | ReadError::Mailbox { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if let Some((_, plan)) = &planned
+                && plan.is_empty()
+            {
+                let old_seen = listed.status.map(|status| status.to_string());
+                if old_seen != record.old_seen {
+                    settled.push(MailboxRecord { old_seen, ..record.clone() });
+                }
+                written.done.push(name.clone());
+                continue;
+            }
+            held += planned.as_ref().map_or(0, |(sides, _)| sides.source.messages.len() + sides.before.messages.len());
+            ahead.insert(name.clone(), Ahead { untouched, planned });
+        }
+        if !settled.is_empty() {
+            self.platform.store.put_mailboxes(self.job.user.as_str(), settled.clone()).await?;
+            self.records.extend(settled.into_iter().map(|record| (record.name.clone(), record)));
+        }
+        Ok(ahead)
+    }
+
+    async fn mailbox(
+        &mut self,
+        session: &mut Session,
+        name: &MailboxName,
+        ahead: Ahead,
+        uidls: &Uidls,
+    ) -> Result<Outcome, Stop> {
         let Some((listed, mut record)) = self.old.mailboxes.get(name).zip(self.records.get(name).cloned()) else {
             return Ok(Outcome::Done);
         };
         let target = on_new_side(name, self.new);
-        self.readers.old.revive().await?;
-        let mut source = match self.readers.old.contents(listed).await {
-            // The next pass lists what there is now.
-            Err(ReadError::Gone { .. }) => return Ok(Outcome::Gone),
-            source => source?,
-        };
-        if source.uid_validity != record.uid_validity {
-            // Re-created a moment ago: the next pass sees it in STATUS.
-            return Ok(Outcome::Interrupted);
-        }
-        self.stop_short(name, &mut source);
         let known = self.state(name);
-        let before = match known {
-            Some(_) => self.readers.new.contents(&target).await?,
-            None => nothing(source.uid_validity),
-        };
-        let plan = match diff::plan(&source, &before) {
-            Ok(plan) => plan,
-            Err(spoilt) if name.is_inbox() => return Err(inbox_spoilt(&self.job.login.name, &spoilt)),
-            Err(Spoilt::Gap { .. }) if before.is_subset_of(&source) => return Ok(Outcome::Rebuild),
-            Err(spoilt) => return Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
+        let (sides, plan) = match ahead.planned {
+            Some(planned) => planned,
+            None => match self.whole((name, &record), (listed, &target), ahead.untouched, uidls).await? {
+                Ok(planned) => planned,
+                Err(outcome) => return Ok(outcome),
+            },
         };
         if !plan.is_empty() || known.is_none() {
             self.readers.new.close().await?;
-            let sending =
-                Sending { record: &record, source: &source, before: &before, plan: &plan, fresh: known.is_none() };
+            let sending = Sending { record: &record, sides: &sides, plan: &plan, fresh: known.is_none(), uidls };
             if !self.send(session, listed, &sending).await? {
                 return Ok(Outcome::Interrupted);
             }
+            crate::fault::point("copy-mailbox").await;
+            record.new_seen = Some(self.read_back(name, &target, &sides, &plan).await?);
+        } else {
+            // It was asked before the messages were listed, and they are as they shall be.
+            record.new_seen = target.status.map(|status| status.to_string());
         }
-        crate::fault::point("copy-mailbox").await;
-        record.new_seen = self.read_back(name, &target, &source).await?;
         let stopped = self.stops.get_mut(name).map(|stopped| stopped.reached = true);
         record.old_seen = listed.status.filter(|_| stopped.is_none()).map(|status| status.to_string());
         self.platform.store.put_mailboxes(self.job.user.as_str(), vec![record.clone()]).await?;
         self.records.insert(name.clone(), record);
         Ok(Outcome::Done)
+    }
+
+    /// Both sides in full, and what there is to do; or how the mailbox ends without.
+    async fn whole(
+        &mut self,
+        (name, record): (&MailboxName, &MailboxRecord),
+        (listed, target): (&Listed, &Listed),
+        untouched: bool,
+        uidls: &Uidls,
+    ) -> Result<Result<(Sides, MailboxPlan), Outcome>, Stop> {
+        self.readers.old.revive().await?;
+        let mut source = match self.readers.old.contents(listed).await {
+            // The next pass lists what there is now.
+            Err(ReadError::Gone { .. }) => return Ok(Err(Outcome::Gone)),
+            source => source?,
+        };
+        if source.uid_validity != record.uid_validity {
+            // Re-created a moment ago: the next pass sees it in STATUS.
+            return Ok(Err(Outcome::Interrupted));
+        }
+        self.stop_short(name, &mut source);
+        uidls.cut(name, &mut source);
+        let before = match self.state(name) {
+            Some(_) => {
+                self.readers.new.revive().await?;
+                self.readers.new.contents(target).await?
+            }
+            None => nothing(source.uid_validity),
+        };
+        match diff::plan(&source, &before) {
+            Ok(plan) => Ok(Ok((Sides::whole(source, before), plan))),
+            Err(spoilt) if name.is_inbox() => Err(inbox_spoilt(&self.job.login.name, &spoilt)),
+            Err(Spoilt::Gap { .. }) if before.is_subset_of(&source) => Ok(Err(Outcome::Rebuild)),
+            // Nothing but ours is there: it is the old side that has another mailbox under the same UIDVALIDITY now.
+            Err(Spoilt::Gap { .. } | Spoilt::Other { .. }) if untouched => Ok(Err(Outcome::Rebuild)),
+            Err(spoilt) => Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
+        }
     }
 
     /// Cuts the list off before a message that can't be read: the target must be a gapless prefix of the source.
@@ -315,42 +437,36 @@ impl Writer<'_> {
         &mut self,
         name: &MailboxName,
         target: &Listed,
-        source: &Contents,
-    ) -> Result<Option<String>, Stop> {
-        self.readers.new.revive().await?;
-        self.readers.new.close().await?;
-        let status = self.readers.new.status(target).await?;
-        let after = self.readers.new.contents(target).await?;
-        self.readers.new.close().await?;
-        match diff::plan(source, &after) {
-            Ok(left) if left.is_empty() => Ok(Some(status.to_string())),
+        sides: &Sides,
+        plan: &MailboxPlan,
+    ) -> Result<String, Stop> {
+        let (status, left) = sides.read_back(&mut self.readers.new, target, plan).await?;
+        match left {
+            Ok(left) if left.is_empty() => Ok(status.to_string()),
             Ok(left) => Err(Stop::Later(format!(
                 "mailbox `{name}` is not on the new side as it was written: {} messages missing, {} too many, {} with \
                  other flags (first: {})",
                 left.save.len(),
                 left.expunge.len(),
                 left.flags.len(),
-                first_of(&left, source)
+                first_of(&left, &sides.source)
             ))),
-            Err(spoilt) => {
-                Err(Stop::Later(format!("mailbox `{name}` is not on the new side as it was written: {spoilt}")))
-            }
+            Err(why) => Err(Stop::Later(format!("mailbox `{name}` is not on the new side as it was written: {why}"))),
         }
     }
 
     /// Sends one mailbox. False if a message vanished or can't be read: the session must be aborted then.
     async fn send(&mut self, session: &mut Session, listed: &Listed, sending: &Sending<'_>) -> Result<bool, Stop> {
-        let Sending { record, source, before, plan, fresh } = sending;
+        let Sending { record, sides: Sides { source, before, total, .. }, plan, fresh, .. } = sending;
         let highest = source.highest_modseq.max(before.highest_modseq).unwrap_or(ModSeq(1));
         // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
         let flags_modseq = ModSeq(highest.0 + 1);
-        let count = u32::try_from(source.messages.len()).unwrap_or(u32::MAX);
         let there = session
             .begin_mailbox(MailboxHead {
                 guid: record.guid,
                 uid_validity: source.uid_validity,
                 uid_next: source.uid_next,
-                messages: count,
+                messages: *total,
                 inflate: *fresh,
                 first_recent_uid: source.uid_next.0,
                 highest_modseq: if plan.flags.is_empty() { highest } else { flags_modseq },
@@ -374,7 +490,7 @@ impl Writer<'_> {
                 uid_validity: source.uid_validity,
                 last_common_uid: source.uid_next.0.saturating_sub(1),
                 last_common_modseq: highest,
-                messages: count,
+                messages: *total,
             })
             .await?;
         Ok(true)
@@ -390,7 +506,7 @@ impl Writer<'_> {
         if uids.is_empty() {
             return Ok(true);
         }
-        let Sending { record, source, .. } = sending;
+        let Sending { record, sides: Sides { source, .. }, uidls, .. } = sending;
         let mut bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
         while let Some(event) = bodies.next().await? {
             match event {
@@ -398,7 +514,9 @@ impl Writer<'_> {
                     let message = source.messages.binary_search_by_key(&uid, |message| message.uid);
                     let message = message.ok().and_then(|at| source.messages.get(at));
                     let date = message.and_then(|message| message.internal_date).unwrap_or_default();
-                    session.begin_mail(guid_of(record.guid, source.uid_validity, uid), date, None).await?;
+                    let pop3 = uidls.of(uid).filter(|_| record.name.is_inbox());
+                    let pop3 = pop3.as_ref().map(|(uidl, order)| (uidl.as_str(), *order));
+                    session.begin_mail(guid_of(record.guid, source.uid_validity, uid), date, pop3).await?;
                 }
                 BodyEvent::Chunk(octets) => {
                     session.mail_chunk(&octets).await?;
@@ -431,11 +549,12 @@ enum Outcome {
 #[derive(Debug)]
 struct Sending<'a> {
     record: &'a MailboxRecord,
-    source: &'a Contents,
-    before: &'a Contents,
+    sides: &'a Sides,
     plan: &'a MailboxPlan,
     /// The target has nothing of it yet.
     fresh: bool,
+    /// The POP3 UIDLs of INBOX.
+    uidls: &'a Uidls,
 }
 
 fn nothing(uid_validity: UidValidity) -> Contents {
@@ -455,52 +574,4 @@ fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
          {login} -s INBOX`, which deletes only our copy (on a Maildir remove the files of INBOX instead), then run \
          `mailferry switch {login}` here and let the user log in again"
     ))
-}
-
-/// All changes of a mailbox in the order dsync wants: ascending by UID.
-fn changes(mailbox: Guid, source: &Contents, plan: &MailboxPlan, flags_modseq: ModSeq) -> Vec<Change> {
-    let guid = |uid| guid_of(mailbox, source.uid_validity, uid);
-    let mut changes: Vec<(Uid, Change)> = Vec::new();
-    changes.extend(plan.expunge.iter().map(|&uid| (uid, Change::Expunge { uid, guid: guid(uid) })));
-    changes.extend(plan.flags.iter().map(|change| (change.uid, flag_change(change, guid(change.uid), flags_modseq))));
-    changes.extend(plan.save.iter().filter_map(|&at| source.messages.get(at)).map(|message| {
-        let keywords = message.keywords.fit().0.iter().map(str::to_owned).collect();
-        let change = Change::Save {
-            uid: message.uid,
-            guid: guid(message.uid),
-            modseq: message.modseq,
-            flags: message.flags,
-            keywords,
-        };
-        (message.uid, change)
-    }));
-    changes.sort_by_key(|(uid, _)| *uid);
-    changes.into_iter().map(|(_, change)| change).collect()
-}
-
-fn flag_change(change: &FlagChange, guid: Guid, modseq: ModSeq) -> Change {
-    Change::Flags {
-        uid: change.uid,
-        guid,
-        modseq: modseq.max(ModSeq(change.modseq.0 + 1)),
-        flags: change.flags,
-        had: change.had,
-        keep: change.keep.clone(),
-        add: change.add.clone(),
-        remove: change.remove.clone(),
-    }
-}
-
-/// A message's GUID: the same in every run, and no other message's (dsync reference §8: two messages with one GUID
-/// would get one UIDL). The mailbox GUID is random, so the account needs no mention.
-fn guid_of(mailbox: Guid, uid_validity: UidValidity, uid: Uid) -> Guid {
-    let mut hash = Sha1::new();
-    hash.update(mailbox.0);
-    hash.update(uid_validity.0.to_be_bytes());
-    hash.update(uid.0.to_be_bytes());
-    let mut guid = [0_u8; 16];
-    for (octet, hashed) in guid.iter_mut().zip(hash.finalize()) {
-        *octet = hashed;
-    }
-    Guid(guid)
 }

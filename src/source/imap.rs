@@ -212,7 +212,7 @@ impl Reader {
         if let Some(last) = NonZeroU32::new(uid_next.saturating_sub(1)).filter(|_| opened.exists > 0) {
             let tag = self.connection.tag();
             let modseq = opened.highest_modseq.is_some();
-            let command = command::uid_fetch_metadata(&tag, &[NonZeroU32::MIN..=last], modseq);
+            let command = command::uid_fetch_metadata(&tag, NonZeroU32::MIN..=last, modseq);
             self.gather(listed, vec![(tag, command)], &mut |response| listing.note(response)).await?;
         }
         let messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;

@@ -73,8 +73,6 @@ pub struct LateBody {
     pub exact: [u8; 32],
     /// Digest of the octets as a Dovecot may show them.
     pub altered: [u8; 32],
-    /// There is a NUL among them.
-    pub nul: bool,
 }
 
 /// A mailbox of the new side just before a message is appended to it.
@@ -99,7 +97,7 @@ pub struct LateCounts {
     pub last_at: Option<UnixSeconds>,
 }
 
-const COLUMNS: &str = "name, uid_validity, uid, state, octets, exact, altered, nul, date, \
+const COLUMNS: &str = "name, uid_validity, uid, state, octets, exact, altered, date, \
                        new_mailbox, new_uid_validity, new_uid_next, sent_at, new_uid";
 
 /// Writes the fences of a switch, in its transaction; those of an earlier one are of no use any more.
@@ -214,7 +212,7 @@ impl Store {
             connection.execute(
                 &format!(
                     "INSERT OR REPLACE INTO late (user, {COLUMNS}, at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
                 ),
                 params![
                     user,
@@ -225,7 +223,6 @@ impl Store {
                     body.map(|body| signed(body.octets)),
                     body.map(|body| body.exact),
                     body.map(|body| body.altered),
-                    body.map(|body| body.nul),
                     date,
                     home.as_ref().map(|home| name_text(&home.mailbox)),
                     home.as_ref().map(|home| home.uid_validity.0),
@@ -280,30 +277,30 @@ fn fence_numbers(row: &Row<'_>) -> rusqlite::Result<(UidValidity, UidNext, UidNe
 }
 
 fn message_of(row: &Row<'_>) -> Result<LateMessage, StoreError> {
-    let home = row.get::<_, Option<String>>(9)?;
+    let home = row.get::<_, Option<String>>(8)?;
     let home = home
         .map(|name| {
-            let (uid_validity, uid_next) = (UidValidity(row.get(10)?), UidNext(row.get(11)?));
+            let (uid_validity, uid_next) = (UidValidity(row.get(9)?), UidNext(row.get(10)?));
             Ok::<_, StoreError>(LateHome { mailbox: stored_name(&name)?, uid_validity, uid_next })
         })
         .transpose()?;
     let octets: Option<i64> = row.get(4)?;
     let body = octets
         .map(|octets| {
-            let (exact, altered, nul) = (row.get(5)?, row.get(6)?, row.get(7)?);
-            Ok::<_, StoreError>(LateBody { octets: unsigned(octets), exact, altered, nul })
+            let (exact, altered) = (row.get(5)?, row.get(6)?);
+            Ok::<_, StoreError>(LateBody { octets: unsigned(octets), exact, altered })
         })
         .transpose()?;
     Ok(LateMessage {
         mailbox: stored_name(&row.get::<_, String>(0)?)?,
         uid_validity: UidValidity(row.get(1)?),
         uid: Uid(row.get(2)?),
-        date: row.get(8)?,
+        date: row.get(7)?,
         body,
         home,
-        sent_at: row.get(12)?,
+        sent_at: row.get(11)?,
         done: row.get::<_, String>(3)? == "done",
-        new_uid: row.get::<_, Option<u32>>(13)?.map(Uid),
+        new_uid: row.get::<_, Option<u32>>(12)?.map(Uid),
     })
 }
 
@@ -348,7 +345,7 @@ mod tests {
         let inbox = fence("INBOX", 7, 10);
         let bare = message(&inbox, 10);
         let home = LateHome { mailbox: inbox.name.clone(), uid_validity: UidValidity(8), uid_next: UidNext(u32::MAX) };
-        let body = LateBody { octets: 1 << 40, exact: [1; 32], altered: [2; 32], nul: true };
+        let body = LateBody { octets: 1 << 40, exact: [1; 32], altered: [2; 32] };
         let full = LateMessage {
             uid: Uid(u32::MAX),
             date: Some(-1),

@@ -444,6 +444,26 @@ impl Store {
         .await
     }
 
+    /// Forgets what the old side of these mailboxes looked like when both sides were last found equal.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn forget_seen(&self, user: &str, names: Vec<MailboxName>) -> Result<(), StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for name in &names {
+                transaction.execute(
+                    "UPDATE mailboxes SET old_seen = NULL WHERE user = ?1 AND name = ?2",
+                    params![user, name_text(name)],
+                )?;
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Forgets a mailbox that is gone from the target.
     ///
     /// # Errors

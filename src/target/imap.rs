@@ -3,9 +3,12 @@
 //! A message counts for the server when the line end behind its octets has come, and not before. So an [`Appending`] that is
 //! dropped has done nothing: its connection is closed with it. Only between [`Appending::finish`] and its answer is it unknown
 //! whether the message is there.
+//!
+//! A NUL goes as it is. The grammar forbids it in a literal, but Dovecot 2.3 keeps it, while a literal8 (RFC 3516) would make
+//! it write parts of the message anew: `Content-Transfer-Encoding: binary` becomes base64 (measured).
 
 use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
-use crate::wire::imap::command::{self, Append, Literal};
+use crate::wire::imap::command::{self, Append};
 use crate::wire::imap::scan::{self, Response};
 
 /// Octets that are sent without asking whether the server wants them (RFC 7888 §5): for more, its refusal comes first.
@@ -46,8 +49,6 @@ pub struct NewMessage<'a> {
     pub date: Option<&'a str>,
     /// Its octets.
     pub octets: u64,
-    /// Whether there is a NUL in it: only to a server that [takes](ImapTarget::takes_nul) it.
-    pub nul: bool,
 }
 
 /// Where a message is now (RFC 4315 §3).
@@ -93,23 +94,16 @@ impl ImapTarget {
         }
     }
 
-    /// Whether a message with a NUL can be appended (RFC 3516).
-    #[must_use]
-    pub fn takes_nul(&self) -> bool {
-        self.connection.capabilities().has("BINARY")
-    }
-
     /// Begins an APPEND.
     ///
     /// # Errors
     /// If the connection breaks.
     pub async fn begin(mut self, message: &NewMessage<'_>) -> Result<Begun, ImapError> {
         let offers = |name| self.connection.capabilities().has(name);
-        let small = message.octets <= AT_ONCE_MAX;
-        let literal = Literal { binary: message.nul, at_once: small && (offers("LITERAL+") || offers("LITERAL-")) };
-        let NewMessage { mailbox, flags, date, octets, .. } = *message;
+        let at_once = message.octets <= AT_ONCE_MAX && (offers("LITERAL+") || offers("LITERAL-"));
+        let NewMessage { mailbox, flags, date, octets } = *message;
         let tag = self.connection.tag();
-        let line = command::append(&tag, &Append { mailbox, flags, date, octets, literal });
+        let line = command::append(&tag, &Append { mailbox, flags, date, octets, at_once });
         let fragments = self.connection.encoded(line)?;
         let Some(refusal) = self.connection.send(fragments).await? else {
             return Ok(Begun::Ready(Appending { connection: self.connection, tag, left: octets }));

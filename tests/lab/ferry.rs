@@ -31,6 +31,12 @@ pub struct FerrySpec<'a> {
     pub old_imap: Option<String>,
     /// The same for the new side.
     pub new_imap: Option<String>,
+    /// POP3 listeners, and both sides' plain POP3 ports behind them.
+    pub pop3: bool,
+    /// URL of the old side's POP3 instead of its plain port.
+    pub old_pop3: Option<String>,
+    /// The same for the new side.
+    pub new_pop3: Option<String>,
     /// URL of the new side's doveadm service instead of its own port.
     pub doveadm: Option<String>,
     /// Lines added to tables, as `("switch", "x = 1")`; a table that is not there yet is made.
@@ -51,6 +57,9 @@ impl<'a> FerrySpec<'a> {
             default_domain: "",
             old_imap: None,
             new_imap: None,
+            pop3: false,
+            old_pop3: None,
+            new_pop3: None,
             doveadm: None,
             extra: Vec::new(),
             env: Vec::new(),
@@ -63,7 +72,7 @@ impl<'a> FerrySpec<'a> {
 pub struct Ferry {
     folder: Option<tempfile::TempDir>,
     dir: PathBuf,
-    ports: [Port; 3],
+    ports: [Port; 5],
     tls: TlsFiles,
     env: Vec<(String, String)>,
     process: Option<Process>,
@@ -104,6 +113,15 @@ impl Ferry {
 
     pub fn admin(&self) -> u16 {
         self.ports[2].number
+    }
+
+    /// Port of POP3 with STLS, where the configuration has it.
+    pub fn pop3(&self) -> u16 {
+        self.ports[3].number
+    }
+
+    pub fn pop3s(&self) -> u16 {
+        self.ports[4].number
     }
 
     pub fn dir(&self) -> &Path {
@@ -248,7 +266,7 @@ impl Ferry {
     }
 
     fn config(&self, spec: &FerrySpec<'_>) -> String {
-        let [imap, imaps, admin] = self.ports.each_ref().map(|port| port.number);
+        let [imap, imaps, admin, pop3, pop3s] = self.ports.each_ref().map(|port| port.number);
         let dir = self.dir.display();
         let url = |given: &Option<String>, scheme: &str, port: u16| {
             given.clone().unwrap_or_else(|| format!("{scheme}://127.0.0.1:{port}"))
@@ -266,7 +284,7 @@ impl Ferry {
                 format!(
                     "imap = \"{}\"\n{}credentials = {{ kind = \"user\" }}\n",
                     url(&spec.old_imap, "imap", spec.old.imap_port()),
-                    ca_file(&spec.old_imap, spec.old),
+                    ca_file(&[&spec.old_imap, &spec.old_pop3], spec.old),
                 ),
             ),
             (
@@ -275,7 +293,7 @@ impl Ferry {
                     "imap = \"{}\"\n{}credentials = {{ kind = \"user\" }}\n\
                      target = {{ kind = \"dsync\", url = \"{}\", password_file = \"{dir}/doveadm.secret\" }}\n",
                     url(&spec.new_imap, "imap", spec.new.imap_port()),
-                    ca_file(&spec.new_imap, spec.new),
+                    ca_file(&[&spec.new_imap, &spec.new_pop3], spec.new),
                     url(&spec.doveadm, "doveadm", spec.new.doveadm_port()),
                 ),
             ),
@@ -284,6 +302,16 @@ impl Ferry {
             ("migration", format!("enroll = \"{}\"\n", spec.enroll)),
             ("switch", format!("auto = {}\nmax_pause = \"{}\"\n", spec.auto, spec.max_pause)),
         ];
+        if spec.pop3 {
+            let mut add = |table: &str, line: String| {
+                if let Some((_, text)) = tables.iter_mut().find(|(name, _)| *name == table) {
+                    text.push_str(&line);
+                }
+            };
+            add("listen", format!("pop3 = [\"127.0.0.1:{pop3}\"]\npop3s = [\"127.0.0.1:{pop3s}\"]\n"));
+            add("old", format!("pop3 = \"{}\"\n", url(&spec.old_pop3, "pop3", spec.old.pop3_port())));
+            add("new", format!("pop3 = \"{}\"\n", url(&spec.new_pop3, "pop3", spec.new.pop3_port())));
+        }
         if !spec.default_domain.is_empty() {
             tables.push(("users", format!("default_domain = \"{}\"\n", spec.default_domain)));
         }
@@ -320,7 +348,10 @@ fn greets(port: u16) -> bool {
 }
 
 /// A CA is configured only where TLS is: anything else is a configuration error.
-fn ca_file(url: &Option<String>, server: &Dovecot) -> String {
-    let clear = url.as_deref().is_none_or(|url| url.starts_with("imap://"));
+fn ca_file(urls: &[&Option<String>], server: &Dovecot) -> String {
+    let clear = |url: &Option<String>| {
+        url.as_deref().is_none_or(|url| url.starts_with("imap://") || url.starts_with("pop3://"))
+    };
+    let clear = urls.iter().all(|url| clear(url));
     if clear { String::new() } else { format!("ca_file = \"{}\"\n", server.tls().ca.display()) }
 }

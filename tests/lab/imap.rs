@@ -70,9 +70,14 @@ impl Imap {
 
     /// The same from another loopback address.
     pub fn connect_tls_from(source: &str, port: u16, ca: &Path) -> Self {
-        let mut imap = Self::over(Box::new(encrypt(dial(source, port), ca)));
+        let mut imap = Self::connect_tls_silently(source, port, ca);
         imap.read_greeting();
         imap
+    }
+
+    /// The same without waiting for a greeting.
+    pub fn connect_tls_silently(source: &str, port: u16, ca: &Path) -> Self {
+        Self::over(Box::new(encrypt(dial(source, port), ca)))
     }
 
     /// Connects, sends STARTTLS and goes on encrypted.

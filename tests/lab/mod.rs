@@ -6,7 +6,7 @@
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
 //! * [`Hold`] stops the proxy at a chosen step, where a test needs to be inside it.
-//! * [`Imap`] is a small IMAP client that shares no code with the crate under test.
+//! * [`Imap`] is a small IMAP client that shares no code with the crate under test, and [`Pop3`] one for POP3.
 //! * [`deliver`] brings mail over LMTP straight into a server, past the proxy.
 //! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
@@ -41,6 +41,7 @@ pub mod foreign;
 pub mod imap;
 pub mod lmtp;
 pub mod nasty;
+pub mod pop3;
 pub mod ports;
 pub mod process;
 pub mod server;
@@ -52,6 +53,7 @@ pub use fault::Hold;
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
 pub use lmtp::{deliver, try_deliver};
+pub use pop3::Pop3;
 pub use process::wait_for;
 pub use server::{Dovecot, Format, Spec};
 pub use world::World;

@@ -74,7 +74,7 @@ fn a_small_account_arrives_whole_and_a_second_run_has_nothing_to_do() {
     let ferry = pair.ferry();
     sync(&ferry, &pair, "u1");
     let report = assert_equal_everywhere(&ferry, &pair, &account);
-    assert_eq!(report["pop3"], "not compared");
+    assert_eq!(report["pop3"], "not configured");
     let again = on_user(&ferry, &pair, &["sync"], "u1");
     assert!(String::from_utf8_lossy(&again.stdout).contains("0 octets copied in this run"), "{}", shown(&again));
 }

@@ -9,6 +9,7 @@ use std::fs;
 use crate::copy::{Pair, on_user, shown, sync, verify};
 use crate::lab::account::Account;
 use crate::lab::{Ferry, nasty};
+use crate::uidl::{maildrop, with_pop3};
 
 /// A user's damage, and every finding it must make: `class rule mailbox UID`, `-` for none.
 struct Case {
@@ -57,11 +58,20 @@ impl Scene<'_> {
 
     /// Puts a changed account in the place of the copy. Dovecot's own dsync writes it.
     fn import(&self, change: impl FnOnce(&mut Account)) {
+        self.import_with(change, &[]);
+    }
+
+    /// The same with UIDLs and orders of INBOX.
+    fn import_with(&self, change: impl FnOnce(&mut Account), fields: &[(u32, &str)]) {
         let mut other = self.account.clone();
         let number = (0..).find(|number| !self.pair.old.mail_dir(&format!("{}-{number}", self.user())).exists());
         other.user = format!("{}-{}", self.user(), number.unwrap());
         change(&mut other);
         other.write_to(&self.pair.old);
+        let fields: Vec<_> = fields.iter().map(|(uid, own)| (*uid, (*own).to_owned())).collect();
+        if !fields.is_empty() {
+            maildrop::set_fields(&self.pair.old, &other.user, &fields);
+        }
         let _ = fs::remove_dir_all(self.pair.new.mail_dir(self.user()));
         let from = format!("maildir:{}", self.pair.old.mail_dir(&other.user).display());
         self.pair.new.doveadm_ok(&["backup", "-R", "-u", self.user(), &from]);
@@ -122,15 +132,19 @@ fn expect_in_table(ferry: &Ferry, pair: &Pair, user: &str, wanted: &[&str]) {
 fn run(cases: &[Case], bring: fn(&Scene<'_>)) {
     let users: Vec<String> = (0..cases.len()).map(|number| format!("d{number}")).collect();
     let pair = Pair::start(&users.iter().map(String::as_str).collect::<Vec<_>>());
-    let ferry = pair.ferry();
-    for (case, user) in cases.iter().zip(&users) {
-        let scene = Scene { account: nasty::small(&pair.old, user), pair: &pair, ferry: &ferry };
+    run_between(&pair, &pair.ferry(), cases, bring);
+}
+
+fn run_between(pair: &Pair, ferry: &Ferry, cases: &[Case], bring: fn(&Scene<'_>)) {
+    for (case, number) in cases.iter().zip(0..) {
+        let user = &format!("d{number}");
+        let scene = Scene { account: nasty::small(&pair.old, user), pair, ferry };
         bring(&scene);
-        expect(&ferry, &pair, user, &format!("before {}", case.what), &[]);
+        expect(ferry, pair, user, &format!("before {}", case.what), &[]);
         (case.damage)(&scene);
-        expect(&ferry, &pair, user, case.what, case.findings);
+        expect(ferry, pair, user, case.what, case.findings);
         if case.findings.iter().any(|line| line.starts_with("difference ")) {
-            expect_in_table(&ferry, &pair, user, case.findings);
+            expect_in_table(ferry, pair, user, case.findings);
         }
     }
 }
@@ -384,6 +398,67 @@ fn accounts_that_mailferry_has_never_written_are_compared_as_well() {
         },
     ];
     run(&cases, by_dovecot);
+}
+
+#[test]
+fn what_only_a_pop3_client_would_notice_is_found() {
+    let cases = [
+        Case { what: "nothing", damage: |scene| scene.import(|_| {}), findings: &[] },
+        Case {
+            what: "a UIDL changed",
+            damage: |scene| scene.import_with(|_| {}, &[(5, "Panother")]),
+            findings: &["difference uidl INBOX 5"],
+        },
+        Case {
+            what: "all UIDLs changed",
+            damage: |scene| scene.import_with(|_| {}, &[(1, "Pa"), (2, "Pb"), (5, "Pc"), (6, "Pd"), (9, "Pe")]),
+            findings: &[
+                "difference uidl INBOX 1",
+                "difference uidl INBOX 2",
+                "difference uidl INBOX 5",
+                "difference uidl INBOX 6",
+                "difference uidl INBOX 9",
+            ],
+        },
+        Case {
+            what: "two UIDLs exchanged",
+            damage: |scene| scene.import_with(|_| {}, &[(1, "P0000000259682f01"), (2, "P0000000159682f01")]),
+            findings: &["difference pop3-order INBOX 1", "difference pop3-pairing INBOX -"],
+        },
+        Case {
+            what: "two messages have one UIDL",
+            damage: |scene| scene.import_with(|_| {}, &[(5, "P0000000659682f01")]),
+            findings: &["difference pop3-pairing INBOX -"],
+        },
+        Case {
+            what: "the last message comes first",
+            damage: |scene| scene.import_with(|_| {}, &[(9, "O1")]),
+            findings: &["difference pop3-order INBOX 1"],
+        },
+        Case {
+            what: "a message expunged",
+            damage: |scene| scene.by_imap("INBOX", &["UID STORE 6 +FLAGS (\\Deleted)", "EXPUNGE"]),
+            findings: &["difference message INBOX 6", "difference pop3-missing INBOX 6"],
+        },
+        Case {
+            what: "a message appended",
+            damage: |scene| {
+                scene.account.log_in(&scene.pair.new).append("INBOX", "", "", b"Subject: more\r\n\r\n");
+            },
+            findings: &["difference uidnext INBOX -", "difference message INBOX 12", "difference pop3-extra INBOX -"],
+        },
+    ];
+    let users: Vec<String> = (0..cases.len()).map(|number| format!("d{number}")).collect();
+    let mut pair = Pair::start(&users.iter().map(String::as_str).collect::<Vec<_>>());
+    let ferry = with_pop3(&pair, Ferry::prepare);
+    run_between(&pair, &ferry, &cases, by_dovecot);
+
+    // A server can hide from POP3 what IMAP shows.
+    let good = fs::read_to_string(pair.new.config_path()).unwrap();
+    fs::write(pair.new.config_path(), format!("{good}pop3_deleted_flag = NonJunk\n")).unwrap();
+    pair.new.kill9();
+    pair.new.start_again();
+    expect(&ferry, &pair, "d0", "hidden on the new side", &["difference pop3-missing INBOX 9"]);
 }
 
 #[test]

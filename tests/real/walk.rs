@@ -78,6 +78,7 @@ fn walk(length: u32) {
         walk.until(length * 2 / 5);
         let status = ferry.wait_status("u1", LONG, |status| status["phase"] == "following");
         assert_eq!(status["authority"], "old");
+        walk.look_at_phase();
         walk.until(length * 3 / 5);
         scope.spawn(|| {
             switch(&ferry);
@@ -295,9 +296,9 @@ impl Walk<'_> {
         let found = self.at_switch.unwrap().differences(&World::of(&self.pair.old, "u1"), Next::Equal);
         assert!(found.is_empty(), "on the old side, which is as it was at the switch: {found:#?}");
         assert!(self.farewells > 0, "nobody was there when the user was switched");
-        for phase in ["copying", "following", "new"] {
-            assert!(self.tally.contains_key(phase), "nothing was done in {phase}: {:?}", self.tally);
-        }
+        // (Which of the phases before the switch a command falls into depends on the machine.)
+        let after = self.tally.get("new").copied().unwrap_or_default();
+        assert!(after > 0 && after < self.done, "all was done on one side: {:?}", self.tally);
     }
 }
 

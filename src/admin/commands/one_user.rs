@@ -151,5 +151,6 @@ async fn verified(platform: &Platform, job: &Job, depth: Depth) -> Result<crate:
     let verification =
         Verification { user: job.user.as_str(), depth, readers: &mut readers, known: &mut known }.full().await?;
     readers.close().await;
+    copy::doubt(platform, job, &verification).await?;
     Ok(verification.report(now()))
 }

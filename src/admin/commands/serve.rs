@@ -13,13 +13,19 @@ use super::{Exit, UsageError, load, platform};
 use crate::admin::control::Moves;
 use crate::admin::{Token, http};
 use crate::config::Config;
-use crate::front::{Front, Listeners};
+use crate::front::{Front, Listeners, Pop3Backends, Pop3Harvest};
+use crate::mailbox::Side;
 use crate::migrate::Supervisor;
+use crate::migrate::uidl::Harvests;
+use crate::net::pop3::Pop3Server;
 use crate::net::{ConnectionSlots, ServerTls, bind_all};
 use crate::user::{LoginSucceeded, NameRules, Registry};
 
 /// Logins that wait to be looked at; beyond it a login starts no move, and the user's next one does.
 const LOGINS: usize = 1024;
+
+/// POP3 lists that wait to be looked at; beyond it a session's list is not used, and one of the next sessions shows it again.
+const HARVESTS: usize = 64;
 
 /// What a held login waits beyond the longest pause, before it is told to come back.
 const HELD_MARGIN: Duration = Duration::from_secs(10);
@@ -36,7 +42,12 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
     let mut platform = platform(Arc::clone(&config))?;
     let token = Token::load_or_create(&config.admin.token_file)?;
-    let listeners = Listeners { imap: bind_all(&config.listen.imap)?, imaps: bind_all(&config.listen.imaps)? };
+    let listeners = Listeners {
+        imap: bind_all(&config.listen.imap)?,
+        imaps: bind_all(&config.listen.imaps)?,
+        pop3: bind_all(&config.listen.pop3)?,
+        pop3s: bind_all(&config.listen.pop3s)?,
+    };
     let admin =
         crate::net::bind(config.admin.listen).with_context(|| format!("admin API on {}", config.admin.listen))?;
 
@@ -47,6 +58,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     let names = NameRules { default_domain: config.users.default_domain.clone() };
     let (ended, shutdown) = watch::channel(false);
     let (logins, heard) = mpsc::channel(LOGINS);
+    let (harvests, harvested) = mpsc::channel(HARVESTS);
     let front = Front {
         listen: Arc::new(config.listen.clone()),
         tls,
@@ -54,11 +66,13 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         names: names.clone(),
         old: platform.old.clone(),
         new: platform.new.clone(),
+        pop3: pop3_backends(&config, harvests)?,
         patience: config.switch.max_pause + HELD_MARGIN,
         logins,
         shutdown: shutdown.clone(),
     };
     tokio::spawn(listen_to(supervisor.clone(), heard));
+    tokio::spawn(keep(platform.harvests.clone(), harvested));
     let control = Arc::new(Moves { supervisor, names });
     let api = tokio::spawn(http::serve(admin, token, control, until(shutdown)));
     let serving = tokio::spawn(front.serve(listeners, slots(&config)));
@@ -74,6 +88,12 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+fn pop3_backends(config: &Config, harvests: mpsc::Sender<Pop3Harvest>) -> anyhow::Result<Option<Pop3Backends>> {
+    let (Some(old), Some(new)) = (&config.old.pop3, &config.new.pop3) else { return Ok(None) };
+    let (old, new) = (Pop3Server::new(Side::Old, old)?, Pop3Server::new(Side::New, new)?);
+    Ok(Some(Pop3Backends { old, new, harvests }))
+}
+
 fn slots(config: &Config) -> ConnectionSlots {
     ConnectionSlots::new(config.limits.connections)
 }
@@ -87,6 +107,13 @@ async fn until(mut shutdown: watch::Receiver<bool>) {
 async fn listen_to(supervisor: Supervisor, mut heard: mpsc::Receiver<LoginSucceeded>) {
     while let Some(login) = heard.recv().await {
         supervisor.logged_in(login).await;
+    }
+}
+
+/// Keeps the POP3 lists that users' own sessions show, so that the old side need not be asked for them.
+async fn keep(harvests: Harvests, mut harvested: mpsc::Receiver<Pop3Harvest>) {
+    while let Some(Pop3Harvest { user, list }) = harvested.recv().await {
+        harvests.put(user, list);
     }
 }
 

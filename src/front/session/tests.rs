@@ -1,12 +1,19 @@
 //! Clients before login, where no side is asked.
 
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::*;
 use crate::config::{Endpoint, Listen, Security};
+use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
+use crate::front::drain;
 use crate::mailbox::Side;
+use crate::net::Stream;
 use crate::net::imap::ImapServer;
 use crate::store::Store;
 use crate::user::{NameRules, Registry};
@@ -36,13 +43,14 @@ async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stag
         old: ImapServer::new(Side::Old, &side).unwrap(),
         new: ImapServer::new(Side::New, &side).unwrap(),
         patience: Duration::from_secs(1),
+        pop3: None,
         logins: mpsc::channel(1).0,
         shutdown: ends,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let (tcp, peer) = accepted.unwrap();
-    let session = tokio::spawn(run(Arc::new(front), tcp, peer, entry));
+    let session = tokio::spawn(run(Arc::new(front), tcp, peer, Protocol::Imap, entry));
     Stage { _folder: folder, client: client.unwrap(), session, shutdown }
 }
 
@@ -86,10 +94,10 @@ async fn a_client_that_always_has_something_to_say_is_too_slow_as_well() {
     tcp.readable().await.unwrap();
     let (_shutdown, ends) = watch::channel(false);
     let past = Instant::now() - Duration::from_secs(1);
-    let mut client = Client { stream: Stream::Plain(tcp), login_by: past, command_by: past, shutdown: ends };
-    let config = PreLoginConfig { tls_available: false, tls_active: false, cleartext_allowed: true };
-    let heard = client.read(&mut PreLogin::new(config)).await.unwrap();
-    assert!(matches!(heard, Heard::Enough(TOO_SLOW)));
+    let stream = Stream::Plain(tcp);
+    let mut client = Client { stream, login_by: past, command_by: past, shutdown: ends, words: LAST_WORDS };
+    let heard = client.read(|_| panic!("too late")).await.unwrap();
+    assert_eq!(heard, Heard::Enough(LAST_WORDS.too_slow));
 }
 
 #[tokio::test]
@@ -144,7 +152,7 @@ async fn when_the_server_ends_a_client_in_the_middle_of_a_login_is_told() {
     let mut heard = Vec::new();
     at.client.read_to_end(&mut heard).await.unwrap();
     let lines: Vec<&[u8]> = heard.split_inclusive(|octet| *octet == b'\n').collect();
-    assert_eq!((lines.len(), lines[1]), (2, GOING_DOWN), "at once: the login itself is not answered");
+    assert_eq!((lines.len(), lines[1]), (2, LAST_WORDS.going_down), "at once: the login itself is not answered");
 }
 
 #[tokio::test]
@@ -176,5 +184,5 @@ async fn when_the_server_ends_a_client_before_login_is_told() {
     at.shutdown.send(true).unwrap();
     let mut heard = Vec::new();
     at.client.read_to_end(&mut heard).await.unwrap();
-    assert!(heard.ends_with(GOING_DOWN));
+    assert!(heard.ends_with(LAST_WORDS.going_down));
 }

@@ -9,16 +9,24 @@ use super::super::pop3::{Paired, Pairing, Pop3List, Pop3Message};
 use super::super::report::{Class, Finding, Report};
 use super::{at, finding};
 
-/// Compares the old side's list, whose UIDs are known, with the new side's. `altered` are messages whose octets a named
-/// rule explains: their sizes can't be equal.
+/// Messages whose octets were found altered by a named rule: what differs in their sizes is explained by it.
+#[must_use]
+pub fn altered(report: &Report) -> BTreeSet<Uid> {
+    let altered = report.findings.iter().filter(|finding| finding.class == Class::Altered);
+    altered.filter_map(|finding| finding.uid).collect()
+}
+
+/// Compares the old side's list, whose UIDs are known, with the new side's. The sizes of messages in `altered` can't be
+/// equal. What is newer than the snapshot is left out, as it is in the comparison over IMAP.
 pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, report: &mut Report) {
+    let messages: Vec<&Paired> = old.messages.iter().filter(|paired| paired.imap_size.is_some()).collect();
     let before = report.findings.len() + usize::try_from(report.findings_left_out).unwrap_or(usize::MAX);
-    let in_old: HashSet<&str> = old.messages.iter().map(|paired| paired.uidl.as_str()).collect();
+    let in_old: HashSet<&str> = messages.iter().map(|paired| paired.uidl.as_str()).collect();
     let in_new: HashMap<&str, &Pop3Message> =
         new.messages().iter().map(|message| (message.uidl.as_str(), message)).collect();
     let mut lost: Vec<(usize, &Paired)> = Vec::new();
     let mut kept: Vec<&Paired> = Vec::new();
-    for (place, paired) in old.messages.iter().enumerate() {
+    for (place, &paired) in messages.iter().enumerate() {
         match in_new.get(paired.uidl.as_str()) {
             Some(other) => {
                 sizes(paired, other.size, altered, report);
@@ -32,7 +40,7 @@ pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, report: &mu
     changed(&lost, &extra, report);
     order(&kept, new.messages().iter().filter(|message| in_old.contains(message.uidl.as_str())), report);
     let after = report.findings.len() + usize::try_from(report.findings_left_out).unwrap_or(usize::MAX);
-    report.pop3 = match (after - before, old.messages.len()) {
+    report.pop3 = match (after - before, messages.len()) {
         (0, 0) => "no messages on both sides".to_owned(),
         (0, count) => format!("{count} UIDLs identical, same order, template {}", old.template_names()),
         (found, count) => format!("{found} findings in {count} UIDLs, template {}", old.template_names()),

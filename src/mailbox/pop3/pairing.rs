@@ -1,6 +1,6 @@
 //! Which UID each message of a POP3 list is, by templates; never by a guess.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::{Pop3List, Template, Uidl};
@@ -58,6 +58,20 @@ impl Pairing {
     #[must_use]
     pub fn is_ascending(&self) -> bool {
         self.messages.len() > 1 && self.messages.is_sorted_by_key(|message| message.uid)
+    }
+
+    /// The same for another server's list: a message there is the one that has its UIDL here. `contents` is what that
+    /// server has by IMAP.
+    #[must_use]
+    pub fn carried_to(&self, list: &Pop3List, contents: &Contents) -> Self {
+        let uids: HashMap<&Uidl, Uid> = self.messages.iter().map(|paired| (&paired.uidl, paired.uid)).collect();
+        let snapshot = Snapshot { contents, uid_next_after: contents.uid_next, list_is_older: false };
+        let messages = (1..).zip(list.messages()).filter_map(|(number, message)| {
+            let uid = *uids.get(&message.uidl)?;
+            let (uidl, size) = (message.uidl.clone(), message.size);
+            Some(Paired { number, uidl, size, uid, imap_size: snapshot.has(uid) })
+        });
+        Self { messages: messages.collect(), templates: self.templates.clone(), ..*self }
     }
 
     /// The templates' names.
@@ -152,9 +166,8 @@ pub fn pair(list: &Pop3List, snapshot: &Snapshot<'_>) -> Result<Pairing, Doubt> 
     if let Some(other) = others.iter().find(|other| other.messages != first.messages) {
         return Err(Doubt::Ambiguous(first.template, other.template));
     }
-    let shown: HashMap<Uid, ()> = first.messages.iter().map(|message| (message.uid, ())).collect();
-    let mut hidden =
-        snapshot.contents.messages.iter().map(|message| message.uid).filter(|uid| !shown.contains_key(uid));
+    let shown: HashSet<Uid> = first.messages.iter().map(|message| message.uid).collect();
+    let mut hidden = snapshot.contents.messages.iter().map(|message| message.uid).filter(|uid| !shown.contains(uid));
     if let Some(one) = hidden.next() {
         return Err(Doubt::Hidden(Named::uids(std::iter::once(one).chain(hidden))));
     }

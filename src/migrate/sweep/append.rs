@@ -6,7 +6,7 @@ use tracing::info;
 use super::plan::Due;
 use super::{Failed, Round};
 use crate::fault;
-use crate::mailbox::body::{BodyHasher, Rule};
+use crate::mailbox::body::BodyHasher;
 use crate::mailbox::{BodyDigest, Listed, MailboxName, Message, Uid};
 use crate::migrate::plan::on_new_side;
 use crate::source::{Arrival, BodyEvent};
@@ -85,15 +85,11 @@ impl Round<'_> {
         fault::point("late-pending").await;
 
         let target = self.target().await?;
-        if body.nul && !target.takes_nul() {
-            self.target = Some(target);
-            return Ok(Outcome::Pending("it holds a NUL octet, and the new side offers no BINARY".to_owned()));
-        }
         let (flags, left_out) = flags(&arrival.message);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let date = arrival.internal_date.as_deref().and_then(date_time);
-        let LateBody { octets, nul, .. } = body;
-        let message = NewMessage { mailbox: &home.listed.raw, flags: &flags, date: date.as_deref(), octets, nul };
+        let message =
+            NewMessage { mailbox: &home.listed.raw, flags: &flags, date: date.as_deref(), octets: body.octets };
         let mut appending = match target.begin(&message).await? {
             Begun::Ready(appending) => appending,
             Begun::Refused(target, text) => {
@@ -257,8 +253,8 @@ impl Round<'_> {
 }
 
 fn known(digest: &BodyDigest) -> LateBody {
-    let BodyDigest { octets, exact, altered, ref rules } = *digest;
-    LateBody { octets, exact, altered, nul: rules.contains(&Rule::Nul) }
+    let BodyDigest { octets, exact, altered, .. } = *digest;
+    LateBody { octets, exact, altered }
 }
 
 fn refused(mailbox: &MailboxName, text: &str) -> String {

@@ -71,7 +71,7 @@ impl Reader {
     ) -> Result<Vec<Arrival>, Broken> {
         let mut came = Came::default();
         let tag = self.connection.tag();
-        let command = command::uid_fetch_metadata(&tag, &[first..=last], false);
+        let command = command::uid_fetch_metadata(&tag, first..=last, false);
         self.connection.run("UID FETCH", &tag, command, &mut |response| came.note(response)).await?;
         let (arrivals, before) = came.complete(first..=last, exists).map_err(Broken::Left)?;
         if let Some(seq) = before {

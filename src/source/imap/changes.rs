@@ -63,7 +63,7 @@ impl Reader {
         if let Some(arrivals) = range(seen.uid_next.0, uid_next) {
             // Not left to mod-sequences: a message may arrive with one from where it came from.
             let tag = self.connection.tag();
-            commands.push((tag.clone(), command::uid_fetch_metadata(&tag, &[arrivals], true)));
+            commands.push((tag.clone(), command::uid_fetch_metadata(&tag, arrivals, true)));
         }
         match self.gather(listed, commands, &mut |response| listing.note(response)).await {
             // CONDSTORE was announced, and is refused.
@@ -113,7 +113,7 @@ impl Reader {
             if let Some(arrivals) = range(known_below, uid_next) {
                 let tag = self.connection.tag();
                 let modseq = opened.highest_modseq.is_some();
-                commands.push((tag.clone(), command::uid_fetch_metadata(&tag, &[arrivals], modseq)));
+                commands.push((tag.clone(), command::uid_fetch_metadata(&tag, arrivals, modseq)));
             }
         }
         self.gather(listed, commands, &mut |response| listing.note(response)).await?;
@@ -135,7 +135,7 @@ impl Reader {
         let ranges = ranges(uids);
         if !ranges.is_empty() && opened.exists > 0 {
             let tag = self.connection.tag();
-            let command = command::uid_fetch_metadata(&tag, &ranges, opened.highest_modseq.is_some());
+            let command = command::uid_fetch_metadata_of(&tag, &ranges, opened.highest_modseq.is_some());
             self.gather(listed, vec![(tag, command)], &mut |response| listing.note(response)).await?;
         }
         let mut messages = listing.in_order().map_err(|what| self.in_mailbox(listed, what))?;

@@ -11,7 +11,7 @@ CREATE TABLE fences (
     PRIMARY KEY (user, name, uid_validity)
 ) STRICT;
 
--- One line for each late message. octets … nul: its body, once it was read. date: INTERNALDATE. new_*: where it is to go, with
+-- One line for each late message. octets, exact, altered: its body, once it was read. date: INTERNALDATE. new_*: where it is to go, with
 -- the UIDNEXT that this mailbox had before. sent_at: when the line end that makes an APPEND count was sent, if its answer has
 -- not been seen: only then it is unknown whether the message is there. new_uid: where it is, if the server told.
 CREATE TABLE late (
@@ -23,7 +23,6 @@ CREATE TABLE late (
     octets           INTEGER,
     exact            BLOB,
     altered          BLOB,
-    nul              INTEGER,
     date             INTEGER,
     new_mailbox      TEXT,
     new_uid_validity INTEGER,

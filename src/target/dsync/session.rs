@@ -129,7 +129,7 @@ impl Session {
     }
 
     /// Begins the body of the next save. `received` is INTERNALDATE in seconds since the epoch, `pop3` the UIDL to keep
-    /// and its place in POP3's list.
+    /// and its order in POP3's list, if it has one.
     ///
     /// # Errors
     /// [`TargetError`]
@@ -137,10 +137,10 @@ impl Session {
         &mut self,
         guid: Guid,
         received: i64,
-        pop3: Option<(&str, u32)>,
+        pop3: Option<(&str, Option<u32>)>,
     ) -> Result<(), TargetError> {
         let (uidl, order) = pop3.unzip();
-        let mail = Mail { guid: guid.0, received, uidl, order };
+        let mail = Mail { guid: guid.0, received, uidl, order: order.flatten() };
         let done = self.link.master.begin_mail(&mail).map_err(Reason::from);
         self.then(done).await
     }

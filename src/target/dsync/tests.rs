@@ -165,7 +165,7 @@ async fn a_session_from_end_to_end() {
     assert_eq!((theirs.uid_next, theirs.messages), (UidNext(1), 0));
     session.change(&save(9)).await.unwrap();
     session.end_changes().await.unwrap();
-    session.begin_mail(Guid([9; 16]), 77, Some(("uidl-9", 3))).await.unwrap();
+    session.begin_mail(Guid([9; 16]), 77, Some(("uidl-9", Some(3)))).await.unwrap();
     session.mail_chunk(b"Subject: x\r\n\r\n").await.unwrap();
     session.mail_chunk(b".dot").await.unwrap();
     session.end_mail().await.unwrap();

@@ -15,7 +15,7 @@ use imap_codec::CommandCodec;
 use imap_codec::encode::{Encoder as _, Fragment as CodecFragment};
 use imap_codec::imap_types::auth::AuthMechanism;
 use imap_codec::imap_types::command::{Command, CommandBody, FetchModifier, SelectParameter};
-use imap_codec::imap_types::core::{AString, Atom, IString, Literal as CodecLiteral, NString, Quoted, Tag, Vec1};
+use imap_codec::imap_types::core::{AString, Atom, IString, Literal, NString, Quoted, Tag, Vec1};
 use imap_codec::imap_types::extensions::enable::CapabilityEnable;
 use imap_codec::imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
 use imap_codec::imap_types::mailbox::{ListMailbox, Mailbox};
@@ -23,7 +23,7 @@ use imap_codec::imap_types::sequence::{Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
-pub use append::{Append, Literal, append, create};
+pub use append::{Append, append, create};
 
 use crate::wire::sasl;
 
@@ -233,11 +233,19 @@ pub fn examine(tag: &str, name: &[u8], condstore: bool) -> Fragments {
     encode(tag, CommandBody::Examine { mailbox: mailbox(name)?, parameters })
 }
 
-/// `UID FETCH set (UID FLAGS INTERNALDATE RFC822.SIZE[ MODSEQ])`.
+/// `UID FETCH a:b (UID FLAGS INTERNALDATE RFC822.SIZE[ MODSEQ])`.
 ///
 /// # Errors
 /// [`CommandError::Tag`], [`CommandError::EmptyRange`].
-pub fn uid_fetch_metadata(tag: &str, uids: &[UidRange], modseq: bool) -> Fragments {
+pub fn uid_fetch_metadata(tag: &str, uids: UidRange, modseq: bool) -> Fragments {
+    uid_fetch_metadata_of(tag, &[uids], modseq)
+}
+
+/// `UID FETCH a:b,c:d… (UID FLAGS INTERNALDATE RFC822.SIZE[ MODSEQ])`.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`].
+pub fn uid_fetch_metadata_of(tag: &str, uids: &[UidRange], modseq: bool) -> Fragments {
     fetch(tag, uid_set(uids)?, metadata(modseq), Vec::new())
 }
 
@@ -387,7 +395,7 @@ fn encode(tag: &str, body: CommandBody<'_>) -> Fragments {
 fn string<'a>(octets: &'a [u8], what: &'static str) -> Result<IString<'a>, CommandError> {
     Quoted::try_from(octets)
         .map(IString::Quoted)
-        .or_else(|_| CodecLiteral::try_from(octets).map(IString::Literal))
+        .or_else(|_| Literal::try_from(octets).map(IString::Literal))
         .map_err(|_| CommandError::Nul(what))
 }
 
@@ -451,7 +459,7 @@ mod tests {
     use super::{
         CommandError, Extended, Fragment, Fragments, Simple, authenticate_data, authenticate_plain, enable, examine,
         id, list, list_extended, login, lsub, simple, status, uid_fetch_bodies, uid_fetch_changed, uid_fetch_flags,
-        uid_fetch_metadata, uid_search,
+        uid_fetch_metadata, uid_fetch_metadata_of, uid_search,
     };
     use imap_codec::encode::Encoder as _;
     use imap_codec::imap_types::command::{Command, CommandBody};
@@ -549,15 +557,15 @@ mod tests {
     #[test]
     fn fetches() {
         assert_eq!(
-            wire(uid_fetch_metadata("a", &[uid(1)..=uid(500)], true)),
+            wire(uid_fetch_metadata("a", uid(1)..=uid(500), true)),
             "a UID FETCH 1:500 (UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ)\r\n"
         );
         assert_eq!(
-            wire(uid_fetch_metadata("a", &[uid(7)..=uid(7)], false)),
+            wire(uid_fetch_metadata("a", uid(7)..=uid(7), false)),
             "a UID FETCH 7 (UID FLAGS INTERNALDATE RFC822.SIZE)\r\n"
         );
         assert_eq!(
-            wire(uid_fetch_metadata("a", &[uid(7)..=uid(7), uid(9)..=uid(12)], false)),
+            wire(uid_fetch_metadata_of("a", &[uid(7)..=uid(7), uid(9)..=uid(12)], false)),
             "a UID FETCH 7,9:12 (UID FLAGS INTERNALDATE RFC822.SIZE)\r\n"
         );
         assert_eq!(wire(uid_fetch_flags("a", uid(2)..=NonZeroU32::MAX)), "a UID FETCH 2:4294967294 (UID FLAGS)\r\n");

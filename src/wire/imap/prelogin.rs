@@ -20,6 +20,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::framer::{Event, Framer, Role};
 use super::scan::Cursor;
+use crate::wire::credentials::Credentials;
 use credentials::Refusal;
 
 /// Octets of a command without its literals: room for AUTHENTICATE with the longest SASL message.
@@ -302,9 +303,9 @@ impl PreLogin {
         }
     }
 
-    fn log_in(&mut self, tag: String, read: Result<credentials::Credentials, Refusal>) {
+    fn log_in(&mut self, tag: String, read: Result<Credentials, Refusal>) {
         match read {
-            Ok(credentials::Credentials { user, authzid, password }) => {
+            Ok(Credentials { user, authzid, password }) => {
                 self.state = State::LoggingIn;
                 self.actions.push_back(Action::Login(Login { tag, user, authzid, password }));
             }

@@ -14,16 +14,7 @@ pub struct Append<'a> {
     pub date: Option<&'a str>,
     /// Octets of the message.
     pub octets: u64,
-    /// How they are announced.
-    pub literal: Literal,
-}
-
-/// How a message's octets are announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Literal {
-    /// As `~{n}` (RFC 3516 §4.4): it may hold NUL. Only to servers with BINARY.
-    pub binary: bool,
-    /// Without waiting for `+` (RFC 7888). Only to servers with LITERAL+ or, up to 4096 octets, LITERAL-.
+    /// They follow without waiting for `+` (RFC 7888). Only to servers with LITERAL+ or, up to 4096 octets, LITERAL-.
     pub at_once: bool,
 }
 
@@ -45,11 +36,10 @@ pub fn append(tag: &str, append: &Append<'_>) -> Fragments {
         line.string(date.as_bytes(), "date")?;
         line.text(b" ");
     }
-    let Literal { binary, at_once } = append.literal;
-    let (tilde, plus) = (if binary { "~" } else { "" }, if at_once { "+" } else { "" });
-    line.text(format!("{tilde}{{{}{plus}}}\r\n", append.octets).as_bytes());
+    let plus = if append.at_once { "+" } else { "" };
+    line.text(format!("{{{}{plus}}}\r\n", append.octets).as_bytes());
     let mut fragments = line.finish();
-    if !at_once {
+    if !append.at_once {
         fragments.push(Fragment::AwaitContinuation);
     }
     Ok(fragments)
@@ -86,8 +76,7 @@ mod tests {
         octets.iter().map(|&octet| char::from(octet)).collect()
     }
 
-    const WAITING: Literal = Literal { binary: false, at_once: false };
-    const PLAIN: Append<'_> = Append { mailbox: b"INBOX", flags: &[], date: None, octets: 12, literal: WAITING };
+    const PLAIN: Append<'_> = Append { mailbox: b"INBOX", flags: &[], date: None, octets: 12, at_once: false };
 
     #[test]
     fn the_line_ends_where_the_octets_begin() {
@@ -97,11 +86,11 @@ mod tests {
             flags: &["\\Seen", "$Junk"],
             date: Some(" 7-Jul-1996 02:44:25 -0700"),
             octets: u64::MAX,
-            literal: Literal { binary: true, at_once: true },
+            at_once: true,
         };
         assert_eq!(
             wire(append("a", &full)),
-            "a APPEND \"a \\\"b\\\"\" (\\Seen $Junk) \" 7-Jul-1996 02:44:25 -0700\" ~{18446744073709551615+}\r\n"
+            "a APPEND \"a \\\"b\\\"\" (\\Seen $Junk) \" 7-Jul-1996 02:44:25 -0700\" {18446744073709551615+}\r\n"
         );
         let raw = Append { mailbox: b"raw\xe4", ..PLAIN };
         assert_eq!(wire(append("a", &raw)), "a APPEND {4}\r\n<+>raw\u{e4} () {12}\r\n<+>");

@@ -3,29 +3,15 @@
 use zeroize::Zeroizing;
 
 use super::super::scan::{Cursor, number};
-use crate::wire::sasl::{self, SaslError};
-
-/// Octets of a user name; an e-mail address has at most 254.
-const USER_MAX: usize = 512;
-
-/// A name and a password.
-pub(super) struct Credentials {
-    pub(super) user: String,
-    pub(super) authzid: Option<String>,
-    pub(super) password: Zeroizing<Vec<u8>>,
-}
+use crate::wire::credentials::{Credentials, Unfit};
 
 /// Why what a client sent is no credentials. Goes into a tagged BAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("LOGIN takes a user name and a password")]
     Arguments,
-    #[error("The user name is empty, too long, not UTF-8 or has control characters")]
-    User,
-    #[error("The password holds a NUL")]
-    Nul,
-    #[error("Invalid SASL response: {0}")]
-    Sasl(#[from] SaslError),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
 }
 
 /// The arguments of LOGIN.
@@ -39,26 +25,12 @@ pub(super) fn login(mut cursor: Cursor<'_>) -> Result<Credentials, Refusal> {
     if cursor.peek().is_some() {
         return Err(Refusal::Arguments);
     }
-    let user = std::str::from_utf8(&user).map_err(|_| Refusal::User)?.to_owned();
-    checked(Credentials { user, authzid: None, password })
+    Ok(Credentials::new(&user, password)?)
 }
 
 /// A SASL PLAIN message in base64.
 pub(super) fn plain(line: &[u8]) -> Result<Credentials, Refusal> {
-    let message = sasl::from_base64(line)?;
-    let sasl::Plain { authzid, authcid, password } = sasl::Plain::decode(&message)?;
-    checked(Credentials { user: authcid, authzid, password })
-}
-
-fn checked(credentials: Credentials) -> Result<Credentials, Refusal> {
-    let good = |name: &str| (1..=USER_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
-    if !good(&credentials.user) || credentials.authzid.as_deref().is_some_and(|name| !good(name)) {
-        return Err(Refusal::User);
-    }
-    if credentials.password.contains(&0) {
-        return Err(Refusal::Nul);
-    }
-    Ok(credentials)
+    Ok(Credentials::from_plain(line)?)
 }
 
 /// An atom, a quoted string or a literal. Atoms and quoted strings may hold any octet that doesn't end them, as with Dovecot.

@@ -80,13 +80,28 @@ fn numbers_and_words() {
     assert_eq!(response(b"* 4294967295 expunge"), Response::Expunge(u32::MAX));
     assert_eq!(response(b"* 0 RECENT "), Response::Recent(0));
     assert_eq!(response(b"* 4294967296 EXISTS"), Response::Other(b"* 4294967296 EXISTS"));
-    assert_eq!(response(b"* SEARCH 1 2\r\n"), Response::Other(b"* SEARCH 1 2\r\n"));
+    assert_eq!(response(b"* SORT 1 2\r\n"), Response::Other(b"* SORT 1 2\r\n"));
     assert_eq!(response(b"* CAPABILITY IMAP4rev1  IDLE \r\n"), Response::Capability(vec![b"IMAP4rev1", b"IDLE"]));
     assert_eq!(response(b"* ENABLED\r\n"), Response::Enabled(vec![]));
     assert_eq!(
         response(b"* FLAGS ( \\Seen  $a[b] \xe4 )\r\n"),
         Response::Flags(vec![b"\\Seen".to_vec(), b"$a[b]".to_vec(), b"\xe4".to_vec()])
     );
+}
+
+#[test]
+fn numbers_that_were_found() {
+    for (line, found) in [
+        ("* SEARCH 2 1 4294967295", vec![2..=2, 1..=1, u32::MAX..=u32::MAX]),
+        ("* SEARCH", vec![]),
+        ("* SEARCH 3 (MODSEQ 917)", vec![3..=3]),
+        ("* ESEARCH (TAG \"a\") UID ALL 1:3,9,20:12", vec![1..=3, 9..=9, 12..=20]),
+        ("* ESEARCH (TAG \"a\") UID MIN 2 ALL 7 MODSEQ 9", vec![7..=7]),
+        ("* ESEARCH (TAG \"ALL\") UID", vec![]),
+        ("* ESEARCH (TAG \"a\") UID ALL 1:x,4294967296,5", vec![5..=5]),
+    ] {
+        assert_eq!(response(format!("{line}\r\n").as_bytes()), Response::Search(found), "{line}");
+    }
 }
 
 #[test]

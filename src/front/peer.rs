@@ -6,7 +6,7 @@ use bytes::{Buf as _, BufMut as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
-use crate::front::drain::drain;
+use super::drain::drain;
 use crate::net::Stream;
 use crate::wire::imap::tracker::CAPABILITY_LINE_MAX;
 

@@ -1,0 +1,125 @@
+//! A client's connection before it has logged in: every wait has a deadline, and no password stays behind in memory.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use zeroize::Zeroize as _;
+
+use super::{Entry, Front, drain};
+use crate::net::Stream;
+use crate::wire::{imap, pop3};
+
+/// A client that has not logged in may take this long for a command: people type their password before the client connects.
+pub(super) const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+
+/// All the time a client has for logging in.
+pub(super) const LOGIN_DEADLINE: Duration = Duration::from_secs(180);
+
+/// A client that takes nothing we say for this long before login is gone.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Octets read at once.
+const READ_SIZE: usize = 4 * 1024;
+const _: () = assert!(READ_SIZE <= imap::prelogin::INPUT_MAX && READ_SIZE <= pop3::prelogin::INPUT_MAX);
+
+/// What a client hears last, in its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastWords {
+    pub(super) too_slow: &'static [u8],
+    pub(super) going_down: &'static [u8],
+}
+
+/// What came of reading.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Something,
+    /// The client went away.
+    End,
+    /// No more is wanted of it; these are our last words.
+    Enough(&'static [u8]),
+}
+
+/// The client's side of the connection before login.
+pub(super) struct Client {
+    pub(super) stream: Stream,
+    /// When it must have logged in.
+    pub(super) login_by: Instant,
+    /// When its next command must be complete.
+    pub(super) command_by: Instant,
+    pub(super) shutdown: watch::Receiver<bool>,
+    pub(super) words: LastWords,
+}
+
+impl Client {
+    /// A client that has just connected; inside TLS, that is begun first.
+    pub(super) async fn accept(front: &Front, tcp: TcpStream, entry: Entry, words: LastWords) -> io::Result<Self> {
+        let stream = match (entry, &front.tls) {
+            (Entry::Clear, _) => Stream::Plain(tcp),
+            (Entry::Tls, Some(tls)) => tls.accept(tcp).await.map_err(io::Error::other)?,
+            (Entry::Tls, None) => return Err(io::Error::other("no certificate for a TLS listener")),
+        };
+        let now = Instant::now();
+        let (login_by, command_by) = (now + LOGIN_DEADLINE, now + COMMAND_DEADLINE);
+        Ok(Self { stream, login_by, command_by, shutdown: front.shutdown.clone(), words })
+    }
+
+    pub(super) async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        let written = timeout(WRITE_DEADLINE, async {
+            self.stream.write_all(octets).await?;
+            self.stream.flush().await
+        });
+        written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    pub(super) async fn last_words(&mut self, words: &[u8]) -> io::Result<()> {
+        self.write(words).await?;
+        timeout(WRITE_DEADLINE, self.stream.shutdown()).await.unwrap_or(Ok(()))?;
+        drain::drain(&mut self.stream, drain::CLIENT).await;
+        Ok(())
+    }
+
+    /// A command is complete; the next one has its own time.
+    pub(super) fn command_complete(&mut self) {
+        self.command_by = Instant::now() + COMMAND_DEADLINE;
+    }
+
+    pub(super) async fn server_ends(&mut self) {
+        // An error means that the sender is gone, which is an end too.
+        let _ = self.shutdown.wait_for(|ended| *ended).await;
+    }
+
+    /// Reads once; `hear` is given what came.
+    pub(super) async fn read(&mut self, hear: impl FnOnce(&[u8])) -> io::Result<Heard> {
+        let mut buffer = [0; READ_SIZE];
+        let deadline = self.login_by.min(self.command_by);
+        let Self { stream, shutdown, words, .. } = self;
+        let read = tokio::select! {
+            // In this order, or a client that always has something to say would never be too slow.
+            biased;
+            () = sleep_until(deadline) => return Ok(Heard::Enough(words.too_slow)),
+            _ = shutdown.wait_for(|ended| *ended) => return Ok(Heard::Enough(words.going_down)),
+            read = stream.read(&mut buffer) => read,
+        };
+        match read? {
+            0 => Ok(Heard::End),
+            count => {
+                hear(buffer.get(..count).unwrap_or_default());
+                // A password may have been in it.
+                buffer.zeroize();
+                Ok(Heard::Something)
+            }
+        }
+    }
+
+    pub(super) async fn start_tls(self, front: &Front) -> io::Result<Self> {
+        let (Some(tls), Some(tcp)) = (&front.tls, self.stream.into_plain()) else {
+            return Err(io::Error::other("TLS asked for on a connection that can't have it"));
+        };
+        let stream = tls.accept(tcp).await.map_err(io::Error::other)?;
+        Ok(Self { stream, ..self })
+    }
+}

@@ -1,0 +1,138 @@
+//! Logs a POP3 client in at the side that is their authority, with their own credentials.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::front::Pop3Backends;
+use crate::front::login::{SIDE_DEADLINE, tell};
+use crate::front::session::Session;
+use crate::mailbox::Side;
+use crate::net::Stream;
+use crate::net::imap::printable;
+use crate::net::pop3::{Pop3Answer, Pop3Connection, Pop3Error};
+use crate::user::{CanonicalUser, EnterError, LoginName, Protocol, SessionPass};
+use crate::wire::credentials::Credentials;
+
+/// How long a session that makes room for a switch may take to end. Later its lock is the switch's own trouble.
+const QUIT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client whose side has accepted them.
+pub(super) struct LoggedIn {
+    /// Who it is.
+    pub(super) user: CanonicalUser,
+    /// The same, fit for a log line.
+    pub(super) shown: String,
+    /// The connection to that side, and what it has said behind its answer.
+    pub(super) backend: (Stream, BytesMut),
+    /// Counts the session at its side. The last field, so that it goes when the connection has gone.
+    pub(super) pass: SessionPass,
+}
+
+/// Tries to log in. Gives the session and the answer for the client, or only the answer if it was refused.
+pub(super) async fn log_in(
+    session: Session<'_>,
+    sides: &Pop3Backends,
+    credentials: Credentials,
+) -> Result<(LoggedIn, Vec<u8>), Vec<u8>> {
+    let front = session.front;
+    let name = front.names.login(&credentials.user, credentials.authzid.as_deref());
+    let shown = printable(name.user.as_str().as_bytes());
+    let attempt =
+        front.registry.attempt(&name.user, Protocol::Pop3, front.patience).await.map_err(|e| not_let_in(&shown, &e))?;
+    let side = attempt.side();
+    let ask = async |side| answered(session, sides, side, &name, &credentials).await;
+    let (connection, mut text) = ask(side).await?;
+    tell(session, &name, &credentials.password, side);
+    // A switch may come before this login is answered: our session must not stand in its way with a lock.
+    let mut connection = Some(connection);
+    if attempt.may_move()
+        && let Some(first) = connection.take()
+    {
+        make_room(first).await;
+    }
+    let pass = attempt.admit(front.patience).await.map_err(|e| not_let_in(&shown, &e))?;
+    let connection = match connection.filter(|_| pass.side == side) {
+        Some(connection) => connection,
+        None => {
+            let (again, theirs) = ask(pass.side).await?;
+            text = theirs;
+            if pass.side != side {
+                tell(session, &name, &credentials.password, pass.side);
+            }
+            again
+        }
+    };
+    info!(user = shown, side = %pass.side, "logged in over POP3");
+    let answer = [b"+OK ".as_slice(), &text].concat();
+    let answer = [answer.trim_ascii_end(), b"\r\n"].concat();
+    Ok((LoggedIn { user: name.user, shown, backend: connection.into_stream(), pass }, answer))
+}
+
+fn not_let_in(shown: &str, error: &EnterError) -> Vec<u8> {
+    warn!(user = shown, "POP3 login not let in: {error}");
+    unavailable(match error {
+        EnterError::Held { .. } => "Your mailbox is being moved, try again in a moment.",
+        EnterError::Store(_) => "Temporary failure, try again later.",
+    })
+}
+
+async fn make_room(connection: Pop3Connection) {
+    match timeout(QUIT_PATIENCE, connection.quit()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("a session that makes room for a switch: {error}"),
+        Err(_) => debug!("a session that makes room for a switch takes too long to end"),
+    }
+}
+
+/// Logs in at a side, within its deadline: the text of its `+OK`, or the answer for the client.
+async fn answered(
+    session: Session<'_>,
+    sides: &Pop3Backends,
+    side: Side,
+    name: &LoginName,
+    credentials: &Credentials,
+) -> Result<(Pop3Connection, Vec<u8>), Vec<u8>> {
+    let shown = printable(name.user.as_str().as_bytes());
+    match timeout(SIDE_DEADLINE, at_side(session, sides, side, credentials)).await {
+        Ok(Ok((connection, Pop3Answer::Accepted { text }))) => Ok((connection, text)),
+        Ok(Ok((_, Pop3Answer::Refused { mut raw }))) => {
+            info!(user = shown, %side, "POP3 login refused: {}", printable(&raw));
+            raw.extend_from_slice(b"\r\n");
+            Err(raw)
+        }
+        Ok(Err(error)) => {
+            warn!(user = shown, "POP3 login failed: {error}");
+            Err(unavailable("The mail server can't be reached, try again later."))
+        }
+        Err(_) => {
+            warn!(user = shown, "POP3 login failed: {side} side: no answer within {} s", SIDE_DEADLINE.as_secs());
+            Err(unavailable("The mail server takes too long to answer, try again later."))
+        }
+    }
+}
+
+async fn at_side(
+    session: Session<'_>,
+    sides: &Pop3Backends,
+    side: Side,
+    credentials: &Credentials,
+) -> Result<(Pop3Connection, Pop3Answer), Pop3Error> {
+    let server = match side {
+        Side::Old => &sides.old,
+        Side::New => &sides.new,
+    };
+    let mut connection = server.connect().await?;
+    // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
+    connection.identify(session.peer, session.id).await?;
+    let Credentials { user, authzid, password } = credentials;
+    let answer = connection.login(user, authzid.as_deref(), password).await?;
+    Ok((connection, answer))
+}
+
+/// Not `[AUTH]`, which would make the client ask for another password (RFC 3206 §4).
+fn unavailable(text: &str) -> Vec<u8> {
+    format!("-ERR [SYS/TEMP] {text}\r\n").into_bytes()
+}

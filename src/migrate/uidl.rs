@@ -1,0 +1,76 @@
+//! POP3 UIDLs and their order: what the old side's POP3 shows is paired with the UIDs of INBOX, proved on the messages,
+//! written with them, and compared again by the verification.
+
+mod assign;
+mod harvest;
+mod read;
+
+use super::{Platform, Stop};
+use crate::config::Config;
+use crate::mailbox::Side;
+use crate::mailbox::pop3::Doubt;
+use crate::net::TlsError;
+use crate::net::pop3::Pop3Server;
+use crate::source::{Login, MaildropError};
+use crate::store::Store;
+use crate::user::Registry;
+
+pub(super) use assign::{Uidls, prepare};
+pub use harvest::Harvests;
+pub(super) use read::{Content, Inbox, compare_sides};
+
+/// Both sides over POP3, where the platform has it.
+#[derive(Clone, Debug)]
+pub struct Pop3Sides {
+    /// The old side.
+    pub old: Pop3Server,
+    /// The new side.
+    pub new: Pop3Server,
+}
+
+impl Pop3Sides {
+    /// What `config` names; nothing is connected yet.
+    ///
+    /// # Errors
+    /// If certificates to trust can't be read.
+    pub fn new(config: &Config) -> Result<Option<Self>, TlsError> {
+        let (Some(old), Some(new)) = (&config.old.pop3, &config.new.pop3) else { return Ok(None) };
+        Ok(Some(Self { old: Pop3Server::new(Side::Old, old)?, new: Pop3Server::new(Side::New, new)? }))
+    }
+}
+
+/// What reading one user's POP3 takes.
+#[derive(Clone, Debug)]
+pub(super) struct Pop3Reader {
+    sides: Pop3Sides,
+    login: Login,
+    store: Store,
+    /// Where the user's own sessions are known: ours must not lock them out.
+    registry: Option<Registry>,
+    harvests: Harvests,
+}
+
+impl Pop3Reader {
+    /// A reader, if the platform has POP3.
+    pub(super) fn of(platform: &Platform, login: &Login) -> Option<Self> {
+        Some(Self {
+            sides: platform.pop3.clone()?,
+            login: login.clone(),
+            store: platform.store.clone(),
+            registry: platform.registry.clone(),
+            harvests: platform.harvests.clone(),
+        })
+    }
+}
+
+/// A result that may be a doubt: that is nothing to try again, it is what the report says.
+type Certain<T> = Result<T, Doubt>;
+
+impl From<MaildropError> for Stop {
+    fn from(error: MaildropError) -> Self {
+        match error {
+            MaildropError::LoginRefused { .. } => Self::LoginRefused(error.to_string()),
+            other => Self::Later(other.to_string()),
+        }
+    }
+}

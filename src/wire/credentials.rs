@@ -1,0 +1,76 @@
+//! Names and passwords as clients give them, whatever the protocol.
+
+use zeroize::Zeroizing;
+
+use super::sasl::{self, SaslError};
+
+/// Octets of a user name; an e-mail address has at most 254.
+pub const USER_MAX: usize = 512;
+
+/// A name and a password that may be tried at a backend.
+#[derive(PartialEq, Eq)]
+pub struct Credentials {
+    /// The user name as it was typed.
+    pub user: String,
+    /// SASL authorization identity, if one was given.
+    pub authzid: Option<String>,
+    /// The password's octets, without NUL; zeroized when dropped.
+    pub password: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).field("authzid", &self.authzid).finish_non_exhaustive()
+    }
+}
+
+/// Why what a client sent is no credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The name.
+    #[error("The user name is empty, too long, not UTF-8 or has control characters")]
+    User,
+    /// The password.
+    #[error("The password holds a NUL")]
+    Nul,
+    /// The SASL message.
+    #[error("Invalid SASL response: {0}")]
+    Sasl(#[from] SaslError),
+}
+
+impl Credentials {
+    /// A name and a password, as octets.
+    ///
+    /// # Errors
+    /// [`Unfit::User`], [`Unfit::Nul`].
+    pub fn new(user: &[u8], password: Zeroizing<Vec<u8>>) -> Result<Self, Unfit> {
+        let user = std::str::from_utf8(user).map_err(|_| Unfit::User)?.to_owned();
+        Self { user, authzid: None, password }.checked()
+    }
+
+    /// A SASL PLAIN message in base64.
+    ///
+    /// # Errors
+    /// [`Unfit`]
+    pub fn from_plain(line: &[u8]) -> Result<Self, Unfit> {
+        let message = sasl::from_base64(line)?;
+        let sasl::Plain { authzid, authcid, password } = sasl::Plain::decode(&message)?;
+        Self { user: authcid, authzid, password }.checked()
+    }
+
+    fn checked(self) -> Result<Self, Unfit> {
+        if !is_name(&self.user) || self.authzid.as_deref().is_some_and(|name| !is_name(name)) {
+            return Err(Unfit::User);
+        }
+        if self.password.contains(&0) {
+            return Err(Unfit::Nul);
+        }
+        Ok(self)
+    }
+}
+
+/// Whether a backend can be asked about a user of this name.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    (1..=USER_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
