@@ -40,7 +40,8 @@ PATH=$PATH:/usr/sbin:/sbin
 
 need_programs() {
     local missing=() entry
-    for entry in dovecot:dovecot-core /usr/lib/dovecot/imap:dovecot-imapd openssl:openssl curl:curl python3:python3 cc:gcc; do
+    for entry in dovecot:dovecot-core /usr/lib/dovecot/imap:dovecot-imapd \
+        /usr/lib/dovecot/pop3:dovecot-pop3d /usr/lib/dovecot/lmtp:dovecot-lmtpd openssl:openssl curl:curl python3:python3 cc:gcc; do
         command -v "${entry%%:*}" >/dev/null 2>&1 || missing+=("${entry#*:}")
     done
     if [ ${#missing[@]} -gt 0 ]; then
@@ -112,9 +113,9 @@ make_certificates() {
     } >"$dir/openssl.log" 2>&1 || die "openssl failed: $(cat "$dir/openssl.log")"
 }
 
-# dovecot_config SIDE DRIVER IMAP IMAPS DOVEADM
+# dovecot_config SIDE DRIVER IMAP IMAPS POP3 LMTP DOVEADM UIDL-FORMAT
 dovecot_config() {
-    local home=$dir/$1 driver=$2 imap=$3 imaps=$4 doveadm=$5 owner=mail group=mail rights='' service
+    local home=$dir/$1 driver=$2 imap=$3 imaps=$4 pop3=$5 lmtp=$6 doveadm=$7 uidl=$8 owner=mail group=mail rights='' service
     mkdir -p "$home"/{run,state,mail,home}
     if [ "$(id -u)" -eq 0 ]; then
         chown mail:mail "$home/mail" "$home/home"
@@ -125,7 +126,7 @@ dovecot_config() {
 default_login_user = $owner
 default_internal_group = $group
 "
-        for service in anvil imap-login imap-urlauth-login; do
+        for service in anvil imap-login imap-urlauth-login pop3-login; do
             rights+="service $service {
   chroot =
 }
@@ -137,7 +138,7 @@ default_internal_group = $group
 base_dir = $home/run
 state_dir = $home/state
 log_path = $home/dovecot.log
-protocols = imap
+protocols = imap pop3 lmtp
 listen = 127.0.0.1
 ssl = yes
 ssl_cert = <$dir/tls/server.pem
@@ -152,6 +153,7 @@ first_valid_gid = 1
 # Believe the address that the proxy sends along; without it one client's wrong passwords slow everybody down.
 login_trusted_networks = 127.0.0.0/8
 mail_max_userip_connections = 0
+pop3_uidl_format = $uidl
 doveadm_password = $DOVEADM_PASSWORD
 doveadm_allowed_commands = dsync-server
 protocol doveadm {
@@ -181,6 +183,19 @@ service imap-login {
     ssl = yes
   }
 }
+service pop3-login {
+  inet_listener pop3 {
+    port = $pop3
+  }
+  inet_listener pop3s {
+    port = 0
+  }
+}
+service lmtp {
+  inet_listener lmtp {
+    port = $lmtp
+  }
+}
 service doveadm {
   inet_listener {
     port = $doveadm
@@ -198,6 +213,7 @@ ferry_config() {
 [listen]
 imap  = ["127.0.0.1:$ferry_imap"]
 imaps = ["127.0.0.1:$ferry_imaps"]
+pop3s = ["127.0.0.1:$ferry_pop3s"]
 
 [tls]
 cert = "$dir/tls/server.pem"
@@ -205,11 +221,13 @@ key  = "$dir/tls/server.key"
 
 [old]
 imap = "imaps://127.0.0.1:$old_imaps"
+pop3 = "pop3://127.0.0.1:$old_pop3"
 ca_file = "$dir/tls/ca.pem"
 credentials = { kind = "user" }
 
 [new]
 imap = "imap://127.0.0.1:$new_imap"
+pop3 = "pop3://127.0.0.1:$new_pop3"
 credentials = { kind = "user" }
 target = { kind = "dsync", url = "doveadm://127.0.0.1:$new_doveadm", password_file = "$dir/doveadm.secret" }
 
@@ -300,6 +318,24 @@ client() {
         --request "$1" "imaps://127.0.0.1:$ferry_imaps/${2:-}" </dev/null
 }
 
+# A POP3 client that leaves its mail on the server: what it knows its messages by, in their order.
+uidls() {
+    curl --silent --show-error --max-time 60 --cacert "$dir/tls/ca.pem" --user "$USER_NAME:$PASSWORD" \
+        --request UIDL "pop3s://127.0.0.1:$ferry_pop3s/" </dev/null | tr -d '\r' | grep '^[0-9]'
+}
+
+# Mail that comes past the proxy, straight into the old server.
+deliver_to_old() {
+    python3 - "$old_lmtp" "$USER_NAME" <<'PYTHON'
+import smtplib, sys
+message = "From: bert@example.org\r\nSubject: from a mail server that had not heard of the move\r\n\r\nHello Anna\r\n"
+with smtplib.LMTP("127.0.0.1", int(sys.argv[1])) as server:
+    server.sendmail("bert@example.org", [sys.argv[2]], message)
+PYTHON
+}
+
+late_mail_is_there() { client 'SEARCH SUBJECT "had not heard"' INBOX | grep -q 'SEARCH [0-9]'; }
+
 # A client that stays: its commands go to descriptor 8, its answers to the file `session`.
 open_session() {
     mkfifo "$dir/session.in"
@@ -368,12 +404,14 @@ chmod 755 "$dir" # Dovecot's mail user must be able to pass.
 write_stop_script
 trap cleanup EXIT
 trap 'exit 130' INT TERM
-read -r old_imap old_imaps old_doveadm new_imap new_imaps new_doveadm ferry_imap ferry_imaps ferry_admin <<<"$(free_ports 9)"
+read -r old_imap old_imaps old_pop3 old_lmtp old_doveadm new_imap new_imaps new_pop3 new_lmtp new_doveadm \
+    ferry_imap ferry_imaps ferry_pop3s ferry_admin <<<"$(free_ports 14)"
 
 say 'an old Dovecot (Maildir) and a new one (mdbox)'
 make_certificates
-dovecot_config old maildir "$old_imap" "$old_imaps" "$old_doveadm"
-dovecot_config new mdbox "$new_imap" "$new_imaps" "$new_doveadm"
+dovecot_config old maildir "$old_imap" "$old_imaps" "$old_pop3" "$old_lmtp" "$old_doveadm" '%08Xu%08Xv'
+# The new server would give messages other UIDLs by itself.
+dovecot_config new mdbox "$new_imap" "$new_imaps" "$new_pop3" "$new_lmtp" "$new_doveadm" '%g'
 python3 docker/sample_mail.py "$dir/old/mail/$USER_NAME"
 [ "$(id -u)" -ne 0 ] || chown -R mail:mail "$dir/old/mail/$USER_NAME"
 start_dovecot old "$old_imap"
@@ -385,8 +423,12 @@ ferry_config
 start_ferry
 echo "  IMAPS on port $ferry_imaps; nobody has logged in yet"
 
-say "$USER_NAME logs in over IMAPS, and the move starts behind the open session"
+say "$USER_NAME's old POP3 client looks what there is"
 began=$SECONDS shown=''
+uidls >"$dir/uidls.before" || die 'no POP3 list'
+echo "  $(wc -l <"$dir/uidls.before") messages; the first: $(head -n 1 "$dir/uidls.before"), the last: $(tail -n 1 "$dir/uidls.before")"
+
+say "$USER_NAME logs in over IMAPS, and the move goes on behind the open session"
 open_session
 echo "  $(grep '^a1 OK' "$dir/session" | tr -d '\r' | cut -c 1-100)"
 in_session a2 'STATUS INBOX (MESSAGES UIDNEXT UIDVALIDITY)' | sed 's/^/  /'
@@ -406,6 +448,11 @@ client 'STATUS INBOX (MESSAGES UIDNEXT UIDVALIDITY)' | tr -d '\r' | sed 's/^/  /
 echo '  in the log of the new Dovecot:'
 grep "imap-login: Info: Login: user=<$USER_NAME>" "$dir/new/dovecot.log" | tail -n 1 | sed 's/^/  /'
 
+say 'the POP3 client looks again'
+uidls >"$dir/uidls.after" || die 'no POP3 list'
+cmp "$dir/uidls.before" "$dir/uidls.after" || die 'the UIDLs or their order have changed'
+echo "  $(wc -l <"$dir/uidls.after") messages, every UIDL as before and in the same order: nothing to download"
+
 say 'both sides, asked directly'
 python3 docker/side_by_side.py "$USER_NAME" "$PASSWORD" "$old_imap" "$new_imap" | sed 's/^/  /'
 
@@ -413,11 +460,17 @@ say 'mailferry verify, with every octet of every message'
 "$mailferry" verify --config "$dir/mailferry.toml" "$USER_NAME" --password-file "$dir/password" --bodies all </dev/null |
     sed 's/^/  /'
 
+say 'mail still reaches the old server, and is carried over'
+deliver_to_old
+wait_for 'the late mail' late_mail_is_there
+"$mailferry" status --config "$dir/mailferry.toml" "$USER_NAME" </dev/null | sed 's/^/  /'
+
 if [ "$keep" = yes ]; then
     say 'left running'
     cat <<KEEP
   clients    imaps://127.0.0.1:$ferry_imaps  (or imap with STARTTLS on $ferry_imap), user $USER_NAME, password "$PASSWORD"
              openssl s_client -quiet -CAfile $dir/tls/ca.pem -connect 127.0.0.1:$ferry_imaps
+             pop3s://127.0.0.1:$ferry_pop3s, same user and password
   status     $mailferry status --config $dir/mailferry.toml $USER_NAME
   old, new   IMAP on 127.0.0.1:$old_imap and 127.0.0.1:$new_imap
   logs       $dir/mailferry.log  $dir/old/dovecot.log  $dir/new/dovecot.log
