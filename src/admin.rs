@@ -10,5 +10,5 @@ pub mod token;
 
 pub use client::{AdminClient, ClientError};
 pub use http::{Control, ControlError};
-pub use model::{ReportSummary, StatusAll, SwitchOutcome, UserStatus};
+pub use model::{Outcome, ReportSummary, StatusAll, UserStatus, Verb};
 pub use token::{Token, TokenError};

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use mailferry::admin::commands::{self, Exit, Server};
+use mailferry::admin::Verb;
+use mailferry::admin::commands::{self, Exit, Server, Whom};
 use mailferry::config::Bodies;
+use mailferry::store::Share;
 use tracing_subscriber::EnvFilter;
 
 /// Moves a mail platform to new storage, user by user, without its users noticing.
@@ -46,21 +48,68 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Print it again whenever it changes, until interrupted.
+        #[arg(long)]
+        watch: bool,
     },
-    /// Switch users to the new side now; waits for their sessions to end, at most `switch.max_pause`.
-    Switch {
+    /// Show every transition of a user, when it was, why, and what the verification had found.
+    History {
         #[command(flatten)]
         server: Remote,
-        /// The users.
-        #[arg(required_unless_present = "list")]
-        users: Vec<String>,
-        /// A file with one user a line.
-        #[arg(long, value_name = "FILE")]
-        list: Option<PathBuf>,
-        /// Don't wait for the outcome.
+        /// The user.
+        user: String,
+        /// Print JSON.
         #[arg(long)]
-        no_wait: bool,
+        json: bool,
     },
+    /// Let users begin to move at their next login.
+    Enroll(Orders),
+    /// Keep users on the old side: they don't begin to move, and a move that has begun stops where it is.
+    Hold(Orders),
+    /// Let held users move on, at their next login.
+    Resume(Orders),
+    /// Switch users to the new side now; open POP3 sessions are waited for, at most `switch.max_pause`.
+    Switch(Orders),
+    /// Take users back to the old side and hold them there; refused where mail would be lost.
+    Rollback {
+        #[command(flatten)]
+        orders: Orders,
+        /// Flags, subscriptions and expunges that the user has made on the new side may be lost.
+        #[arg(long)]
+        accept_loss: bool,
+    },
+    /// End the watch over the old side: from then on there is no way back.
+    Settle(Orders),
+}
+
+#[derive(Debug, Args)]
+struct Orders {
+    #[command(flatten)]
+    server: Remote,
+    #[command(flatten)]
+    whom: For,
+    /// Don't wait for the outcome.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct For {
+    /// The users.
+    users: Vec<String>,
+    /// A file with one user a line.
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// All users of this domain.
+    #[arg(long, value_name = "D", conflicts_with_all = ["users", "list"])]
+    domain: Option<String>,
+    /// This part of all users: always the same ones, and with a larger N all of those and more.
+    #[arg(long, value_name = "N", conflicts_with_all = ["users", "list", "domain"])]
+    percent: Option<Share>,
+    /// Everybody.
+    #[arg(long, conflicts_with_all = ["users", "list", "domain", "percent"])]
+    all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +149,13 @@ impl From<Remote> for Server {
     }
 }
 
+impl From<For> for Whom {
+    fn from(whom: For) -> Self {
+        let For { users, list, domain, percent, all } = whom;
+        Self { users, list, domain, percent, all }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -132,9 +188,20 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Verify { user: OneUser { config, user, password_file }, bodies, json } => {
             commands::verify(&config.config, &user, &password_file, bodies, json).await
         }
-        Command::Status { server, user, json } => commands::status(&server.into(), user.as_deref(), json).await,
-        Command::Switch { server, users, list, no_wait } => {
-            commands::switch(&server.into(), &users, list.as_deref(), !no_wait).await
+        Command::Status { server, user, json, watch } => {
+            commands::status(&server.into(), user.as_deref(), json, watch).await
         }
+        Command::History { server, user, json } => commands::history(&server.into(), &user, json).await,
+        Command::Enroll(orders) => order(Verb::Enroll, orders, false).await,
+        Command::Hold(orders) => order(Verb::Hold, orders, false).await,
+        Command::Resume(orders) => order(Verb::Resume, orders, false).await,
+        Command::Switch(orders) => order(Verb::Switch, orders, false).await,
+        Command::Rollback { orders, accept_loss } => order(Verb::Rollback, orders, accept_loss).await,
+        Command::Settle(orders) => order(Verb::Settle, orders, false).await,
     }
+}
+
+async fn order(verb: Verb, orders: Orders, accept_loss: bool) -> anyhow::Result<Exit> {
+    let Orders { server, whom, no_wait } = orders;
+    commands::order(&server.into(), verb, &whom.into(), (accept_loss, !no_wait)).await
 }

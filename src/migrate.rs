@@ -1,7 +1,9 @@
-//! The move of one user: copy, verify, switch, and the worker that does them in order (DESIGN §3).
+//! The move of one user: copy, verify, switch, way back, and the worker that does them in order (DESIGN §3).
 
+mod back;
 pub mod copy;
 mod gate;
+mod halt;
 pub mod lease;
 mod look;
 mod plan;
@@ -28,7 +30,7 @@ use crate::target::{DsyncTarget, TargetError};
 use crate::user::{CanonicalUser, Registry};
 
 pub use progress::ProgressMeter;
-pub use supervisor::{Supervisor, SwitchOutcome};
+pub use supervisor::{Order, Outcome, Supervisor};
 use uidl::Pop3Reader;
 pub use uidl::{Harvests, Pop3Sides};
 
@@ -136,6 +138,9 @@ pub enum Stop {
     /// A side refused the user's password: it must not be tried again.
     #[error("{0}: waiting for the user's next login")]
     LoginRefused(String),
+    /// The operator wants it broken off.
+    #[error("broken off by the operator")]
+    Halted,
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -2,11 +2,14 @@
 //!
 //! Every write is one transaction with `synchronous=FULL`: what was told to anybody survives a power loss.
 
+mod enrolment;
+mod history;
 mod late;
 pub mod model;
 mod pop3;
 mod sqlite;
 
+pub use enrolment::{Scope, Share, ShareError, Verdict};
 pub use late::{Fence, LateBody, LateCounts, LateHome, LateMessage, Watched};
 pub use model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,

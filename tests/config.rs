@@ -106,7 +106,7 @@ fn every_key_arrives() {
     assert_eq!(config.store.path, here.join("state/mailferry.db"));
     assert_eq!(config.admin.listen.to_string(), "[::1]:8081");
     assert_eq!(config.admin.token_file, here.join("admin.token"));
-    assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::All, 9));
+    assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::Percent(7), 9));
     assert_eq!((config.switch.auto, config.switch.max_pause), (false, Duration::from_millis(1500)));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::All, true));
     assert_eq!(config.limits.connections, 1234);

@@ -13,17 +13,18 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::model::{StatusAll, SwitchOutcome, UserStatus};
+use super::model::{Outcome, Page, StatusAll, Transition, UserStatus, Verb};
 use super::token::{Token, TokenError};
 use crate::config::Admin;
 use crate::net::{DialError, dial};
+use crate::store::Scope;
 
 /// The server is on this machine, or near.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A status is read from memory and one file.
 const STATUS: Duration = Duration::from_secs(30);
-/// A switch waits for sessions to end and verifies all mailboxes before it closes the gate.
-const SWITCH: Duration = Duration::from_secs(1800);
+/// An order waits for sessions to end and verifies all mailboxes before it closes the gate.
+const ORDER: Duration = Duration::from_secs(1800);
 /// Many times what [`super::model::MAX_USERS`] users take.
 const MAX_ANSWER: usize = 16 << 20;
 /// Port of a URL that names none, as in the default of `admin.listen`.
@@ -155,13 +156,51 @@ impl AdminClient {
         self.read(status, &body)
     }
 
-    /// Moves `user` to the new side, and waits for the outcome if `wait` says so.
+    /// Users of `scope` and where they stand, behind `after`.
     ///
     /// # Errors
-    /// [`ClientError`]; that a switch was refused, or can't be done now, is a [`SwitchOutcome`].
-    pub async fn switch(&self, user: &str, wait: bool) -> Result<SwitchOutcome, ClientError> {
-        let path = format!("/v1/switch/{}?wait={wait}", segment(user));
-        let (status, body) = self.call(Method::POST, &path, SWITCH).await?;
+    /// [`ClientError`].
+    pub async fn users(&self, scope: &Scope, after: Option<&str>) -> Result<Page, ClientError> {
+        let after = after.map(|after| format!("&after={}", segment(after))).unwrap_or_default();
+        let (status, body) = self.call(Method::GET, &format!("/v1/users?{}{after}", query(scope)), STATUS).await?;
+        self.read(status, &body)
+    }
+
+    /// What happened to `user`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn history(&self, user: &str) -> Result<Vec<Transition>, ClientError> {
+        let (status, body) = self.call(Method::GET, &format!("/v1/history/{}", segment(user)), STATUS).await?;
+        self.read(status, &body)
+    }
+
+    /// Says something of users of `scope` who have not begun to move.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rule(&self, verb: Verb, scope: &Scope, by: &str) -> Result<Outcome, ClientError> {
+        let path = format!("/v1/rules/{}?{}&by={}", verb.as_str(), query(scope), segment(by));
+        self.ordered(&path, STATUS).await
+    }
+
+    /// Gives an order for `user`, and waits for the outcome if `wait` says so.
+    ///
+    /// # Errors
+    /// [`ClientError`]; that an order was refused, or can't be carried out now, is an [`Outcome`].
+    pub async fn order(
+        &self,
+        verb: Verb,
+        user: &str,
+        by: &str,
+        (accept_loss, wait): (bool, bool),
+    ) -> Result<Outcome, ClientError> {
+        let (verb, user, by) = (verb.as_str(), segment(user), segment(by));
+        self.ordered(&format!("/v1/{verb}/{user}?wait={wait}&accept_loss={accept_loss}&by={by}"), ORDER).await
+    }
+
+    async fn ordered(&self, path: &str, limit: Duration) -> Result<Outcome, ClientError> {
+        let (status, body) = self.call(Method::POST, path, limit).await?;
         match status {
             StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE if !body.is_empty() => {
                 serde_json::from_slice(&body).map_err(|error| self.broken(error))
@@ -239,6 +278,15 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
     };
     let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     (!host.is_empty() && host.chars().all(named)).then(|| (host.to_owned(), port))
+}
+
+/// A scope as the API is told it. (One user is no such scope.)
+fn query(scope: &Scope) -> String {
+    match scope {
+        Scope::User(_) | Scope::All => "all=true".to_owned(),
+        Scope::Domain(domain) => format!("domain={}", segment(domain)),
+        Scope::Share(share) => format!("percent={share}"),
+    }
 }
 
 /// A path segment (RFC 3986 §3.3) that holds `text`, whatever it is.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 pub use check::check;
 pub use one_user::{sync, verify};
-pub use remote::{status, switch};
+pub use remote::{Whom, history, order, status};
 pub use serve::serve;
 
 use crate::admin::{ClientError, TokenError};

@@ -1,13 +1,28 @@
 //! What the API asks, answered by the supervisor of the moves.
 
 use super::http::{Control, ControlError};
-use super::model::{StatusAll, SwitchOutcome, UserStatus};
-use crate::migrate::{Stop, Supervisor, SwitchOutcome as Outcome};
-use crate::store::{StoreError, UserRecord, now};
+use super::model::{Outcome, Page, StatusAll, Transition, UserStatus};
+use crate::migrate::{self, Order, Stop, Supervisor};
+use crate::store::{Scope, StoreError, UserRecord, now};
 use crate::user::{CanonicalUser, NameRules};
+
+/// Users in one page: some 50 KB of JSON.
+const PAGE: usize = 1000;
 
 fn failed(error: &dyn std::fmt::Display) -> ControlError {
     ControlError::Failed(error.to_string())
+}
+
+impl From<migrate::Outcome> for Outcome {
+    fn from(outcome: migrate::Outcome) -> Self {
+        match outcome {
+            migrate::Outcome::Switched(epoch) => Self::Switched { epoch },
+            migrate::Outcome::RolledBack(epoch) => Self::RolledBack { epoch },
+            migrate::Outcome::Done(what) => Self::Done { what },
+            migrate::Outcome::Refused(reason) => Self::Refused { reason },
+            migrate::Outcome::TryAgain(reason) => Self::TryAgain { reason },
+        }
+    }
 }
 
 impl From<StoreError> for ControlError {
@@ -59,16 +74,47 @@ impl Control for Moves {
         }
     }
 
-    async fn switch(&self, user: &str, wait: bool) -> Result<SwitchOutcome, ControlError> {
-        let outcome = self.supervisor.switch(&self.names.canonical(user)).await?;
-        if !wait {
-            return Ok(SwitchOutcome::Started);
+    async fn users(&self, scope: Scope, after: Option<String>) -> Result<Page, ControlError> {
+        let (mut users, mut after) = (Vec::new(), after);
+        loop {
+            let (records, _) = self.supervisor.platform().store.users(after.as_deref()).await?;
+            let Some(last) = records.last().map(|record| record.user.clone()) else {
+                return Ok(Page { users, next: None });
+            };
+            users.extend(
+                records
+                    .into_iter()
+                    .filter(|record| scope.holds(&record.user))
+                    .map(|record| (record.user, record.phase)),
+            );
+            if users.len() >= PAGE {
+                return Ok(Page { users, next: Some(last) });
+            }
+            after = Some(last);
         }
-        Ok(match outcome.await {
-            Ok(Outcome::Switched(epoch)) => SwitchOutcome::Switched { epoch },
-            Ok(Outcome::Refused(reason)) => SwitchOutcome::Refused { reason },
-            Ok(Outcome::TryAgain(reason)) => SwitchOutcome::TryAgain { reason },
-            Err(_) => SwitchOutcome::TryAgain { reason: "the work on this user ended meanwhile".to_owned() },
-        })
+    }
+
+    async fn history(&self, user: &str) -> Result<Vec<Transition>, ControlError> {
+        let user = self.names.canonical(user);
+        let store = &self.supervisor.platform().store;
+        if store.user(user.as_str()).await?.is_none() {
+            return Err(ControlError::UnknownUser(user.as_str().to_owned()));
+        }
+        Ok(store.history(user.as_str()).await?.iter().map(Transition::from).collect())
+    }
+
+    async fn rule(&self, order: Order, scope: Scope) -> Result<Outcome, ControlError> {
+        Ok(self.supervisor.rule(&order, scope).await?.into())
+    }
+
+    async fn order(&self, user: &str, order: Order, wait: bool) -> Result<Outcome, ControlError> {
+        let outcome = self.supervisor.order(&self.names.canonical(user), order).await?;
+        if !wait {
+            return Ok(Outcome::Started);
+        }
+        Ok(outcome.await.map_or_else(
+            |_| Outcome::TryAgain { reason: "the work on this user ended meanwhile".to_owned() },
+            Outcome::from,
+        ))
     }
 }

@@ -4,8 +4,13 @@
 //! |---|---|
 //! | `GET /v1/status` | [`StatusAll`] |
 //! | `GET /v1/status/{user}` | [`UserStatus`] |
-//! | `POST /v1/switch/{user}[?wait=false]` | [`SwitchOutcome`]: 200 switched, 202 started, 409 refused, 503 try again |
+//! | `GET /v1/users?SCOPE[&after=USER]` | [`Page`]: the users of a scope and where they stand |
+//! | `GET /v1/history/{user}` | a list of [`Transition`], oldest first |
+//! | `POST /v1/VERB/{user}[?wait=false][&by=NAME][&accept_loss=true]` | [`Outcome`]: 200 done, 202 started, 409 refused, 503 try again |
+//! | `POST /v1/rules/VERB?SCOPE[&by=NAME]` | [`Outcome`]: what is said of users who have not begun to move |
 //! | `GET /healthz` | `ok` |
+//!
+//! VERB is one of [`Verb`]. SCOPE is `all=true`, `domain=D` or `percent=N`.
 //!
 //! Every error is `{"error": "…"}`.
 
@@ -13,8 +18,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -23,13 +28,16 @@ use axum::{Json, Router};
 use hyper::body::Body as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::model::{StatusAll, SwitchOutcome, UserStatus};
+use super::model::{Outcome, Page, StatusAll, Transition, UserStatus, Verb};
 use super::token::Token;
+use crate::migrate::Order;
 use crate::net::{Accepted, Acceptor, ConnectionSlots};
+use crate::store::{Scope, Share};
 
 /// Callers at once: a few operators and a monitor. More is a mistake, or worse.
 const CONNECTIONS: usize = 64;
@@ -43,6 +51,8 @@ const BUFFER: usize = 16 * 1024;
 const BODY: u64 = 1024;
 /// A user name longer than this is none (RFC 5321 has 320 octets for an address).
 const USER: usize = 512;
+/// Characters of the name of who gives an order.
+const BY: usize = 64;
 /// Requests that run when the server ends may take this long to finish.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -54,9 +64,19 @@ pub trait Control: Send + Sync + 'static {
     /// Where `user` (as an operator typed it) stands.
     fn status(&self, user: &str) -> impl Future<Output = Result<UserStatus, ControlError>> + Send;
 
-    /// Moves `user` (as an operator typed it) to the new side; without `wait` begins to and returns. A call is always
+    /// A page of the users of `scope`, in order, behind `after`.
+    fn users(&self, scope: Scope, after: Option<String>) -> impl Future<Output = Result<Page, ControlError>> + Send;
+
+    /// What happened to `user` (as an operator typed it).
+    fn history(&self, user: &str) -> impl Future<Output = Result<Vec<Transition>, ControlError>> + Send;
+
+    /// Says something of users of `scope` who have not begun to move.
+    fn rule(&self, order: Order, scope: Scope) -> impl Future<Output = Result<Outcome, ControlError>> + Send;
+
+    /// Carries out `order` for `user` (as an operator typed it); without `wait` begins to and returns. A call is always
     /// run to its end, also if the caller hangs up.
-    fn switch(&self, user: &str, wait: bool) -> impl Future<Output = Result<SwitchOutcome, ControlError>> + Send;
+    fn order(&self, user: &str, order: Order, wait: bool)
+    -> impl Future<Output = Result<Outcome, ControlError>> + Send;
 }
 
 /// Why an order could not be carried out at all.
@@ -148,7 +168,10 @@ fn router<C: Control>(token: Token, control: Arc<C>) -> Router {
     Router::new()
         .route("/v1/status", get(status_all::<C>))
         .route("/v1/status/{user}", get(status::<C>))
-        .route("/v1/switch/{user}", post(switch::<C>))
+        .route("/v1/users", get(users::<C>))
+        .route("/v1/history/{user}", get(history::<C>))
+        .route("/v1/rules/{verb}", post(rule::<C>))
+        .route("/v1/{verb}/{user}", post(order::<C>))
         .with_state(control)
         .route_layer(from_fn_with_state(Arc::new(token), authorize))
         .route("/healthz", get(|| async { "ok" }))
@@ -199,28 +222,97 @@ async fn status<C: Control>(State(control): State<Arc<C>>, path: UserPath) -> Re
     Ok(Json(control.status(&user_in(path)?).await?))
 }
 
-async fn switch<C: Control>(
+async fn history<C: Control>(State(control): State<Arc<C>>, path: UserPath) -> Result<Json<Vec<Transition>>, Refusal> {
+    Ok(Json(control.history(&user_in(path)?).await?))
+}
+
+/// What can stand behind the question mark.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Asked {
+    wait: Option<bool>,
+    by: Option<String>,
+    accept_loss: bool,
+    after: Option<String>,
+    all: bool,
+    domain: Option<String>,
+    percent: Option<String>,
+}
+
+type AskedQuery = Result<Query<Asked>, QueryRejection>;
+
+impl Asked {
+    fn of(query: AskedQuery) -> Result<Self, Refusal> {
+        query.map(|Query(asked)| asked).map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))
+    }
+
+    fn scope(&self) -> Result<Scope, Refusal> {
+        let wrong = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
+        match (self.all, &self.domain, &self.percent) {
+            (true, None, None) => Ok(Scope::All),
+            (false, Some(domain), None) => Ok(Scope::Domain(domain.to_lowercase())),
+            (false, None, Some(percent)) => {
+                percent.parse::<Share>().map(Scope::Share).map_err(|error| wrong(error.to_string()))
+            }
+            _ => Err(wrong("expected one of all=true, domain=D, percent=N".to_owned())),
+        }
+    }
+
+    /// What `verb` asks for. The name of who asks stands in records and reasons.
+    fn order(&self, verb: &str) -> Result<Order, Refusal> {
+        let verb: Verb = verb.parse().map_err(|()| Refusal(StatusCode::NOT_FOUND, "no such resource".to_owned()))?;
+        let by: String = self.by.iter().flat_map(|by| by.chars()).filter(|c| !c.is_control()).take(BY).collect();
+        let by = if by.trim().is_empty() { "an operator".to_owned() } else { by };
+        Ok(match verb {
+            Verb::Enroll => Order::Enroll,
+            Verb::Hold => Order::Hold { by },
+            Verb::Resume => Order::Resume,
+            Verb::Switch => Order::Switch,
+            Verb::Rollback => Order::Rollback { accept_loss: self.accept_loss, by },
+            Verb::Settle => Order::Settle,
+        })
+    }
+}
+
+async fn users<C: Control>(State(control): State<Arc<C>>, query: AskedQuery) -> Result<Json<Page>, Refusal> {
+    let asked = Asked::of(query)?;
+    Ok(Json(control.users(asked.scope()?, asked.after).await?))
+}
+
+async fn rule<C: Control>(
     State(control): State<Arc<C>>,
-    path: UserPath,
-    RawQuery(query): RawQuery,
+    verb: UserPath,
+    query: AskedQuery,
 ) -> Result<Response, Refusal> {
-    let user = user_in(path)?;
-    let wait = match query.as_deref() {
-        None | Some("" | "wait=true") => true,
-        Some("wait=false") => false,
-        Some(_) => return Err(Refusal(StatusCode::BAD_REQUEST, "expected ?wait=true or ?wait=false".to_owned())),
-    };
+    let asked = Asked::of(query)?;
+    let order = asked.order(&user_in(verb)?)?;
+    Ok(answer(control.rule(order, asked.scope()?).await?))
+}
+
+async fn order<C: Control>(
+    State(control): State<Arc<C>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    query: AskedQuery,
+) -> Result<Response, Refusal> {
+    let Path((verb, user)) = path.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
+    let asked = Asked::of(query)?;
+    let order = asked.order(&verb)?;
+    let user = user_in(Ok(Path(user)))?;
+    let wait = asked.wait.unwrap_or(true);
     // On its own: a caller who hangs up must not stop a switch half-way.
-    let switched = tokio::spawn(async move { control.switch(&user, wait).await }).await;
-    let outcome =
-        switched.unwrap_or_else(|error| Err(ControlError::Failed(format!("the switch broke off: {error}"))))?;
+    let done = tokio::spawn(async move { control.order(&user, order, wait).await }).await;
+    let outcome = done.unwrap_or_else(|error| Err(ControlError::Failed(format!("the {verb} broke off: {error}"))))?;
+    Ok(answer(outcome))
+}
+
+fn answer(outcome: Outcome) -> Response {
     let status = match outcome {
-        SwitchOutcome::Switched { .. } => StatusCode::OK,
-        SwitchOutcome::Started => StatusCode::ACCEPTED,
-        SwitchOutcome::Refused { .. } => StatusCode::CONFLICT,
-        SwitchOutcome::TryAgain { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Outcome::Switched { .. } | Outcome::RolledBack { .. } | Outcome::Done { .. } => StatusCode::OK,
+        Outcome::Started => StatusCode::ACCEPTED,
+        Outcome::Refused { .. } => StatusCode::CONFLICT,
+        Outcome::TryAgain { .. } => StatusCode::SERVICE_UNAVAILABLE,
     };
-    Ok((status, Json(outcome)).into_response())
+    (status, Json(outcome)).into_response()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::mailbox::Side;
-use crate::store::{LateCounts, Phase, Progress, ReportRow, UnixSeconds, UserRecord};
+use crate::store::{HistoryEntry, LateCounts, Phase, Progress, ReportRow, UnixSeconds, UserRecord};
 
 /// Users in one answer: some 300 KB of JSON. `counts` still counts everybody.
 pub const MAX_USERS: usize = 1000;
@@ -134,14 +134,24 @@ impl StatusAll {
     }
 }
 
-/// How a switch that was asked for ended.
+/// How an operator's order ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
-pub enum SwitchOutcome {
+pub enum Outcome {
     /// The user is served by the new side, in this epoch.
     Switched {
         /// The epoch.
         epoch: u64,
+    },
+    /// The user is served by the old side again, in this epoch.
+    RolledBack {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// It is done.
+    Done {
+        /// What that means.
+        what: String,
     },
     /// It can't be done, and trying again won't help by itself.
     Refused {
@@ -157,14 +167,113 @@ pub enum SwitchOutcome {
     Started,
 }
 
-impl SwitchOutcome {
+impl Outcome {
     /// What the command line exits with (DESIGN §7).
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Switched { .. } | Self::Started => 0,
+            Self::Switched { .. } | Self::RolledBack { .. } | Self::Done { .. } | Self::Started => 0,
             Self::Refused { .. } => 1,
             Self::TryAgain { .. } => 75,
+        }
+    }
+}
+
+/// What an operator can order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// The next login starts the move.
+    Enroll,
+    /// It doesn't; a move that has begun stops.
+    Hold,
+    /// Held users move on.
+    Resume,
+    /// To the new side, now.
+    Switch,
+    /// Back to the old side.
+    Rollback,
+    /// No way back any more.
+    Settle,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Enroll, Self::Hold, Self::Resume, Self::Switch, Self::Rollback, Self::Settle];
+
+    /// The word on the command line and in paths.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enroll => "enroll",
+            Self::Hold => "hold",
+            Self::Resume => "resume",
+            Self::Switch => "switch",
+            Self::Rollback => "rollback",
+            Self::Settle => "settle",
+        }
+    }
+
+    /// Whether it is about users in this phase, where it is given for many at once.
+    #[must_use]
+    pub const fn concerns(self, phase: Phase) -> bool {
+        match self {
+            Self::Enroll => false,
+            Self::Hold | Self::Switch => matches!(phase, Phase::Copying | Phase::Following | Phase::Switching),
+            Self::Resume => matches!(phase, Phase::Held),
+            Self::Rollback | Self::Settle => matches!(phase, Phase::New),
+        }
+    }
+}
+
+impl std::str::FromStr for Verb {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == word).ok_or(())
+    }
+}
+
+/// One page of the users of a scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Users and where they stand.
+    pub users: Vec<(String, Phase)>,
+    /// Ask for what comes after this user; none: that was all.
+    pub next: Option<String>,
+}
+
+/// One line of a user's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// When, in seconds since 1970.
+    pub at: UnixSeconds,
+    /// From which phase.
+    pub from: Phase,
+    /// To which phase.
+    pub to: Phase,
+    /// Authority afterwards.
+    pub authority: Side,
+    /// Epoch afterwards.
+    pub epoch: u64,
+    /// What brought it about.
+    pub cause: String,
+    /// More about it.
+    pub reason: Option<String>,
+    /// What the verification found that it rests on.
+    pub report: Option<ReportSummary>,
+}
+
+impl From<&HistoryEntry> for Transition {
+    fn from(entry: &HistoryEntry) -> Self {
+        Self {
+            at: entry.at,
+            from: entry.from,
+            to: entry.to,
+            authority: entry.authority,
+            epoch: entry.epoch,
+            cause: entry.cause.clone(),
+            reason: entry.reason.clone(),
+            report: entry.report.as_ref().map(ReportSummary::from),
         }
     }
 }
@@ -214,7 +323,8 @@ mod tests {
         let json = serde_json::to_value(&all).unwrap();
         assert_eq!(
             json["counts"],
-            serde_json::json!({"old": 1, "copying": 0, "following": 0, "switching": 0, "new": 0, "held": 0})
+            serde_json::json!({"old": 1, "copying": 0, "following": 0, "switching": 0, "new": 0, "returning": 0,
+                               "settled": 0, "held": 0})
         );
         assert_eq!(serde_json::from_value::<StatusAll>(json).unwrap(), all);
 
@@ -226,14 +336,16 @@ mod tests {
     fn outcomes_have_their_exit_codes() {
         let reason = || "2 sessions open".to_owned();
         for (outcome, code, json) in [
-            (SwitchOutcome::Switched { epoch: 1 }, 0, r#"{"outcome":"switched","epoch":1}"#),
-            (SwitchOutcome::Refused { reason: reason() }, 1, r#"{"outcome":"refused","reason":"2 sessions open"}"#),
-            (SwitchOutcome::TryAgain { reason: reason() }, 75, r#"{"outcome":"try-again","reason":"2 sessions open"}"#),
-            (SwitchOutcome::Started, 0, r#"{"outcome":"started"}"#),
+            (Outcome::Switched { epoch: 1 }, 0, r#"{"outcome":"switched","epoch":1}"#),
+            (Outcome::Refused { reason: reason() }, 1, r#"{"outcome":"refused","reason":"2 sessions open"}"#),
+            (Outcome::TryAgain { reason: reason() }, 75, r#"{"outcome":"try-again","reason":"2 sessions open"}"#),
+            (Outcome::RolledBack { epoch: 2 }, 0, r#"{"outcome":"rolled-back","epoch":2}"#),
+            (Outcome::Done { what: "held".to_owned() }, 0, r#"{"outcome":"done","what":"held"}"#),
+            (Outcome::Started, 0, r#"{"outcome":"started"}"#),
         ] {
             assert_eq!(outcome.exit_code(), code);
             assert_eq!(serde_json::to_string(&outcome).unwrap(), json);
-            assert_eq!(serde_json::from_str::<SwitchOutcome>(json).unwrap(), outcome);
+            assert_eq!(serde_json::from_str::<Outcome>(json).unwrap(), outcome);
         }
     }
 }

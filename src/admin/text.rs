@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
-use super::model::{LateArrivals, ReportSummary, StatusAll, SwitchOutcome, UserStatus};
-use crate::store::{Phase, Progress};
+use super::model::{LateArrivals, Outcome, ReportSummary, StatusAll, Transition, UserStatus, Verb};
+use crate::store::{Phase, Progress, UnixSeconds};
 
 /// Whether standard output is a terminal that wants colours (<https://no-color.org>).
 #[must_use]
@@ -64,16 +64,62 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
     rows.into_iter().map(|(name, value)| format!("{name:<11}  {value}\n")).collect()
 }
 
-/// How a switch ended.
+/// How an order ended.
 #[must_use]
-pub fn switch_outcome(user: &str, outcome: &SwitchOutcome) -> String {
+pub fn outcome(verb: Verb, user: &str, outcome: &Outcome) -> String {
     let user = clean(user);
+    let done = match verb {
+        Verb::Enroll => "enrolled",
+        Verb::Hold => "held",
+        Verb::Resume => "resumed",
+        Verb::Switch => "switched",
+        Verb::Rollback => "rolled back",
+        Verb::Settle => "settled",
+    };
     match outcome {
-        SwitchOutcome::Switched { epoch } => format!("{user}: switched to the new side (epoch {epoch})\n"),
-        SwitchOutcome::Refused { reason } => format!("{user}: not switched: {}\n", clean(reason)),
-        SwitchOutcome::TryAgain { reason } => format!("{user}: not switched now, try again: {}\n", clean(reason)),
-        SwitchOutcome::Started => format!("{user}: switch begun; see `mailferry status`\n"),
+        Outcome::Switched { epoch } => format!("{user}: switched to the new side (epoch {epoch})\n"),
+        Outcome::RolledBack { epoch } => {
+            format!("{user}: rolled back to the old side (epoch {epoch}), and held there\n")
+        }
+        Outcome::Done { what } => format!("{user}: {}\n", clean(what)),
+        Outcome::Refused { reason } => format!("{user}: not {done}: {}\n", clean(reason)),
+        Outcome::TryAgain { reason } => format!("{user}: not {done} now, try again: {}\n", clean(reason)),
+        Outcome::Started => format!("{user}: {} begun; see `mailferry status`\n", verb.as_str()),
     }
+}
+
+/// What happened to a user, a line for each transition.
+#[must_use]
+pub fn history(transitions: &[Transition]) -> String {
+    let mut text = String::new();
+    for step in transitions {
+        let Transition { from, to, authority, epoch, cause, .. } = step;
+        text.push_str(&format!("{}  {from} > {to}  (authority {authority}, epoch {epoch})  {cause}", time(step.at)));
+        if let Some(found) = &step.report {
+            text.push_str(&format!("; report: {}", report(found)));
+        }
+        if let Some(reason) = &step.reason {
+            text.push_str(&format!(": {}", clean(reason)));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// `2026-11-26 14:05:09Z` (RFC 3339 with a blank).
+fn time(at: UnixSeconds) -> String {
+    let (days, seconds) = (at.div_euclid(86_400), at.rem_euclid(86_400));
+    // Days since 0000-03-01 in eras of 400 years, whose years begin in March: February's length is no matter then.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
 const HEADS: [&str; 8] = ["USER", "PHASE", "SIDE", "EPOCH", "MESSAGES", "LAG", "REPORT", "REASON"];
@@ -125,8 +171,8 @@ fn line(cells: &[String; 8], widths: &[usize; 8], phase: Option<Phase>) -> Strin
 fn coloured(phase: Phase, text: &str, colours: bool) -> String {
     let code = match phase {
         Phase::Held => "31",
-        Phase::New => "32",
-        Phase::Copying | Phase::Following | Phase::Switching => "33",
+        Phase::New | Phase::Settled => "32",
+        Phase::Copying | Phase::Following | Phase::Switching | Phase::Returning => "33",
         Phase::Old => return text.to_owned(),
     };
     if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
@@ -262,13 +308,45 @@ reason       foreign mail \\u{1b}[2J on the new side
     #[test]
     fn outcomes() {
         let reason = || "2 sessions open".to_owned();
-        for (outcome, text) in [
-            (SwitchOutcome::Switched { epoch: 1 }, "u: switched to the new side (epoch 1)\n"),
-            (SwitchOutcome::Refused { reason: reason() }, "u: not switched: 2 sessions open\n"),
-            (SwitchOutcome::TryAgain { reason: reason() }, "u: not switched now, try again: 2 sessions open\n"),
-            (SwitchOutcome::Started, "u: switch begun; see `mailferry status`\n"),
+        for (verb, ended, text) in [
+            (Verb::Switch, Outcome::Switched { epoch: 1 }, "u: switched to the new side (epoch 1)\n"),
+            (Verb::Switch, Outcome::Refused { reason: reason() }, "u: not switched: 2 sessions open\n"),
+            (Verb::Switch, Outcome::TryAgain { reason: reason() }, "u: not switched now, try again: 2 sessions open\n"),
+            (Verb::Switch, Outcome::Started, "u: switch begun; see `mailferry status`\n"),
+            (
+                Verb::Rollback,
+                Outcome::RolledBack { epoch: 2 },
+                "u: rolled back to the old side (epoch 2), and held there\n",
+            ),
+            (Verb::Hold, Outcome::Done { what: "held by anna".to_owned() }, "u: held by anna\n"),
+            (Verb::Resume, Outcome::Refused { reason: "is not held".to_owned() }, "u: not resumed: is not held\n"),
         ] {
-            assert_eq!(switch_outcome("u", &outcome), text);
+            assert_eq!(outcome(verb, "u", &ended), text);
         }
+    }
+
+    #[test]
+    fn a_history_is_read_from_the_top() {
+        let step = |at, from, to, cause: &str, reason: Option<&str>, found: bool| Transition {
+            at,
+            from,
+            to,
+            authority: Side::Old,
+            epoch: 0,
+            cause: cause.to_owned(),
+            reason: reason.map(str::to_owned),
+            report: found.then_some(ReportSummary { identical: true, differences: 0, altered: 0, notes: 2, at: 0 }),
+        };
+        let steps = [
+            step(951_827_696, Phase::Old, Phase::Copying, "enrolled user logged in", None, false),
+            step(1_780_000_000, Phase::Switching, Phase::Following, "switch failed", Some("busy\x07"), false),
+            step(-1, Phase::Switching, Phase::New, "verified and switched", None, true),
+        ];
+        let expected = "\
+2000-02-29 12:34:56Z  old > copying  (authority old, epoch 0)  enrolled user logged in
+2026-05-28 20:26:40Z  switching > following  (authority old, epoch 0)  switch failed: busy\\u{7}
+1969-12-31 23:59:59Z  switching > new  (authority old, epoch 0)  verified and switched; report: identical, 2 notes
+";
+        assert_eq!(history(&steps), expected);
     }
 }

@@ -40,6 +40,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("limits", &Keys { known: &["connections"], later: &[] }),
 ];
 
+const PERCENT_ONLY: Keys = Keys { known: &["percent"], later: &[] };
 const KIND_ONLY: Keys = Keys { known: &["kind"], later: &[] };
 const TARGET: Keys = Keys { known: &["kind", "url", "password_file"], later: &[] };
 
@@ -302,12 +303,15 @@ fn admin(section: &Section<'_>, clients: Option<&Listen>) -> Option<Admin> {
 fn migration(section: &Section<'_>) -> Option<Migration> {
     let enroll = section.or("enroll", Enroll::None, |entry| {
         if entry.is_table() {
-            return entry.later("{ … }");
+            let part = entry.section()?;
+            part.check(&PERCENT_ONLY, &[]);
+            let percent = part.require("percent", "5")?.count(1..=100)?;
+            return Some(Enroll::Percent(u16::try_from(percent).unwrap_or(100)));
         }
         match entry.text()? {
             "all" => Some(Enroll::All),
             "none" => Some(Enroll::None),
-            text => entry.fail(format!("\"{text}\" is neither \"all\" nor \"none\"")),
+            text => entry.fail(format!("\"{text}\" is none of \"all\", \"none\", {{ percent = N }}")),
         }
     });
     let parallel = section.or("parallel", PARALLEL, |entry| entry.count(1..=MAX_PARALLEL));

@@ -179,6 +179,8 @@ pub enum Enroll {
     All,
     /// Nobody.
     None,
+    /// This part of all users, 1 to 100, by a hash of their names.
+    Percent(u16),
 }
 
 /// `[switch]`.

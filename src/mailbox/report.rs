@@ -190,6 +190,13 @@ impl Report {
     }
 }
 
+/// As in a reason: `flags in INBOX UID 3: old \\Seen, new `.
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&line(self))
+    }
+}
+
 fn row(finding: &Finding) -> [String; 6] {
     let dash = || "-".to_owned();
     [

@@ -10,12 +10,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
 use super::copy;
+use super::halt::Halt;
 use super::plan::Work;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::write::{Stops, Writer};
 use super::{Job, Platform, Readers, Stop, lease};
 use crate::fault;
-use crate::mailbox::{Account, MailboxName, Report, Side, compare};
+use crate::mailbox::{Account, MailboxName, Report, compare};
 use crate::store::{Fence, Phase, ReportRow, Transition, now};
 use crate::user::{Busy, CanonicalUser, Close, Event, IllegalEvent, Life, UserGate};
 use steps::Steps;
@@ -55,13 +56,21 @@ pub(super) fn row(report: &Report) -> Result<ReportRow, Stop> {
     })
 }
 
-/// What a switch is committed with.
+/// What a change of authority is committed with.
 #[derive(Debug)]
 pub(super) struct Proof {
-    /// No difference was found.
-    report: ReportRow,
+    /// What both sides look like.
+    pub(super) report: ReportRow,
     /// The old side as the last look saw it: what comes above it comes late.
-    fences: Vec<Fence>,
+    pub(super) fences: Vec<Fence>,
+}
+
+/// A change of authority.
+pub(super) struct Change {
+    /// It is committed.
+    pub(super) done: Event,
+    /// It is not.
+    pub(super) failed: fn(String) -> Event,
 }
 
 /// Moves a user's life on by `event`, in the store first.
@@ -87,7 +96,7 @@ pub(super) async fn advance(
             epoch: next.epoch,
             reason: next.reason.as_deref(),
             cause: event.cause(),
-            leased_to: matches!(event, Event::GateClosed | Event::Switched).then_some(&*platform.owner),
+            leased_to: event.needs_lease().then_some(&*platform.owner),
             report: proof.map(|proof| &proof.report),
             fences: proof.map(|proof| proof.fences.as_slice()),
         })
@@ -95,6 +104,8 @@ pub(super) async fn advance(
     info!(%user, from = %life.phase, to = %next.phase, epoch = next.epoch, reason = next.reason, "{}", event.cause());
     Ok(next)
 }
+
+const SWITCH: Change = Change { done: Event::Switched, failed: |reason| Event::SwitchFailed { reason } };
 
 /// One attempt: catch up and verify with the gate open, then close it as `close` says and finish.
 ///
@@ -107,8 +118,10 @@ pub(super) async fn attempt(
     life: &mut Life,
     readers: &mut Readers,
     known: &mut KnownBodies,
+    halt: &Halt,
 ) -> Result<Attempt, Stop> {
-    let verified = lease.during(before(platform, job, readers, known)).await?;
+    // From the gate on nothing is broken off: it is short.
+    let verified = halt.unless(lease.during(Box::pin(before(platform, job, readers, known)))).await?;
     let mut steps = Steps::begin();
     let pause = platform.config.switch.max_pause;
     let end = Instant::now() + pause;
@@ -118,10 +131,11 @@ pub(super) async fn attempt(
     };
     steps.done("sessions");
     *life = advance(platform, &job.user, life, &Event::GateClosed, None).await?;
-    let within = timeout_at(end, lease.during(inside(platform, job, readers, &verified, known, &mut steps))).await;
+    let within =
+        timeout_at(end, lease.during(Box::pin(inside(platform, job, readers, &verified, known, &mut steps)))).await;
     let (ended, too_slow) = match within {
         // From here on nothing is cancelled: the gate stays closed until it is known what the store says.
-        Ok(Ok(proof)) => (commit(platform, job, life, &proof).await, false),
+        Ok(Ok(proof)) => (commit(platform, job, life, &proof, SWITCH).await, false),
         Ok(Err(stop)) => (Err(stop), false),
         Err(_) => (Err(Stop::Later(format!("the switch took longer than max_pause ({pause:?}): {steps}"))), true),
     };
@@ -141,11 +155,18 @@ pub(super) async fn attempt(
 }
 
 /// The transaction. One that reports an error may have happened all the same: the store is asked until it answers, and an
-/// authority that stayed old is written down before the gate opens on it.
-async fn commit(platform: &Platform, job: &Job, life: &mut Life, proof: &Proof) -> Result<(), Stop> {
-    let failed = match advance(platform, &job.user, life, &Event::Switched, Some(proof)).await {
-        Ok(switched) => {
-            *life = switched;
+/// authority that stayed what it was is written down before the gate opens on it.
+pub(super) async fn commit(
+    platform: &Platform,
+    job: &Job,
+    life: &mut Life,
+    proof: &Proof,
+    change: Change,
+) -> Result<(), Stop> {
+    let begun = (life.phase, life.epoch);
+    let failed = match advance(platform, &job.user, life, &change.done, Some(proof)).await {
+        Ok(done) => {
+            *life = done;
             return Ok(());
         }
         Err(stop) => stop,
@@ -153,16 +174,16 @@ async fn commit(platform: &Platform, job: &Job, life: &mut Life, proof: &Proof) 
     loop {
         error!(user = %job.user, "the switch could not be written; its gate stays closed until the store answers: {failed}");
         match platform.store.user(job.user.as_str()).await {
-            Ok(Some(record)) if record.authority == Side::New => {
+            Ok(Some(record)) if record.epoch > begun.1 => {
                 *life = Life::of(&record);
                 return Ok(());
             }
-            Ok(Some(record)) if record.phase != Phase::Switching => {
+            Ok(Some(record)) if record.phase != begun.0 => {
                 *life = Life::of(&record);
                 return Err(failed);
             }
             Ok(Some(_)) => {
-                let event = Event::SwitchFailed { reason: failed.to_string() };
+                let event = (change.failed)(failed.to_string());
                 if let Ok(back) = advance(platform, &job.user, life, &event, None).await {
                     *life = back;
                     return Err(failed);
@@ -195,7 +216,7 @@ async fn before(
         if !copied.settled {
             return Err(Stop::Later("the account keeps changing".to_owned()));
         }
-        let verified = Verification { user: job.user.as_str(), depth, readers, known }.full().await?;
+        let verified = Verification { user: job.user.as_str(), depth, readers, known, all_from: None }.full().await?;
         let report = verified.report(now());
         if report.identical {
             return Ok(verified);
@@ -238,7 +259,9 @@ async fn inside(
     let depth = Depth { bodies: platform.config.verify.bodies, strict: platform.config.verify.strict };
     let mut parts = verified.mailboxes.clone();
     for name in &moved {
-        let part = Verification { user: job.user.as_str(), depth, readers, known }.again(name, &old, &new).await?;
+        let part = Verification { user: job.user.as_str(), depth, readers, known, all_from: None }
+            .again(name, &old, &new)
+            .await?;
         parts.insert(name.clone(), part);
     }
     steps.done("verification");
@@ -264,13 +287,13 @@ async fn inside(
     }
 }
 
-async fn both(readers: &mut Readers) -> Result<(Account, Account), Stop> {
+pub(super) async fn both(readers: &mut Readers) -> Result<(Account, Account), Stop> {
     let (old, new) = tokio::join!(readers.old.account(), readers.new.account());
     Ok((old?, new?))
 }
 
 /// Mailboxes whose fingerprint is not the verified one. New, lost or changed names need more time than the gate has.
-fn moved_since(verified: &Verified, old: &Account, new: &Account) -> Result<Vec<MailboxName>, Stop> {
+pub(super) fn moved_since(verified: &Verified, old: &Account, new: &Account) -> Result<Vec<MailboxName>, Stop> {
     let names = |account: &Account| account.mailboxes.keys().cloned().collect::<Vec<_>>();
     if names(old) != names(&verified.old) || names(new) != names(&verified.new) {
         return Err(Stop::Later("mailboxes were made, renamed or deleted since the verification".to_owned()));

@@ -6,16 +6,16 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, oneshot};
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use super::gate::advance;
-pub use super::worker::SwitchOutcome;
-use super::worker::{Ear, Worker, recover};
+use super::worker::{Asked, Ear, Worker, recover};
+pub use super::worker::{Order, Outcome};
 use super::{Platform, Stop};
 use crate::config::Enroll;
 use crate::mailbox::Side;
 use crate::source::Login;
-use crate::store::{Phase, Progress, StoreError, UserRecord, now};
+use crate::store::{Phase, Progress, Scope, Share, StoreError, UserRecord, Verdict, now};
 use crate::user::{CanonicalUser, Event, Life, LoginSucceeded, Registry};
 
 /// All moves of this process. Cheap to clone.
@@ -49,6 +49,21 @@ impl Supervisor {
         for record in self.platform.store.users_at_work().await? {
             recover(&self.platform, &record).await?;
         }
+        self.settle_overdue().await
+    }
+
+    /// Settles users whose rollback window is over. (Those who have a worker are settled by it.)
+    ///
+    /// # Errors
+    /// If the store can't be used.
+    pub async fn settle_overdue(&self) -> Result<(), Stop> {
+        let window = i64::try_from(self.platform.config.switch.rollback_window.as_secs()).unwrap_or(i64::MAX);
+        for record in self.platform.store.users_overdue(now().saturating_sub(window)).await? {
+            let user = CanonicalUser::from_stored(record.user.clone());
+            if !self.workers.contains_key(&user) {
+                let _ = advance(&self.platform, &user, &Life::of(&record), &Event::WindowOver, None).await;
+            }
+        }
         Ok(())
     }
 
@@ -69,22 +84,38 @@ impl Supervisor {
         let user = &login.login.user;
         let mut record = self.platform.store.user(user.as_str()).await?;
         if login.side == Side::Old && record.as_ref().is_none_or(|record| record.phase == Phase::Old) {
-            if self.platform.config.migration.enroll == Enroll::None {
+            if !self.is_enrolled(user).await? {
                 return Ok(());
             }
             record = Some(self.start(&login).await?);
         }
         let Some(record) = record.filter(|record| self.at_work(record)) else { return Ok(()) };
-        let newest = Login { name: login.login.typed.clone(), password: Arc::clone(&login.password) };
+        let name = match record.login_name.as_str() {
+            "" => self.platform.store.name_login(user.as_str(), &login.login.typed).await?,
+            name => name.to_owned(),
+        };
+        let newest = Login { name, password: Arc::clone(&login.password) };
         loop {
             let ear = self.worker(&record).await?;
             ear.login.send_replace(Some(newest.clone()));
-            if !ear.switches.is_closed() {
+            if !ear.orders.is_closed() {
                 return Ok(());
             }
             // It ended between our look and our word.
             self.forget(user, &ear);
         }
+    }
+
+    /// Whether this user's next login starts the move.
+    async fn is_enrolled(&self, user: &CanonicalUser) -> Result<bool, StoreError> {
+        Ok(match self.platform.store.verdict(user.as_str()).await? {
+            Some(verdict) => verdict == Verdict::Enroll,
+            None => match self.platform.config.migration.enroll {
+                Enroll::All => true,
+                Enroll::None => false,
+                Enroll::Percent(percent) => Share::percent(percent).holds(user.as_str()),
+            },
+        })
     }
 
     /// The durable start of a move. Two logins at once may both come here: one of them writes, both go on.
@@ -104,13 +135,13 @@ impl Supervisor {
     /// The ear of the user's worker; there is one, or there is afterwards.
     async fn worker(&self, record: &UserRecord) -> Result<Ear, Stop> {
         let user = CanonicalUser::from_stored(record.user.clone());
-        let (fresh, switches) = Ear::new();
+        let (fresh, orders) = Ear::new();
         match self.workers.entry(user.clone()) {
             Entry::Occupied(known) => return Ok(known.get().clone()),
             Entry::Vacant(place) => drop(place.insert(fresh.clone())),
         }
         let permits = Arc::clone(&self.permits);
-        let worker = Worker::new(self.platform.clone(), &self.registry, record, permits, (&fresh, switches)).await;
+        let worker = Worker::new(self.platform.clone(), &self.registry, record, permits, (&fresh, orders)).await;
         let worker = match worker {
             Ok(worker) => worker,
             Err(stop) => {
@@ -131,38 +162,111 @@ impl Supervisor {
     }
 
     fn forget(&self, user: &CanonicalUser, ear: &Ear) {
-        self.workers.remove_if(user, |_, known| known.switches.same_channel(&ear.switches));
+        self.workers.remove_if(user, |_, known| known.orders.same_channel(&ear.orders));
     }
 
-    /// Switches a user now, if it can be done. A held user moves on.
+    /// Makes or takes back a rule about users who have not begun to move.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn rule(&self, order: &Order, scope: Scope) -> Result<Outcome, StoreError> {
+        let store = &self.platform.store;
+        let done = |text: String| Ok(Outcome::Done(text));
+        match order {
+            Order::Enroll => {
+                store.set_rule(Verdict::Enroll, scope.clone()).await?;
+                done(format!("enrolled: {scope}"))
+            }
+            Order::Hold { .. } => {
+                store.set_rule(Verdict::Hold, scope.clone()).await?;
+                done(format!("held before they begin: {scope}"))
+            }
+            Order::Resume => {
+                let known = store.drop_rule(Verdict::Hold, scope.clone()).await?;
+                done(if known { format!("no longer held before they begin: {scope}") } else { String::new() })
+            }
+            Order::Switch | Order::Rollback { .. } | Order::Settle => done(String::new()),
+        }
+    }
+
+    /// Carries out what an operator wants of a user; `typed` is how they wrote the name.
     ///
     /// # Errors
     /// If the store can't be used.
-    pub async fn switch(&self, user: &CanonicalUser) -> Result<oneshot::Receiver<SwitchOutcome>, Stop> {
+    pub async fn order(&self, user: &CanonicalUser, order: Order) -> Result<oneshot::Receiver<Outcome>, Stop> {
         let (reply, outcome) = oneshot::channel();
-        let Some(mut record) = self.platform.store.user(user.as_str()).await? else {
-            let _ = reply.send(SwitchOutcome::Refused(format!("{user} is not enrolled or has not logged in yet")));
-            return Ok(outcome);
+        let record = self.platform.store.user(user.as_str()).await?;
+        let phase = record.as_ref().map_or(Phase::Old, |record| record.phase);
+        let reason = record.as_ref().and_then(|record| record.reason.clone()).unwrap_or_default();
+        let answer = match (&order, phase, record) {
+            (Order::Enroll, Phase::Old, _) => {
+                self.rule(&order, Scope::User(user.as_str().to_owned())).await?;
+                Outcome::Done("enrolled: the next login starts the move".to_owned())
+            }
+            (Order::Enroll, Phase::Held, _) => {
+                Outcome::Refused(format!("held ({reason}); `mailferry resume` lets them move on"))
+            }
+            (Order::Enroll, phase, _) => Outcome::Done(format!("is {phase} already")),
+            (Order::Hold { by }, Phase::Old, _) => {
+                // The name by which the sides know them is not known before a login.
+                let record = self.platform.store.user_or_new(user.as_str(), "").await?;
+                let event = Event::HeldBack { reason: format!("held by {by}") };
+                advance(&self.platform, user, &Life::of(&record), &event, None).await?;
+                Outcome::Done("held".to_owned())
+            }
+            (Order::Hold { .. }, Phase::Held, _) => Outcome::Done(format!("is held already: {reason}")),
+            (Order::Hold { .. }, Phase::New | Phase::Returning | Phase::Settled, _) => {
+                Outcome::Refused("is on the new side already; see `mailferry rollback`".to_owned())
+            }
+            (Order::Resume, Phase::Held, Some(record)) => {
+                let life = advance(&self.platform, user, &Life::of(&record), &Event::Resumed, None).await?;
+                // A worker that needs no password goes on at once.
+                self.worker(&UserRecord { phase: life.phase, reason: None, ..record }).await?;
+                Outcome::Done("moves on at the next login".to_owned())
+            }
+            (Order::Resume, phase, _) => Outcome::Refused(format!("is not held, but {phase}")),
+            (Order::Switch, Phase::Old, _) => {
+                Outcome::Refused("is not enrolled, or has not logged in since".to_owned())
+            }
+            (Order::Switch, Phase::Held, _) => {
+                Outcome::Refused(format!("held ({reason}); `mailferry resume` lets them move on"))
+            }
+            (Order::Switch, Phase::New | Phase::Settled, Some(record)) => Outcome::Switched(record.epoch),
+            (
+                Order::Rollback { .. },
+                Phase::Old | Phase::Copying | Phase::Following | Phase::Switching | Phase::Held,
+                _,
+            ) => Outcome::Refused(format!("is on the old side ({phase})")),
+            (Order::Rollback { .. }, Phase::Settled, _) => {
+                Outcome::Refused("is settled on the new side: there is no way back".to_owned())
+            }
+            (Order::Settle, Phase::Settled, _) => Outcome::Done("is settled already".to_owned()),
+            (Order::Settle, phase, _) if phase != Phase::New => {
+                Outcome::Refused(format!("is not on the new side to stay ({phase})"))
+            }
+            (_, _, Some(record)) => {
+                self.tell(&record, Asked { order, reply }).await?;
+                return Ok(outcome);
+            }
+            (_, _, None) => Outcome::Refused("is not known".to_owned()),
         };
-        if record.phase == Phase::Held {
-            info!(%user, "resumed by the operator");
-            advance(&self.platform, user, &Life::of(&record), &Event::Resumed, None).await?;
-            record.phase = Phase::Copying;
-        }
-        match record.phase {
-            Phase::Copying | Phase::Following | Phase::Switching => {
-                let ear = self.worker(&record).await?;
-                if let Err(TrySendError::Full(reply) | TrySendError::Closed(reply)) = ear.switches.try_send(reply) {
-                    let busy = "the work on this user is just ending, or too many switches wait for it".to_owned();
-                    drop(reply.send(SwitchOutcome::TryAgain(busy)));
-                }
-            }
-            Phase::New => drop(reply.send(SwitchOutcome::Switched(record.epoch))),
-            Phase::Old | Phase::Held => {
-                drop(reply.send(SwitchOutcome::Refused(format!("{user} is not being moved"))));
-            }
-        }
+        let _ = reply.send(answer);
         Ok(outcome)
+    }
+
+    /// Gives an order to the user's worker.
+    async fn tell(&self, record: &UserRecord, asked: Asked) -> Result<(), Stop> {
+        let ear = self.worker(record).await?;
+        let urgent = matches!(asked.order, Order::Hold { .. } | Order::Settle | Order::Rollback { .. });
+        if urgent {
+            ear.halt.ask();
+        }
+        if let Err(TrySendError::Full(asked) | TrySendError::Closed(asked)) = ear.orders.try_send(asked) {
+            ear.halt.heard();
+            let busy = "the work on this user is just ending, or too many orders wait for it".to_owned();
+            let _ = asked.reply.send(Outcome::TryAgain(busy));
+        }
+        Ok(())
     }
 
     /// How far the work on a user has come, if there is any in this process.
@@ -173,13 +277,13 @@ impl Supervisor {
 
     fn at_work(&self, record: &UserRecord) -> bool {
         match record.phase {
-            Phase::Copying | Phase::Following | Phase::Switching => true,
+            Phase::Copying | Phase::Following | Phase::Switching | Phase::Returning => true,
             Phase::New => {
                 let window = self.platform.config.switch.rollback_window.as_secs();
                 let since = record.switched_at.and_then(|at| u64::try_from(now() - at).ok());
                 since.is_some_and(|since| since < window)
             }
-            Phase::Old | Phase::Held => false,
+            Phase::Old | Phase::Held | Phase::Settled => false,
         }
     }
 }

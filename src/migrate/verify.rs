@@ -65,6 +65,8 @@ pub struct Verification<'a> {
     pub readers: &'a mut Readers,
     /// What was read before, and what will be.
     pub known: &'a mut KnownBodies,
+    /// Messages of these mailboxes from these UIDs on are compared octet by octet, whatever the depth.
+    pub all_from: Option<&'a BTreeMap<MailboxName, Uid>>,
 }
 
 impl Verification<'_> {
@@ -118,6 +120,9 @@ impl Verification<'_> {
                 let at = |place: &u64| usize::try_from(*place).ok().and_then(|place| source.messages.get(place));
                 wanted.extend(places.iter().filter_map(at).map(|message| message.uid));
             }
+        }
+        if let Some(from) = self.all_from.and_then(|from| from.get(name)) {
+            wanted.extend(source.messages.iter().map(|message| message.uid).filter(|uid| uid >= from));
         }
         wanted.retain(|uid| copy.messages.binary_search_by_key(uid, |message| message.uid).is_ok());
         if !matches!(drawn, Drawn::InGate) {

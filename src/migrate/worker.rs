@@ -12,15 +12,17 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::back::{self, Back};
 use super::gate::{Attempt, advance, attempt};
+use super::halt::Halt;
 use super::verify::KnownBodies;
 use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, sweep};
 use crate::fault;
 use crate::source::Login;
 use crate::store::{Phase, UserRecord, now};
 use crate::user::{CanonicalUser, Close, Event, Life, Registry, UserGate};
-pub use ear::SwitchOutcome;
-pub(super) use ear::{Ear, Reply};
+pub(super) use ear::{Asked, Ear};
+pub use ear::{Order, Outcome};
 use schedule::{Backoff, Rounds, Sweeps};
 
 /// Between two questions to a store that does not answer.
@@ -28,6 +30,9 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pauses that may run out before an operator has to look (DESIGN §3).
 const SLOW_PAUSES_MAX: u64 = 3;
+
+/// What an operator is told who wants anything of a settled user.
+const SETTLED: &str = "the user is settled on the new side: there is no way back";
 
 /// Digests kept between two attempts: more would be too much memory for a user who merely waits.
 const KNOWN_MAX: usize = 100_000;
@@ -39,6 +44,18 @@ enum Task {
     Round,
     Switch(Close),
     Sweep,
+    Rollback,
+}
+
+/// What a worker finds when it has waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// There is something to do.
+    Task(Task),
+    /// The user stands elsewhere now.
+    Look,
+    /// Nobody can tell the worker anything any more.
+    End,
 }
 
 /// A user's worker.
@@ -53,11 +70,12 @@ pub(super) struct Worker {
     login: Option<Login>,
     progress: ProgressMeter,
     newest: Arc<watch::Sender<Option<Login>>>,
-    switches: mpsc::Receiver<Reply>,
+    orders: mpsc::Receiver<Asked>,
+    halt: Halt,
     /// Users worked on at once, over all workers.
     permits: Arc<Semaphore>,
-    /// An operator who waits for a switch.
-    waiting: Option<Reply>,
+    /// An operator who waits for a change of authority.
+    waiting: Option<Asked>,
     backoff: Backoff,
     /// What failed last.
     failed: Option<Task>,
@@ -85,7 +103,7 @@ impl Worker {
         registry: &Registry,
         record: &UserRecord,
         permits: Arc<Semaphore>,
-        (ear, switches): (&Ear, mpsc::Receiver<Reply>),
+        (ear, orders): (&Ear, mpsc::Receiver<Asked>),
     ) -> Result<Self, Stop> {
         let progress = ear.progress.clone();
         let user = CanonicalUser::from_stored(record.user.clone());
@@ -101,7 +119,8 @@ impl Worker {
             login: None,
             progress,
             newest: Arc::clone(&ear.login),
-            switches,
+            orders,
+            halt: ear.halt.clone(),
             permits,
             waiting: None,
             backoff: Backoff::new(now),
@@ -125,40 +144,52 @@ impl Worker {
     /// Works until the user is held, or the watch for late arrivals is over, or nobody can tell it anything any more.
     pub(super) async fn run(mut self) {
         loop {
+            while let Ok(asked) = self.orders.try_recv() {
+                self.take_order(asked).await;
+            }
             match self.life.phase {
                 Phase::Copying | Phase::Following => {}
                 Phase::Held => {
                     self.gate.set_ready(false);
                     let reason = self.life.reason.clone().unwrap_or_default();
-                    return self.answer(SwitchOutcome::Refused(reason));
+                    return self.answer(Outcome::Refused(reason));
                 }
                 Phase::New => {
-                    self.answer(SwitchOutcome::Switched(self.life.epoch));
-                    if self.watch_until.is_none_or(|end| end <= Instant::now()) {
-                        return;
+                    if self.asked_for(&Order::Switch) {
+                        self.answer(Outcome::Switched(self.life.epoch));
+                    }
+                    if self.waiting.is_none() && self.watch_until.is_none_or(|end| end <= Instant::now()) {
+                        return self.settle(&Event::WindowOver).await;
                     }
                 }
-                Phase::Switching => {
+                Phase::Switching | Phase::Returning => {
                     self.learn().await;
                     continue;
                 }
-                Phase::Old => return self.answer(SwitchOutcome::Refused("this user is not being moved".to_owned())),
+                Phase::Old => return self.answer(Outcome::Refused("this user is not being moved".to_owned())),
+                Phase::Settled => return self.answer(Outcome::Refused(SETTLED.to_owned())),
             }
-            let Some(task) = self.wait_for_work().await else { return };
-            if let Err(stop) = self.work(task).await {
-                self.failed = Some(task);
-                self.stopped(stop).await;
+            match self.wait_for_work().await {
+                Next::Task(task) => {
+                    if let Err(stop) = self.work(task).await {
+                        self.failed = Some(task);
+                        self.stopped(stop).await;
+                    }
+                }
+                Next::Look => {}
+                Next::End => return,
             }
         }
     }
 
-    /// Waits for the moment to do something; none if there never will be one.
-    async fn wait_for_work(&mut self) -> Option<Task> {
+    fn asked_for(&self, order: &Order) -> bool {
+        self.waiting.as_ref().is_some_and(|asked| asked.order == *order)
+    }
+
+    /// Waits for the moment to do something.
+    async fn wait_for_work(&mut self) -> Next {
         loop {
             self.take_login();
-            while let Ok(reply) = self.switches.try_recv() {
-                self.take_switch(reply);
-            }
             let now = Instant::now();
             if self.life.phase == Phase::Following && self.gate.take_written() {
                 self.rounds.written(now);
@@ -167,24 +198,33 @@ impl Worker {
             let auto = following && self.platform.config.switch.auto;
             self.gate.set_ready(auto && now >= self.backoff.until());
             if let Some(task) = self.task(now) {
-                return Some(task);
-            }
-            if self.life.phase == Phase::New && self.watch_until.is_none_or(|end| end <= now) {
-                return None;
+                return Next::Task(task);
             }
             if self.login.is_none() {
-                self.answer(SwitchOutcome::TryAgain("waiting for the user's next login".to_owned()));
+                self.answer(Outcome::TryAgain("waiting for the user's next login".to_owned()));
+            }
+            if self.life.phase == Phase::New && self.watch_until.is_none_or(|end| end <= now) {
+                return Next::Look;
             }
             let sessions = self.gate.sessions();
             let wake = self.next_moment(now);
             let mut logins = self.newest.subscribe();
-            tokio::select! {
-                reply = self.switches.recv() => self.take_switch(reply?),
-                _ = logins.wait_for(Option::is_some) => {}
-                () = sleep_until(wake) => {}
-                () = self.gate.idle(), if auto && !sessions.none() => {}
-                () = self.gate.without_pop3(), if auto && sessions.pop3 > 0 => {}
-                () = self.gate.written(), if following => {}
+            let asked = tokio::select! {
+                asked = self.orders.recv() => match asked {
+                    Some(asked) => Some(asked),
+                    None => return Next::End,
+                },
+                _ = logins.wait_for(Option::is_some) => None,
+                () = sleep_until(wake) => None,
+                () = self.gate.idle(), if auto && !sessions.none() => None,
+                () = self.gate.without_pop3(), if auto && sessions.pop3 > 0 => None,
+                () = self.gate.written(), if following => None,
+            };
+            if let Some(asked) = asked {
+                self.take_order(asked).await;
+                if !matches!(self.life.phase, Phase::Copying | Phase::Following | Phase::New) {
+                    return Next::Look;
+                }
             }
         }
     }
@@ -192,7 +232,8 @@ impl Worker {
     /// What there is to do now.
     fn task(&self, now: Instant) -> Option<Task> {
         self.login.as_ref()?;
-        let urged = self.waiting.is_some();
+        let urged = self.asked_for(&Order::Switch);
+        let back = self.waiting.as_ref().is_some_and(|asked| matches!(asked.order, Order::Rollback { .. }));
         let rested = now >= self.backoff.until();
         match self.life.phase {
             Phase::Copying if urged || rested => Some(Task::Copy),
@@ -201,6 +242,7 @@ impl Worker {
                 let switch = self.moment(now).map(Task::Switch);
                 switch.or_else(|| (now >= self.rounds.next()).then_some(Task::Round))
             }
+            Phase::New if back => Some(Task::Rollback),
             Phase::New if rested && now >= self.sweeps.next() => Some(Task::Sweep),
             _ => None,
         }
@@ -245,20 +287,60 @@ impl Worker {
                 self.backoff.at_once(now);
             }
             self.sweeps.soon(now);
+            if self.login_name.is_empty() {
+                self.login_name.clone_from(&login.name);
+            }
             // Only the password is new: the sides keep being asked for the name that started the move.
             self.login = Some(Login { name: self.login_name.clone(), ..login });
         }
     }
 
-    fn take_switch(&mut self, reply: Reply) {
-        self.answer(SwitchOutcome::TryAgain("another switch of this user was asked for".to_owned()));
-        self.waiting = Some(reply);
+    async fn take_order(&mut self, asked: Asked) {
+        let Asked { order, reply } = asked;
+        let outcome = match (&order, self.life.phase) {
+            (Order::Switch | Order::Rollback { .. }, _) => {
+                self.halt.heard();
+                self.answer(Outcome::TryAgain("another order came for this user".to_owned()));
+                self.waiting = Some(Asked { order, reply });
+                return;
+            }
+            (Order::Hold { by }, Phase::Copying | Phase::Following) => {
+                let reason = format!("held by {by}");
+                self.by_order(&Event::HeldBack { reason: reason.clone() }, reason).await
+            }
+            (Order::Settle, Phase::New) => self.by_order(&Event::SettledEarly, "settled".to_owned()).await,
+            (_, phase) => Outcome::Refused(format!("the user is {phase} by now")),
+        };
+        self.halt.heard();
+        // Whoever asked may have gone; the outcome stands in the history too.
+        let _ = reply.send(outcome);
     }
 
-    fn answer(&mut self, outcome: SwitchOutcome) {
+    async fn by_order(&mut self, event: &Event, done: String) -> Outcome {
+        match advance(&self.platform, &self.user, &self.life, event, None).await {
+            Ok(life) => {
+                (self.life, self.login) = (life, None);
+                self.answer(Outcome::TryAgain(format!("another order came for this user: {done}")));
+                Outcome::Done(done)
+            }
+            Err(stop) => {
+                self.learn().await;
+                Outcome::TryAgain(stop.to_string())
+            }
+        }
+    }
+
+    /// Ends the watch over the old side.
+    async fn settle(&mut self, event: &Event) {
+        if let Err(stop) = advance(&self.platform, &self.user, &self.life, event, None).await {
+            warn!(user = %self.user, "can't be settled now: {stop}");
+        }
+    }
+
+    fn answer(&mut self, outcome: Outcome) {
         if let Some(waiting) = self.waiting.take() {
             // Whoever asked may have gone; the outcome stands in the history too.
-            let _ = waiting.send(outcome);
+            let _ = waiting.reply.send(outcome);
         }
     }
 
@@ -267,7 +349,8 @@ impl Worker {
         // A login may wait for a switch, and for nothing else.
         self.gate.set_ready(matches!(task, Task::Switch(_)) && self.platform.config.switch.auto);
         let permits = Arc::clone(&self.permits);
-        let Ok(_permit) = permits.acquire().await else { return Ok(()) };
+        let halt = self.halt.clone();
+        let _permit = halt.unless(async { permits.acquire().await.map_err(|_| Stop::Halted) }).await?;
         let job = Job { user: self.user.clone(), login, progress: self.progress.clone() };
         let platform = self.platform.clone();
         let lease = lease::hold(&platform, job.user.as_str()).await?;
@@ -286,20 +369,23 @@ impl Worker {
                 return Ok(());
             }
         }
-        if matches!(task, Task::Switch(_))
+        if matches!(task, Task::Switch(_) | Task::Rollback)
             && self.waiting.is_some()
             && let Some(busy) = self.wait_for_pop3().await
         {
             // Refuse at once rather than after a long verification.
-            self.answer(SwitchOutcome::TryAgain(busy));
+            self.answer(Outcome::TryAgain(busy));
             return Ok(());
         }
-        let mut readers = Readers::open(platform, &with.0.login).await?;
+        let halt = self.halt.clone();
+        // (Boxed: one task holds all of these, one after the other.)
+        let mut readers = halt.unless(Box::pin(Readers::open(platform, &with.0.login))).await?;
         let done = match task {
-            Task::Copy => self.copy(platform, with, &mut readers).await,
-            Task::Round => self.round(platform, with, &mut readers).await,
-            Task::Switch(close) => self.switch(platform, with, close, &mut readers).await,
-            Task::Sweep => self.sweep(platform, with, &mut readers).await,
+            Task::Copy => halt.unless(Box::pin(self.copy(platform, with, &mut readers))).await,
+            Task::Round => halt.unless(Box::pin(self.round(platform, with, &mut readers))).await,
+            Task::Switch(close) => Box::pin(self.switch(platform, with, close, &mut readers)).await,
+            Task::Sweep => halt.unless(Box::pin(self.sweep(platform, with, &mut readers))).await,
+            Task::Rollback => Box::pin(self.rollback(platform, with, &mut readers)).await,
         };
         if done.is_ok() {
             readers.close().await;
@@ -313,7 +399,7 @@ impl Worker {
         (job, lease): (&Job, &lease::Held),
         readers: &mut Readers,
     ) -> Result<(), Stop> {
-        let copied = lease.during(copy::converge(platform, job, readers)).await?;
+        let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
         readable(&copied)?;
         self.life = advance(platform, &self.user, &self.life, &Event::Copied, None).await?;
@@ -331,7 +417,7 @@ impl Worker {
         readers: &mut Readers,
     ) -> Result<(), Stop> {
         fault::point("follow-round").await;
-        let copied = lease.during(copy::converge(platform, job, readers)).await?;
+        let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
         readable(&copied)?;
         let now = Instant::now();
@@ -353,7 +439,7 @@ impl Worker {
         readers: &mut Readers,
     ) -> Result<(), Stop> {
         let gate = (&self.gate, close);
-        let attempted = attempt(platform, with, gate, &mut self.life, readers, &mut self.known).await;
+        let attempted = attempt(platform, with, gate, &mut self.life, readers, &mut self.known, &self.halt).await;
         if self.known.len() > KNOWN_MAX {
             self.known.clear();
         }
@@ -370,7 +456,7 @@ impl Worker {
             Attempt::Busy(busy) => {
                 // All that verification for nothing: not again at once.
                 self.backoff.failed(Instant::now());
-                self.answer(SwitchOutcome::TryAgain(busy.to_string()));
+                self.answer(Outcome::TryAgain(busy.to_string()));
             }
             Attempt::TooSlow(steps) => {
                 let pauses = platform.store.count_slow_pause(self.user.as_str()).await?;
@@ -385,6 +471,25 @@ impl Worker {
                     "the switch took longer than max_pause ({pause:?}, {count}): {steps}"
                 )));
             }
+        }
+        Ok(())
+    }
+
+    async fn rollback(
+        &mut self,
+        platform: &Platform,
+        with: (&Job, &lease::Held),
+        readers: &mut Readers,
+    ) -> Result<(), Stop> {
+        let Some(Asked { order: Order::Rollback { accept_loss, by }, .. }) = &self.waiting else { return Ok(()) };
+        let back = Back { accept_loss: *accept_loss, by: by.clone() };
+        let how = (&back, &self.halt);
+        match back::attempt(platform, with, &self.gate, &mut self.life, readers, how).await {
+            Ok(Attempt::Busy(busy)) => self.answer(Outcome::TryAgain(busy.to_string())),
+            Ok(Attempt::Switched | Attempt::TooSlow(_)) => self.answer(Outcome::RolledBack(self.life.epoch)),
+            // Where the user stands has nothing to do with it.
+            Err(Stop::Refused(reason)) => self.answer(Outcome::Refused(reason)),
+            Err(stop) => return Err(stop),
         }
         Ok(())
     }
@@ -414,6 +519,10 @@ impl Worker {
     }
 
     async fn stopped(&mut self, stop: Stop) {
+        if matches!(stop, Stop::Halted) {
+            // The order that did it is the next thing to be looked at.
+            return;
+        }
         let reason = stop.to_string();
         warn!(user = %self.user, phase = %self.life.phase, "{reason}");
         self.backoff.failed(Instant::now());
@@ -424,13 +533,13 @@ impl Worker {
                     Ok(held) => (self.life, self.login) = (held, None),
                     Err(error) => warn!(user = %self.user, "can't be held: {error}"),
                 }
-                self.answer(SwitchOutcome::Refused(reason));
+                self.answer(Outcome::Refused(reason));
             }
             Stop::LoginRefused(_) => {
                 self.refused = self.login.take().map(|login| self.fingerprint(&login));
                 self.explain(reason).await;
             }
-            Stop::Later(_) | Stop::Refused(_) => self.explain(reason).await,
+            Stop::Later(_) | Stop::Refused(_) | Stop::Halted => self.explain(reason).await,
             Stop::Store(_) => {
                 self.explain(reason).await;
                 self.learn().await;
@@ -443,7 +552,7 @@ impl Worker {
     async fn learn(&mut self) {
         loop {
             match self.platform.store.user(self.user.as_str()).await {
-                Ok(Some(record)) if record.phase == Phase::Switching => {
+                Ok(Some(record)) if matches!(record.phase, Phase::Switching | Phase::Returning) => {
                     let life = Life::of(&record);
                     if let Ok(life) = advance(&self.platform, &self.user, &life, &Event::Restarted, None).await {
                         self.life = life;
@@ -475,7 +584,7 @@ impl Worker {
         if let Err(error) = self.platform.store.set_reason(self.user.as_str(), Some(&reason)).await {
             warn!(user = %self.user, "the reason can't be stored: {error}");
         }
-        self.answer(SwitchOutcome::TryAgain(reason));
+        self.answer(Outcome::TryAgain(reason));
     }
 }
 
@@ -491,8 +600,11 @@ fn readable(copied: &copy::Copied) -> Result<(), Stop> {
 /// If the store can't be written.
 pub(super) async fn recover(platform: &Platform, record: &UserRecord) -> Result<(), Stop> {
     let user = CanonicalUser::from_stored(record.user.clone());
-    if record.phase == Phase::Switching {
-        advance(platform, &user, &Life::of(record), &Event::Restarted, None).await?;
+    if matches!(record.phase, Phase::Switching | Phase::Returning) {
+        let life = advance(platform, &user, &Life::of(record), &Event::Restarted, None).await?;
+        if life.phase == Phase::New {
+            return Ok(());
+        }
     }
     info!(user = %record.user, phase = %record.phase, "waiting for the user's next login");
     platform.store.set_reason(&record.user, Some("waiting for the user's next login")).await?;

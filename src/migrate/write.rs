@@ -572,6 +572,6 @@ fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
     Stop::Refused(format!(
         "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host run `doveadm mailbox delete -u \
          {login} -s INBOX`, which deletes only our copy (on a Maildir remove the files of INBOX instead), then run \
-         `mailferry switch {login}` here and let the user log in again"
+         `mailferry resume {login}` here and let the user log in again"
     ))
 }

@@ -25,13 +25,26 @@ pub enum Phase {
     Switching,
     /// Authority new.
     New,
+    /// The gate is closed on the way back to the old side.
+    Returning,
+    /// Authority new for good: the old side is no longer looked at.
+    Settled,
     /// Stopped with a reason an operator can read.
     Held,
 }
 
 impl Phase {
     /// All phases, in the order of a user's life.
-    pub const ALL: [Self; 6] = [Self::Old, Self::Copying, Self::Following, Self::Switching, Self::New, Self::Held];
+    pub const ALL: [Self; 8] = [
+        Self::Old,
+        Self::Copying,
+        Self::Following,
+        Self::Switching,
+        Self::New,
+        Self::Returning,
+        Self::Settled,
+        Self::Held,
+    ];
 
     /// The word used in records, JSON and messages.
     #[must_use]
@@ -42,6 +55,8 @@ impl Phase {
             Self::Following => "following",
             Self::Switching => "switching",
             Self::New => "new",
+            Self::Returning => "returning",
+            Self::Settled => "settled",
             Self::Held => "held",
         }
     }
@@ -82,7 +97,7 @@ pub struct Progress {
 pub struct UserRecord {
     /// The canonical user.
     pub user: String,
-    /// The name as typed by the login that started the move; what the sides are given.
+    /// The name as typed by the login that started the move; what the sides are given. Empty before such a login.
     pub login_name: String,
     /// Where the user stands.
     pub phase: Phase,
@@ -123,7 +138,8 @@ pub struct Transition<'a> {
     pub leased_to: Option<&'a str>,
     /// A report that is stored in the same transaction.
     pub report: Option<&'a ReportRow>,
-    /// The old side's mailboxes as of a switch, stored in the same transaction: what lies above them came late.
+    /// The old side's mailboxes as of a change of authority, stored in the same transaction: what lies above them came
+    /// late. None at all on the way back: nothing comes late any more.
     pub fences: Option<&'a [Fence]>,
 }
 
@@ -145,7 +161,7 @@ pub struct ReportRow {
 }
 
 /// One line of a user's history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryEntry {
     /// When.
     pub at: UnixSeconds,
@@ -159,6 +175,10 @@ pub struct HistoryEntry {
     pub epoch: u64,
     /// Why.
     pub cause: String,
+    /// More about it, for an operator.
+    pub reason: Option<String>,
+    /// What the verification had found that the change rests on.
+    pub report: Option<ReportRow>,
 }
 
 /// What we wrote to the target under a mailbox's name.

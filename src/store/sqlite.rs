@@ -8,17 +8,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::late::{Fence, insert_fences};
-use super::model::{
-    HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
-};
+use super::model::{Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord};
 use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
 
 /// Schema versions in order; number N is the N-th.
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
+    include_str!("schema/0005.sql"),
 ];
 
 /// How long a query waits for another process (`mailferry sync` beside `serve`).
@@ -32,6 +31,8 @@ const REPORTS_KEPT: u32 = 10;
 
 const USER_COLUMNS: &str = "user, login_name, phase, authority, epoch, reason, mailboxes, messages_total, \
                             messages_done, bytes_done, clean_at, switched_at";
+
+pub(super) const REPORT_COLUMNS: &str = "reports.at, identical, differences, altered, notes, json";
 
 /// The durable records of all users. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -113,6 +114,20 @@ impl Store {
         .await
     }
 
+    /// Stores the name under which the sides know a user, unless it is known already. Gives the one that counts.
+    ///
+    /// # Errors
+    /// If the store can't be written, or there is no such user.
+    pub async fn name_login(&self, user: &str, login_name: &str) -> Result<String, StoreError> {
+        let (user, login_name) = (user.to_owned(), login_name.to_owned());
+        self.run(move |connection| {
+            let sql = "UPDATE users SET login_name = CASE login_name WHEN '' THEN ?2 ELSE login_name END
+                       WHERE user = ?1 RETURNING login_name";
+            Ok(connection.query_row(sql, [user, login_name], |row| row.get(0))?)
+        })
+        .await
+    }
+
     /// The users in order, at most a thousand after `after`, and how many there are in each phase.
     ///
     /// # Errors
@@ -144,9 +159,24 @@ impl Store {
     pub async fn users_at_work(&self) -> Result<Vec<UserRecord>, StoreError> {
         self.run(|connection| {
             let mut query = connection.prepare_cached(&format!(
-                "SELECT {USER_COLUMNS} FROM users WHERE phase IN ('copying', 'following', 'switching')"
+                "SELECT {USER_COLUMNS} FROM users WHERE phase IN ('copying', 'following', 'switching', 'returning')"
             ))?;
             let users = query.query_map([], |row| Ok(user_of(row)))?;
+            users.map(|row| row?).collect()
+        })
+        .await
+    }
+
+    /// Users whose authority moved to the new side before `switched_before` and who are still watched, at most a thousand.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn users_overdue(&self, switched_before: UnixSeconds) -> Result<Vec<UserRecord>, StoreError> {
+        self.run(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT {USER_COLUMNS} FROM users WHERE phase = 'new' AND switched_at < ?1 LIMIT ?2"
+            ))?;
+            let users = query.query_map(params![switched_before, LIST_MAX], |row| Ok(user_of(row)))?;
             users.map(|row| row?).collect()
         })
         .await
@@ -189,10 +219,25 @@ impl Store {
             if let Some(fences) = fences {
                 insert_fences(&transaction, &user, &fences)?;
             }
+            if authority == Side::Old && epoch > from_epoch {
+                // What the new side holds is no longer only what we wrote there.
+                let sql = "UPDATE mailboxes SET old_seen = NULL, new_seen = NULL WHERE user = ?1";
+                transaction.execute(sql, [&user])?;
+            }
             transaction.execute(
-                "INSERT INTO history (user, at, from_phase, to_phase, authority, epoch, cause, report)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![user, now(), from.as_str(), to.as_str(), authority.as_str(), signed(epoch), cause, report],
+                "INSERT INTO history (user, at, from_phase, to_phase, authority, epoch, cause, report, reason)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                params![
+                    user,
+                    now(),
+                    from.as_str(),
+                    to.as_str(),
+                    authority.as_str(),
+                    signed(epoch),
+                    cause,
+                    report,
+                    reason
+                ],
             )?;
             transaction.commit()?;
             Ok(())
@@ -336,51 +381,11 @@ impl Store {
         self.run(move |connection| {
             Ok(connection
                 .query_row(
-                    "SELECT at, identical, differences, altered, notes, json FROM reports
-                     WHERE user = ?1 ORDER BY id DESC LIMIT 1",
+                    &format!("SELECT {REPORT_COLUMNS} FROM reports WHERE user = ?1 ORDER BY id DESC LIMIT 1"),
                     [&user],
-                    |row| {
-                        Ok(ReportRow {
-                            at: row.get(0)?,
-                            identical: row.get(1)?,
-                            differences: unsigned(row.get(2)?),
-                            altered: unsigned(row.get(3)?),
-                            notes: unsigned(row.get(4)?),
-                            json: row.get(5)?,
-                        })
-                    },
+                    report_of,
                 )
                 .optional()?)
-        })
-        .await
-    }
-
-    /// A user's history, oldest first.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn history(&self, user: &str) -> Result<Vec<HistoryEntry>, StoreError> {
-        let user = user.to_owned();
-        self.run(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT at, from_phase, to_phase, authority, epoch, cause FROM history WHERE user = ?1 ORDER BY id",
-            )?;
-            let rows = query.query_map([&user], |row| {
-                let texts: (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
-                Ok((row.get(0)?, texts, row.get::<_, i64>(4)?, row.get(5)?))
-            })?;
-            rows.map(|row| {
-                let (at, (from, to, authority), epoch, cause) = row?;
-                Ok(HistoryEntry {
-                    at,
-                    from: from.parse()?,
-                    to: to.parse()?,
-                    authority: side(&authority)?,
-                    epoch: unsigned(epoch),
-                    cause,
-                })
-            })
-            .collect()
         })
         .await
     }
@@ -532,6 +537,18 @@ fn user_of(row: &Row<'_>) -> Result<UserRecord, StoreError> {
     })
 }
 
+/// Reads [`REPORT_COLUMNS`], if they are the first ones of the row.
+pub(super) fn report_of(row: &Row<'_>) -> rusqlite::Result<ReportRow> {
+    Ok(ReportRow {
+        at: row.get(0)?,
+        identical: row.get(1)?,
+        differences: unsigned(row.get(2)?),
+        altered: unsigned(row.get(3)?),
+        notes: unsigned(row.get(4)?),
+        json: row.get(5)?,
+    })
+}
+
 fn insert_report(connection: &Connection, user: &str, report: &ReportRow) -> Result<i64, StoreError> {
     connection.execute(
         "INSERT INTO reports (user, at, identical, differences, altered, notes, json)
@@ -556,7 +573,7 @@ fn insert_report(connection: &Connection, user: &str, report: &ReportRow) -> Res
     Ok(id)
 }
 
-fn side(word: &str) -> Result<Side, StoreError> {
+pub(super) fn side(word: &str) -> Result<Side, StoreError> {
     match word {
         "old" => Ok(Side::Old),
         "new" => Ok(Side::New),

@@ -1,7 +1,7 @@
 //! The life of a user (DESIGN §3) as one pure state machine: an event comes in, the next state comes out.
 //!
 //! Invariants, held by the tests below: the epoch never shrinks and grows exactly when the authority changes; the
-//! authority changes only from `switching`, and only with [`Event::Switched`].
+//! authority changes only from `switching` with [`Event::Switched`] and from `returning` with [`Event::RolledBack`].
 
 use crate::mailbox::Side;
 use crate::store::{Phase, UserRecord};
@@ -40,10 +40,31 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// An operator wants the user to stay on the old side.
+    HeldBack {
+        /// By whom.
+        reason: String,
+    },
     /// An operator wants a held user to move on.
     Resumed,
-    /// The process starts again after it ended in the middle of a switch.
+    /// The process starts again after it ended in the middle of a switch, or of the way back.
     Restarted,
+    /// The gate was closed for the way back.
+    ReturnBegun,
+    /// The way back failed; the gate opens on the new side.
+    ReturnFailed {
+        /// Why.
+        reason: String,
+    },
+    /// The verified way back is being committed.
+    RolledBack {
+        /// By whom.
+        reason: String,
+    },
+    /// The time in which there is a way back is over.
+    WindowOver,
+    /// An operator wants no way back any more.
+    SettledEarly,
 }
 
 impl Event {
@@ -57,9 +78,22 @@ impl Event {
             Self::SwitchFailed { .. } => "switch failed",
             Self::Switched => "verified and switched",
             Self::Refused { .. } => "refused",
+            Self::HeldBack { .. } => "held by the operator",
             Self::Resumed => "resumed by the operator",
             Self::Restarted => "restarted inside the gate",
+            Self::ReturnBegun => "gate closed for the way back",
+            Self::ReturnFailed { .. } => "rollback failed",
+            Self::RolledBack { .. } => "rolled back",
+            Self::WindowOver => "rollback window over",
+            Self::SettledEarly => "settled by the operator",
         }
+    }
+
+    /// Whether it may only be written by who holds the user's lease: what was looked at to decide it can't have been
+    /// changed by another process then.
+    #[must_use]
+    pub const fn needs_lease(&self) -> bool {
+        matches!(self, Self::GateClosed | Self::Switched | Self::ReturnBegun | Self::RolledBack { .. })
     }
 }
 
@@ -100,9 +134,20 @@ impl Life {
             (Phase::Switching, Event::Switched) => {
                 Ok(Self { phase: Phase::New, authority: Side::New, epoch: self.epoch + 1, reason: None })
             }
-            (Phase::Copying | Phase::Following, Event::Refused { reason }) => {
+            (Phase::Copying | Phase::Following, Event::Refused { reason })
+            | (Phase::Old | Phase::Copying | Phase::Following, Event::HeldBack { reason }) => {
                 Ok(stay(Phase::Held, Some(reason.clone())))
             }
+            (Phase::New, Event::ReturnBegun) => Ok(stay(Phase::Returning, None)),
+            (Phase::Returning, Event::ReturnFailed { reason }) => Ok(stay(Phase::New, Some(reason.clone()))),
+            (Phase::Returning, Event::Restarted) => Ok(stay(Phase::New, None)),
+            (Phase::Returning, Event::RolledBack { reason }) => Ok(Self {
+                phase: Phase::Held,
+                authority: Side::Old,
+                epoch: self.epoch + 1,
+                reason: Some(reason.clone()),
+            }),
+            (Phase::New, Event::WindowOver | Event::SettledEarly) => Ok(stay(Phase::Settled, None)),
             _ => Err(IllegalEvent { phase: self.phase, event: event.clone() }),
         }
     }
@@ -131,6 +176,12 @@ mod tests {
             Just(Event::Refused { reason: "why".to_owned() }),
             Just(Event::Resumed),
             Just(Event::Restarted),
+            Just(Event::HeldBack { reason: "why".to_owned() }),
+            Just(Event::ReturnBegun),
+            Just(Event::ReturnFailed { reason: "why".to_owned() }),
+            Just(Event::RolledBack { reason: "why".to_owned() }),
+            Just(Event::WindowOver),
+            Just(Event::SettledEarly),
         ]
     }
 
@@ -147,10 +198,24 @@ mod tests {
 
     #[test]
     fn a_login_of_a_user_who_moves_already_starts_nothing() {
-        for phase in [Phase::Copying, Phase::Following, Phase::Switching, Phase::New, Phase::Held] {
+        for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Old) {
             let life = Life { phase, ..Life::new() };
             assert!(life.after(&Event::EnrolledLogin).is_err(), "{phase}");
         }
+    }
+
+    #[test]
+    fn the_way_back_ends_where_only_an_operator_can_go_on() {
+        let there = Life { phase: Phase::New, authority: Side::New, epoch: 1, reason: None };
+        let begun = there.after(&Event::ReturnBegun).unwrap();
+        assert_eq!((begun.phase, begun.authority, begun.epoch), (Phase::Returning, Side::New, 1));
+        assert_eq!(begun.after(&Event::ReturnFailed { reason: "why".to_owned() }).unwrap().phase, Phase::New);
+        assert_eq!(begun.after(&Event::Restarted).unwrap(), there);
+        let back = begun.after(&Event::RolledBack { reason: "by anna".to_owned() }).unwrap();
+        assert_eq!((back.phase, back.authority, back.epoch), (Phase::Held, Side::Old, 2));
+        assert!(back.after(&Event::EnrolledLogin).is_err() && back.after(&Event::Resumed).is_ok());
+        let settled = there.after(&Event::WindowOver).unwrap();
+        assert!(settled.after(&Event::ReturnBegun).is_err(), "there is no way back from settled");
     }
 
     proptest! {
@@ -162,9 +227,11 @@ mod tests {
                 prop_assert!(next.epoch >= life.epoch);
                 prop_assert_eq!(next.authority != life.authority, next.epoch != life.epoch);
                 if next.authority != life.authority {
-                    prop_assert_eq!(life.phase, Phase::Switching);
-                    prop_assert_eq!(event, Event::Switched);
+                    let back = life.phase == Phase::Returning && matches!(event, Event::RolledBack { .. });
+                    prop_assert!(back || life.phase == Phase::Switching && event == Event::Switched);
                 }
+                let there = matches!(next.phase, Phase::New | Phase::Returning | Phase::Settled);
+                prop_assert_eq!(next.authority == Side::New, there);
                 if next.phase == Phase::Held {
                     prop_assert!(next.reason.is_some());
                 }

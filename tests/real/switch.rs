@@ -238,9 +238,12 @@ fn damage_on_the_new_side_keeps_the_user_where_they_are_and_the_reason_names_it(
 
     // The operator mends the new side and lets the user move on: at their next login, since no password is kept.
     pair.new.doveadm_ok(&["mailbox", "delete", "-u", "u1", "-s", "INBOX"]);
-    let resumed = ferry.run(&["switch", "u1"]);
-    let said = shown(&resumed);
-    assert!(resumed.status.code() == Some(75) && said.contains("waiting for the user's next login"), "{said}");
+    let said = shown(&ferry.run(&["switch", "u1"]));
+    assert!(said.contains("not switched: held (") && said.contains("`mailferry resume`"), "{said}");
+    ferry.run_ok(&["resume", "u1"]);
+    let waiting = ferry.run(&["switch", "u1"]);
+    let said = shown(&waiting);
+    assert!(waiting.status.code() == Some(75) && said.contains("waiting for the user's next login"), "{said}");
     login(&ferry, &pair, "u1", "u1").ok("LOGOUT");
     ferry.wait_phase("u1", "following", LONG);
     ferry.run_ok(&["switch", "u1"]);

@@ -28,7 +28,7 @@ fn ended(stop: &Stop) -> Exit {
     eprintln!("mailferry: {stop}");
     match stop {
         Stop::Refused(_) | Stop::LoginRefused(_) => Exit::Different,
-        Stop::Later(_) | Stop::Store(_) => Exit::TryAgain,
+        Stop::Later(_) | Stop::Halted | Stop::Store(_) => Exit::TryAgain,
     }
 }
 
@@ -41,13 +41,15 @@ pub async fn sync(config: &Path, typed: &str, password_file: &Path) -> anyhow::R
     let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
     let user = names.canonical(typed);
     let known = platform.store.user(user.as_str()).await?;
-    let job = job(&platform, typed, password_file, known.map(|record| record.login_name))?;
+    let known = known.map(|record| record.login_name).filter(|name| !name.is_empty());
+    let job = job(&platform, typed, password_file, known)?;
     // A name that no side knows makes no record: it would be the one that later logins are moved under.
     let readers = match Readers::open(&platform, &job.login).await {
         Ok(readers) => readers,
         Err(stop) => return Ok(ended(&stop)),
     };
     platform.store.user_or_new(user.as_str(), &job.login.name).await?;
+    platform.store.name_login(user.as_str(), &job.login.name).await?;
     let lease = match lease::hold(&platform, user.as_str()).await {
         Ok(lease) => lease,
         Err(stop) => {
@@ -130,7 +132,8 @@ pub async fn verify(
     let platform = platform(load(config)?)?;
     let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
     let record = platform.store.user(names.canonical(typed).as_str()).await?;
-    let job = job(&platform, typed, password_file, record.as_ref().map(|record| record.login_name.clone()))?;
+    let job =
+        job(&platform, typed, password_file, record.map(|record| record.login_name).filter(|name| !name.is_empty()))?;
     let depth =
         Depth { bodies: bodies.unwrap_or(platform.config.verify.bodies), strict: platform.config.verify.strict };
     let report = match verified(&platform, &job, depth).await {
@@ -149,7 +152,9 @@ async fn verified(platform: &Platform, job: &Job, depth: Depth) -> Result<crate:
     let mut readers = Readers::open(platform, &job.login).await?;
     let mut known = KnownBodies::new();
     let verification =
-        Verification { user: job.user.as_str(), depth, readers: &mut readers, known: &mut known }.full().await?;
+        Verification { user: job.user.as_str(), depth, readers: &mut readers, known: &mut known, all_from: None }
+            .full()
+            .await?;
     readers.close().await;
     copy::doubt(platform, job, &verification).await?;
     Ok(verification.report(now()))

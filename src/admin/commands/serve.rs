@@ -27,6 +27,9 @@ const LOGINS: usize = 1024;
 /// POP3 lists that wait to be looked at; beyond it a session's list is not used, and one of the next sessions shows it again.
 const HARVESTS: usize = 64;
 
+/// Windows are days.
+const BETWEEN_SETTLING: Duration = Duration::from_secs(60 * 60);
+
 /// What a held login waits beyond the longest pause, before it is told to come back.
 const HELD_MARGIN: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         shutdown: shutdown.clone(),
     };
     tokio::spawn(listen_to(supervisor.clone(), heard));
+    tokio::spawn(settle(supervisor.clone()));
     tokio::spawn(keep(platform.harvests.clone(), harvested));
     let control = Arc::new(Moves { supervisor, names });
     let api = tokio::spawn(http::serve(admin, token, control, until(shutdown)));
@@ -107,6 +111,16 @@ async fn until(mut shutdown: watch::Receiver<bool>) {
 async fn listen_to(supervisor: Supervisor, mut heard: mpsc::Receiver<LoginSucceeded>) {
     while let Some(login) = heard.recv().await {
         supervisor.logged_in(login).await;
+    }
+}
+
+/// Settles users whose rollback window is over.
+async fn settle(supervisor: Supervisor) {
+    loop {
+        tokio::time::sleep(BETWEEN_SETTLING).await;
+        if let Err(stop) = supervisor.settle_overdue().await {
+            error!("users whose rollback window is over can't be settled: {stop}");
+        }
     }
 }
 

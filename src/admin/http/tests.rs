@@ -38,11 +38,26 @@ impl Control for Desk {
         }
     }
 
-    async fn switch(&self, user: &str, wait: bool) -> Result<SwitchOutcome, ControlError> {
+    async fn users(&self, scope: Scope, after: Option<String>) -> Result<Page, ControlError> {
+        Ok(Page { users: vec![(format!("{scope} behind {after:?}"), Phase::New)], next: after })
+    }
+
+    async fn history(&self, user: &str) -> Result<Vec<Transition>, ControlError> {
+        Err(ControlError::UnknownUser(user.to_owned()))
+    }
+
+    async fn rule(&self, order: Order, scope: Scope) -> Result<Outcome, ControlError> {
+        Ok(Outcome::Done { what: format!("{order:?} {scope}") })
+    }
+
+    async fn order(&self, user: &str, order: Order, wait: bool) -> Result<Outcome, ControlError> {
+        if order != Order::Switch {
+            return Ok(Outcome::Done { what: format!("{order:?} {user}") });
+        }
         let reason = || "2 sessions open".to_owned();
         match user {
-            "busy" => return Ok(SwitchOutcome::TryAgain { reason: reason() }),
-            "held" => return Ok(SwitchOutcome::Refused { reason: reason() }),
+            "busy" => return Ok(Outcome::TryAgain { reason: reason() }),
+            "held" => return Ok(Outcome::Refused { reason: reason() }),
             "panics" => panic!("a mistake of ours"),
             "slow" => {
                 self.begun.notify_one();
@@ -52,7 +67,7 @@ impl Control for Desk {
         }
         self.switched.fetch_add(1, Ordering::SeqCst);
         self.ended.notify_one();
-        if wait { Ok(SwitchOutcome::Switched { epoch: 1 }) } else { Ok(SwitchOutcome::Started) }
+        if wait { Ok(Outcome::Switched { epoch: 1 }) } else { Ok(Outcome::Started) }
     }
 }
 
@@ -135,20 +150,62 @@ async fn errors_come_through_in_the_servers_words() {
             other => panic!("{user}: {other:?}"),
         }
     }
-    let error = running.client().switch("panics", true).await.unwrap_err().to_string();
+    let error = switch(&running.client(), "panics", true).await.unwrap_err().to_string();
     assert!(error.contains("broke off"), "{error}");
     assert_eq!(running.client().status("anna").await.unwrap().user, "anna");
+}
+
+async fn switch(client: &AdminClient, user: &str, wait: bool) -> Result<Outcome, ClientError> {
+    client.order(Verb::Switch, user, "anna", (false, wait)).await
+}
+
+#[tokio::test]
+async fn orders_and_scopes_come_through() {
+    let running = Running::start();
+    let client = running.client();
+    let done = |what: &str| Outcome::Done { what: what.to_owned() };
+    let rollback = client.order(Verb::Rollback, "a/b", "Bert & Co\n", (true, true)).await.unwrap();
+    assert_eq!(rollback, done("Rollback { accept_loss: true, by: \"Bert & Co\" } a/b"));
+    let hold = client.order(Verb::Hold, "anna", "", (false, true)).await.unwrap();
+    assert_eq!(hold, done("Hold { by: \"an operator\" } anna"));
+    let share = Scope::Share("12.5".parse().unwrap());
+    for (scope, shown) in [
+        (Scope::All, "all users"),
+        (Scope::Domain("Ex&mple.net".to_owned()), "the users of ex&mple.net"),
+        (share, "12.50 percent of all users"),
+    ] {
+        assert_eq!(client.rule(Verb::Enroll, &scope, "x").await.unwrap(), done(&format!("Enroll {shown}")));
+        let page = client.users(&scope, Some("a&b=c")).await.unwrap();
+        assert_eq!(
+            (page.users[0].0.as_str(), page.next.as_deref()),
+            (&*format!("{shown} behind Some(\"a&b=c\")"), Some("a&b=c"))
+        );
+    }
+    assert!(client.history("nobody").await.unwrap_err().to_string().contains("no such user: nobody"));
+    for (line, status) in [
+        ("POST /v1/rules/enroll", "400"),
+        ("POST /v1/rules/enroll?all=true&domain=x", "400"),
+        ("POST /v1/rules/enroll?percent=101", "400"),
+        ("POST /v1/rules/fly?all=true", "404"),
+        ("POST /v1/fly/anna", "404"),
+        ("POST /v1/switch/anna?hurry=true", "400"),
+        ("GET /v1/users", "400"),
+        ("GET /v1/hold/anna", "405"),
+    ] {
+        let (head, body) = running.ask(line).await;
+        assert!(head.contains(status) && body.contains("error"), "{line}: {head} {body}");
+    }
 }
 
 #[tokio::test]
 async fn a_switch_has_its_outcome() {
     let running = Running::start();
     let client = running.client();
-    assert_eq!(client.switch("anna", true).await.unwrap(), SwitchOutcome::Switched { epoch: 1 });
-    assert_eq!(client.switch("anna", false).await.unwrap(), SwitchOutcome::Started);
+    assert_eq!(switch(&client, "anna", true).await.unwrap(), Outcome::Switched { epoch: 1 });
+    assert_eq!(switch(&client, "anna", false).await.unwrap(), Outcome::Started);
     let reason = "2 sessions open".to_owned();
-    assert_eq!(client.switch("busy", true).await.unwrap(), SwitchOutcome::TryAgain { reason: reason.clone() });
-    assert_eq!(client.switch("held", true).await.unwrap(), SwitchOutcome::Refused { reason });
+    assert_eq!(switch(&client, "busy", true).await.unwrap(), Outcome::TryAgain { reason: reason.clone() });
+    assert_eq!(switch(&client, "held", true).await.unwrap(), Outcome::Refused { reason });
     for (line, status) in [
         ("POST /v1/switch/anna", "HTTP/1.1 200 OK"),
         ("POST /v1/switch/anna?wait=false", "HTTP/1.1 202 Accepted"),
@@ -166,7 +223,7 @@ async fn a_switch_has_its_outcome() {
 async fn a_switch_goes_on_when_the_caller_hangs_up() {
     let running = Running::start();
     let client = running.client();
-    let caller = tokio::spawn(async move { client.switch("slow", true).await });
+    let caller = tokio::spawn(async move { switch(&client, "slow", true).await });
     running.desk.begun.notified().await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
