@@ -5,6 +5,7 @@
 mod enrolment;
 mod history;
 mod late;
+mod lease;
 pub mod model;
 mod pop3;
 mod sqlite;

@@ -2,6 +2,7 @@
 //! arrivals, and does one thing after the other. Logins and the operator's words reach it as messages.
 
 mod ear;
+mod orders;
 mod schedule;
 
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::back::{self, Back};
 use super::gate::{Attempt, advance, attempt};
 use super::halt::Halt;
 use super::verify::KnownBodies;
@@ -182,10 +182,6 @@ impl Worker {
         }
     }
 
-    fn asked_for(&self, order: &Order) -> bool {
-        self.waiting.as_ref().is_some_and(|asked| asked.order == *order)
-    }
-
     /// Waits for the moment to do something.
     async fn wait_for_work(&mut self) -> Next {
         loop {
@@ -292,55 +288,6 @@ impl Worker {
             }
             // Only the password is new: the sides keep being asked for the name that started the move.
             self.login = Some(Login { name: self.login_name.clone(), ..login });
-        }
-    }
-
-    async fn take_order(&mut self, asked: Asked) {
-        let Asked { order, reply } = asked;
-        let outcome = match (&order, self.life.phase) {
-            (Order::Switch | Order::Rollback { .. }, _) => {
-                self.halt.heard();
-                self.answer(Outcome::TryAgain("another order came for this user".to_owned()));
-                self.waiting = Some(Asked { order, reply });
-                return;
-            }
-            (Order::Hold { by }, Phase::Copying | Phase::Following) => {
-                let reason = format!("held by {by}");
-                self.by_order(&Event::HeldBack { reason: reason.clone() }, reason).await
-            }
-            (Order::Settle, Phase::New) => self.by_order(&Event::SettledEarly, "settled".to_owned()).await,
-            (_, phase) => Outcome::Refused(format!("the user is {phase} by now")),
-        };
-        self.halt.heard();
-        // Whoever asked may have gone; the outcome stands in the history too.
-        let _ = reply.send(outcome);
-    }
-
-    async fn by_order(&mut self, event: &Event, done: String) -> Outcome {
-        match advance(&self.platform, &self.user, &self.life, event, None).await {
-            Ok(life) => {
-                (self.life, self.login) = (life, None);
-                self.answer(Outcome::TryAgain(format!("another order came for this user: {done}")));
-                Outcome::Done(done)
-            }
-            Err(stop) => {
-                self.learn().await;
-                Outcome::TryAgain(stop.to_string())
-            }
-        }
-    }
-
-    /// Ends the watch over the old side.
-    async fn settle(&mut self, event: &Event) {
-        if let Err(stop) = advance(&self.platform, &self.user, &self.life, event, None).await {
-            warn!(user = %self.user, "can't be settled now: {stop}");
-        }
-    }
-
-    fn answer(&mut self, outcome: Outcome) {
-        if let Some(waiting) = self.waiting.take() {
-            // Whoever asked may have gone; the outcome stands in the history too.
-            let _ = waiting.reply.send(outcome);
         }
     }
 
@@ -471,25 +418,6 @@ impl Worker {
                     "the switch took longer than max_pause ({pause:?}, {count}): {steps}"
                 )));
             }
-        }
-        Ok(())
-    }
-
-    async fn rollback(
-        &mut self,
-        platform: &Platform,
-        with: (&Job, &lease::Held),
-        readers: &mut Readers,
-    ) -> Result<(), Stop> {
-        let Some(Asked { order: Order::Rollback { accept_loss, by }, .. }) = &self.waiting else { return Ok(()) };
-        let back = Back { accept_loss: *accept_loss, by: by.clone() };
-        let how = (&back, &self.halt);
-        match back::attempt(platform, with, &self.gate, &mut self.life, readers, how).await {
-            Ok(Attempt::Busy(busy)) => self.answer(Outcome::TryAgain(busy.to_string())),
-            Ok(Attempt::Switched | Attempt::TooSlow(_)) => self.answer(Outcome::RolledBack(self.life.epoch)),
-            // Where the user stands has nothing to do with it.
-            Err(Stop::Refused(reason)) => self.answer(Outcome::Refused(reason)),
-            Err(stop) => return Err(stop),
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::late::{Fence, insert_fences};
-use super::model::{Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord};
+use super::model::{MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord};
 use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
 
 /// Schema versions in order; number N is the N-th.
@@ -310,59 +310,6 @@ impl Store {
         .await
     }
 
-    /// Takes or renews the lease on a user. `broken` tells whether another owner is known to be dead.
-    ///
-    /// # Errors
-    /// [`StoreError::Leased`] if somebody else holds it.
-    pub async fn take_lease(
-        &self,
-        user: &str,
-        owner: &str,
-        seconds: UnixSeconds,
-        dead: fn(&str) -> bool,
-    ) -> Result<Lease, StoreError> {
-        let (user, owner) = (user.to_owned(), owner.to_owned());
-        self.run(move |connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let held: Option<(Option<String>, Option<i64>)> = transaction
-                .query_row("SELECT lease_owner, lease_until FROM users WHERE user = ?1", [&user], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .optional()?;
-            if let Some((Some(other), Some(until))) = held
-                && other != owner
-                && until > now()
-                && !dead(&other)
-            {
-                return Err(StoreError::Leased { user, owner: other });
-            }
-            let until = now().saturating_add(seconds);
-            transaction.execute(
-                "UPDATE users SET lease_owner = ?2, lease_until = ?3 WHERE user = ?1",
-                params![user, owner, until],
-            )?;
-            transaction.commit()?;
-            Ok(Lease { owner, until })
-        })
-        .await
-    }
-
-    /// Gives the lease back, if `owner` still holds it.
-    ///
-    /// # Errors
-    /// If the store can't be written.
-    pub async fn drop_lease(&self, user: &str, owner: &str) -> Result<(), StoreError> {
-        let (user, owner) = (user.to_owned(), owner.to_owned());
-        self.run(move |connection| {
-            connection.execute(
-                "UPDATE users SET lease_owner = NULL, lease_until = NULL WHERE user = ?1 AND lease_owner = ?2",
-                params![user, owner],
-            )?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Stores a report without a change of phase.
     ///
     /// # Errors
@@ -644,23 +591,6 @@ mod tests {
         assert_eq!(record.login_name, "U1");
         assert_eq!(store.last_report("u1").await.unwrap(), Some(report));
         assert_eq!(store.history("u1").await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_lease_is_held_by_one_owner_until_it_ends_or_its_owner_is_dead() {
-        let folder = folder();
-        let store = Store::open(&folder.path().join("s.db")).unwrap();
-        store.user_or_new("u1", "u1").await.unwrap();
-        let alive = |_: &str| false;
-        store.take_lease("u1", "a", 60, alive).await.unwrap();
-        store.take_lease("u1", "a", 60, alive).await.unwrap();
-        assert!(matches!(store.take_lease("u1", "b", 60, alive).await, Err(StoreError::Leased { .. })));
-        store.take_lease("u1", "b", 60, |owner| owner == "a").await.unwrap();
-        store.drop_lease("u1", "a").await.unwrap();
-        assert!(store.take_lease("u1", "c", 60, alive).await.is_err(), "only its owner can give a lease back");
-        store.drop_lease("u1", "b").await.unwrap();
-        store.take_lease("u1", "c", -1, alive).await.unwrap();
-        store.take_lease("u1", "d", 60, alive).await.unwrap();
     }
 
     #[tokio::test]
