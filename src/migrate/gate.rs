@@ -109,6 +109,7 @@ pub(super) async fn attempt(
     known: &mut KnownBodies,
 ) -> Result<Attempt, Stop> {
     let verified = lease.during(before(platform, job, readers, known)).await?;
+    fault::point("gate-closing").await;
     let mut steps = Steps::begin();
     let pause = platform.config.switch.max_pause;
     let end = Instant::now() + pause;
@@ -117,6 +118,7 @@ pub(super) async fn attempt(
         Err(busy) => return Ok(Attempt::Busy(busy)),
     };
     steps.done("sessions");
+    fault::point("gate-parked").await;
     *life = advance(platform, &job.user, life, &Event::GateClosed, None).await?;
     let within = timeout_at(end, lease.during(inside(platform, job, readers, &verified, known, &mut steps))).await;
     let (ended, too_slow) = match within {
@@ -128,6 +130,7 @@ pub(super) async fn attempt(
     let Err(stop) = ended else {
         fault::point("gate-committed").await;
         guard.open_on(life.authority, life.epoch);
+        fault::point("gate-opened").await;
         info!(user = %job.user, pause_ms = steps.all().as_millis(), "switched: {steps}");
         return Ok(Attempt::Switched);
     };

@@ -8,6 +8,7 @@ mod lab;
 
 mod at_the_gate;
 mod copy;
+mod crash;
 mod damage;
 mod front;
 mod gate;
