@@ -13,20 +13,20 @@ use crate::uidl::maildrop;
 const LONG: Duration = Duration::from_secs(120);
 
 /// A user who is about to move, and the mail that comes meanwhile.
-struct Scene {
-    ferry: Ferry,
-    pair: Pair,
+pub(crate) struct Scene {
+    pub(crate) ferry: Ferry,
+    pub(crate) pair: Pair,
     /// What there was before.
     before: World,
     /// Subjects of what came since.
-    came: Vec<String>,
+    pub(crate) came: Vec<String>,
     /// A session that stays open, so that its user is followed and not switched.
     open: Option<Imap>,
 }
 
 impl Scene {
     /// Begins the move with these faults.
-    fn start(faults: &str) -> Self {
+    pub(crate) fn start(faults: &str) -> Self {
         let users = &["u1"];
         // The new side gives UIDLs of its own form: what is as before was written.
         let new = Spec { extra: "pop3_uidl_format = %g\n".to_owned(), ..Spec::new_side(users) };
@@ -38,21 +38,21 @@ impl Scene {
         Self { ferry, pair, before, came: Vec::new(), open: None }
     }
 
-    fn session(&self) -> Imap {
+    pub(crate) fn session(&self) -> Imap {
         let mut imap = Imap::connect(self.ferry.imap());
         imap.login("u1", self.pair.old.password("u1"));
         imap
     }
 
     /// A client writes through the proxy.
-    fn append(&mut self, session: &mut Imap, what: &str) {
+    pub(crate) fn append(&mut self, session: &mut Imap, what: &str) {
         let raw = format!("Subject: written {what}\r\n\r\nmail\r\n");
         session.append("INBOX", "\\Seen", "17-Jul-1996 02:44:25 -0700", raw.as_bytes());
         self.came.push(format!("written {what}"));
     }
 
     /// Mail comes straight into the old server.
-    fn deliver(&mut self, when: &str) {
+    pub(crate) fn deliver(&mut self, when: &str) {
         deliver(&self.pair.old, "u1", format!("Subject: delivered {when}\n\nmail\n").as_bytes());
         self.came.push(format!("delivered {when}"));
     }
@@ -83,7 +83,7 @@ impl Scene {
 
     /// The user comes back, and everything ends as if nothing had happened. `late`: mail that came into the old side after
     /// the switch.
-    fn assert_ends_well(mut self, late: u64) {
+    pub(crate) fn assert_ends_well(mut self, late: u64) {
         self.open = None;
         let mut session = self.session();
         self.append(&mut session, "in the end");

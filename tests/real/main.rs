@@ -10,6 +10,7 @@ mod at_the_gate;
 mod copy;
 mod crash;
 mod damage;
+mod every_phase;
 mod front;
 mod gate;
 mod hostile;
