@@ -11,6 +11,7 @@ mod copy;
 mod crash;
 mod damage;
 mod every_phase;
+mod follow;
 mod front;
 mod gate;
 mod hostile;
