@@ -89,8 +89,7 @@ fn too_many_sessions_are_the_backends_to_count_by_client() {
     spec.extra.push_str("protocol pop3 {\n  mail_max_userip_connections = 1\n}\n");
     let bench = Bench::with(spec, |_, _| {});
     let _one = bench.session("u1");
-    // It learns of its own sessions a moment after they have begun.
-    wait_for("the server to count it", LONG, || bench.server.doveadm_ok(&["who", "u1"]).contains("pop3").then_some(()));
+    bench.wait_counted("u1", 1);
     let own = Pop3::connect(bench.server.pop3_port()).try_login("u1", "pw-of-u1");
     let through = bench.client().try_login("u1", "pw-of-u1");
     assert!(own.starts_with("-ERR [IN-USE] "), "{own:?}");
