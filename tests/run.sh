@@ -24,6 +24,8 @@ dovecot:dovecot-core
 /usr/lib/dovecot/pop3:dovecot-pop3d
 /usr/lib/dovecot/lmtp:dovecot-lmtpd
 mbsync:isync
+mpop:mpop
+fetchmail:fetchmail
 openssl:openssl
 curl:curl
 python3:python3

@@ -151,6 +151,7 @@ impl Pop3Reader {
         content: Content,
     ) -> Result<Certain<Pairing>, Stop> {
         let mut maildrop = Maildrop::open(&self.sides.old, &self.login).await?;
+        crate::fault::point("pop3-open").await;
         let list = match maildrop.list().await {
             Err(MaildropError::BadList { bad, .. }) => {
                 maildrop.quit().await;
