@@ -27,7 +27,7 @@ use crate::net::pop3::Pop3Server;
 use crate::net::{Accepted, Acceptor, ConnectionSlots, ServerTls};
 use crate::user::{LoginSucceeded, NameRules, Protocol, Registry};
 
-pub use pop3::Pop3Harvest;
+pub use pop3::{HeldLists, Pop3Harvest};
 
 /// What a client above the limit is told.
 const FULL: &[u8] = b"* BYE [UNAVAILABLE] Too many connections, try again later.\r\n";
@@ -72,6 +72,8 @@ pub struct Pop3Backends {
     pub new: Pop3Server,
     /// Who wants the lists that users' sessions on the old side show.
     pub harvests: mpsc::Sender<Pop3Harvest>,
+    /// What of those lists is on its way.
+    pub held: HeldLists,
 }
 
 /// Bound sockets of each kind.

@@ -89,6 +89,8 @@ fn every_key_arrives() {
     let here = folder("tests/config/valid");
     assert_eq!(config.listen.imap, ["127.0.0.1:1143".parse().unwrap(), "[::1]:1143".parse().unwrap()]);
     assert_eq!(config.listen.imaps, ["0.0.0.0:1993".parse().unwrap()]);
+    assert_eq!(config.listen.pop3, ["127.0.0.1:1110".parse().unwrap()]);
+    assert_eq!(config.listen.pop3s, ["[::]:1995".parse().unwrap()]);
     let networks: Vec<String> = config.listen.allow_cleartext.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["127.0.0.0/8", "::1/128", "fd00::/8"]);
     let tls = config.tls.unwrap();
@@ -100,6 +102,10 @@ fn every_key_arrives() {
     assert_eq!(config.old.imap.ca_file, Some(here.join("old-ca.pem")));
     assert_eq!((config.new.imap.to_string().as_str(), config.new.imap.security), ("[2001:db8::5]:1993", Security::Tls));
     assert_eq!(config.new.imap.ca_file, Some(here.join("../new-ca.pem")));
+    let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());
+    assert_eq!((old_pop3.to_string().as_str(), old_pop3.security), ("old.example:1110", Security::StartTls));
+    assert_eq!(old_pop3.ca_file, Some(here.join("old-ca.pem")));
+    assert_eq!((new_pop3.to_string().as_str(), new_pop3.security), ("[2001:db8::5]:995", Security::Tls));
     assert_eq!((config.new.target.host.as_str(), config.new.target.port), ("2001:db8::5", 12345));
     assert_eq!(config.new.target.password.expose_secret(), "doveadm secret");
     assert_eq!(config.users.default_domain.as_deref(), Some("example.net"));
@@ -108,6 +114,8 @@ fn every_key_arrives() {
     assert_eq!(config.admin.token_file, here.join("admin.token"));
     assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::Percent(7), 9));
     assert_eq!((config.switch.auto, config.switch.max_pause), (false, Duration::from_millis(1500)));
+    assert_eq!(config.switch.wait_for_idle, Duration::from_secs(600));
+    assert_eq!(config.switch.rollback_window, Duration::from_secs(21 * 24 * 60 * 60));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::All, true));
     assert_eq!(config.limits.connections, 1234);
 }
@@ -134,12 +142,13 @@ fn the_example_file_loads() {
     let as_shipped = load_text(&shipped);
     assert!(!as_shipped.listen.is_empty() && as_shipped.tls.is_some());
 
-    // A comment that is a key says its default, so that switching it on changes nothing, but for the three that have
-    // none.
+    // A comment that is a key says its default, so that switching it on changes nothing, but for those that are
+    // examples.
     let all_on: Vec<&str> = shipped.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
     let all_on = load_text(&all_on.join("\n"));
     assert_eq!(all_on.users.default_domain.as_deref(), Some("example.net"));
-    assert!(all_on.old.imap.ca_file.is_some());
+    assert!(all_on.old.imap.ca_file.is_some() && all_on.old.pop3.is_some() && all_on.new.pop3.is_some());
+    assert!(!all_on.listen.pop3.is_empty() && !all_on.listen.pop3s.is_empty());
     assert_eq!(all_on.listen.allow_cleartext.len(), 1);
     assert_eq!(all_on.store, as_shipped.store);
     assert_eq!(all_on.admin, as_shipped.admin);

@@ -24,6 +24,8 @@ dovecot:dovecot-core
 /usr/lib/dovecot/pop3:dovecot-pop3d
 /usr/lib/dovecot/lmtp:dovecot-lmtpd
 mbsync:isync
+mpop:mpop
+fetchmail:fetchmail
 openssl:openssl
 curl:curl
 python3:python3
@@ -96,6 +98,11 @@ scripts() {
     done
 }
 
+dependencies() {
+    # It looks at the crates of every platform, and a build here has fetched only those of this one.
+    cargo fetch --locked --quiet && cargo deny --offline --log-level warn check bans licenses sources
+}
+
 install_packages
 install_cargo_tools
 
@@ -105,7 +112,7 @@ fi
 
 step 'format' cargo fmt --check
 step 'lint' cargo clippy --all-targets --locked -- -D warnings
-step 'dependencies' cargo deny --offline --log-level warn check bans licenses sources
+step 'dependencies' dependencies
 step 'scripts' scripts
 step 'tests' cargo nextest run --locked --no-fail-fast
 step 'doc tests' cargo test --locked --doc --quiet

@@ -130,16 +130,82 @@ impl Peer {
     /// Writes what is left and closes our direction, then waits until the peer has closed as well; at most `write` and
     /// `wait`.
     pub(super) async fn finish(&mut self, write: Duration, wait: Duration) {
+        let Self { reader, writer, output, sent, deaf, .. } = self;
         let all = async {
-            while self.wants_writing() {
-                self.step(false).await;
+            while !*deaf && !output.is_empty() {
+                match writer.write(output).await {
+                    Ok(count @ 1..) => {
+                        output.advance(count);
+                        *sent += count as u64;
+                    }
+                    _ => break,
+                }
             }
-            self.writer.shutdown().await
+            writer.shutdown().await
         };
         // Nobody is left who could be told of an error.
-        let _ = timeout(write, all).await;
+        let all = timeout(write, all);
+        tokio::pin!(all);
         if !self.ended {
-            drain(&mut self.reader, wait).await;
+            // A peer that waits to be read takes nothing: what it says meanwhile goes nowhere.
+            tokio::select! {
+                _ = &mut all => {
+                    drain(reader, wait).await;
+                    return;
+                }
+                () = drain(reader, write) => {}
+            }
         }
+        let _ = all.await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// More than the buffers of two sockets take.
+    const MUCH: usize = 32 << 20;
+
+    async fn pair() -> (Peer, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (Peer::new(Stream::Plain(one.unwrap()), BytesMut::new()), other.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_waits_to_be_read_gets_what_is_left_and_its_end() {
+        let (mut peer, mut other) = pair().await;
+        peer.say(&vec![b'x'; MUCH]);
+        let begun = tokio::time::Instant::now();
+        let theirs = async {
+            other.write_all(&vec![b'y'; MUCH]).await.unwrap();
+            let mut heard = Vec::new();
+            other.read_to_end(&mut heard).await.unwrap();
+            drop(other);
+            heard.len()
+        };
+        let ((), heard) = tokio::join!(peer.finish(LONG, LONG), theirs);
+        assert_eq!((heard, peer.sent), (MUCH, MUCH as u64));
+        assert!(begun.elapsed() < LONG, "no patience ran out");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_said_all_gets_what_is_left() {
+        let (mut peer, mut other) = pair().await;
+        peer.say(&vec![b'x'; MUCH]);
+        let theirs = async {
+            other.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            other.read_to_end(&mut heard).await.unwrap();
+            heard.len()
+        };
+        let ((), heard) = tokio::join!(peer.finish(LONG, LONG), theirs);
+        assert_eq!(heard, MUCH);
     }
 }

@@ -6,6 +6,7 @@
 
 mod login;
 mod relay;
+mod share;
 
 use std::io;
 
@@ -22,6 +23,8 @@ use crate::user::CanonicalUser;
 use crate::wire::pop3::harvest::Harvest;
 use crate::wire::pop3::prelogin::{Action, PreLogin, PreLoginConfig};
 use login::LoggedIn;
+use relay::Wanted;
+pub use share::HeldLists;
 
 const LAST_WORDS: LastWords = LastWords {
     too_slow: b"-ERR Too slow to log in.\r\n",
@@ -49,8 +52,9 @@ pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry) ->
     let LoggedIn { user, shown, backend, pass } = logged_in;
     let side = pass.side;
     // A list of the new side shows nothing that we don't know.
-    let harvests = (side == Side::Old).then_some(|harvest| give(sides, &user, harvest));
-    let moved = relay::run(client.stream, backend, &pipelined, client.shutdown, pass, harvests).await;
+    let wanted =
+        (side == Side::Old).then(|| Wanted { give: |harvest| give(sides, &user, harvest), share: sides.held.share() });
+    let moved = relay::run(client.stream, backend, &pipelined, client.shutdown, pass, wanted).await;
     let (sent, received) = (moved.to_client, moved.to_backend);
     info!(user = shown, %side, sent, received, "POP3 session ended: {}", moved.why);
     Ok(())
@@ -118,3 +122,7 @@ async fn log_in(
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;

@@ -122,6 +122,7 @@ pub(super) async fn attempt(
 ) -> Result<Attempt, Stop> {
     // From the gate on nothing is broken off: it is short.
     let verified = halt.unless(lease.during(Box::pin(before(platform, job, readers, known)))).await?;
+    fault::point("gate-closing").await;
     let mut steps = Steps::begin();
     let pause = platform.config.switch.max_pause;
     let end = Instant::now() + pause;
@@ -130,6 +131,7 @@ pub(super) async fn attempt(
         Err(busy) => return Ok(Attempt::Busy(busy)),
     };
     steps.done("sessions");
+    fault::point("gate-parked").await;
     *life = advance(platform, &job.user, life, &Event::GateClosed, None).await?;
     let within =
         timeout_at(end, lease.during(Box::pin(inside(platform, job, readers, &verified, known, &mut steps)))).await;
@@ -142,6 +144,7 @@ pub(super) async fn attempt(
     let Err(stop) = ended else {
         fault::point("gate-committed").await;
         guard.open_on(life.authority, life.epoch);
+        fault::point("gate-opened").await;
         info!(user = %job.user, pause_ms = steps.all().as_millis(), "switched: {steps}");
         return Ok(Attempt::Switched);
     };

@@ -161,9 +161,7 @@ impl Registry {
         gate.open_by(deadline).await.map_err(|()| EnterError::Held { user: user.clone(), held: patience })?;
         let mut attempt = Attempt { side: gate.authority().0, gate, protocol, hold: self.hold, trying: false };
         if protocol == Protocol::Pop3 {
-            attempt.wait_for_our_pop3().await;
-            attempt.gate.cell.state.send_modify(|state| state.pop3_trying += 1);
-            attempt.trying = true;
+            attempt.begin_trying().await;
         }
         Ok(attempt)
     }
@@ -267,17 +265,33 @@ impl Attempt {
         }
     }
 
-    async fn wait_for_our_pop3(&self) {
-        let cell = &self.gate.cell;
-        if !cell.state.borrow().pop3_ours {
+    /// Counts this login as one that is being tried, when our own POP3 session has ended.
+    async fn begin_trying(&mut self) {
+        if self.try_unless_ours(false) {
             return;
         }
+        let cell = Arc::clone(&self.gate.cell);
         cell.state.send_modify(|state| state.pop3_waiting += 1);
-        let waiting = Waiting(cell);
+        let _waiting = Waiting(&cell);
+        let deadline = Instant::now() + POP3_PATIENCE;
         let mut state = cell.state.subscribe();
-        // When our session is still there it is about to end: better a refusal by the server than a login that hangs.
-        let _ = timeout_at(Instant::now() + POP3_PATIENCE, state.wait_for(|state| !state.pop3_ours)).await;
-        drop(waiting);
+        loop {
+            let ended = timeout_at(deadline, state.wait_for(|state| !state.pop3_ours)).await.is_ok();
+            // When our session is still there it is about to end: better a refusal by the server than a login that hangs.
+            if self.try_unless_ours(!ended) {
+                return;
+            }
+        }
+    }
+
+    /// In one step with the look at our session, which could begin in between.
+    fn try_unless_ours(&mut self, all_the_same: bool) -> bool {
+        self.trying = self.gate.cell.state.send_if_modified(|state| {
+            let free = all_the_same || !state.pop3_ours;
+            state.pop3_trying += u32::from(free);
+            free
+        });
+        self.trying
     }
 
     fn stop_trying(&mut self) {

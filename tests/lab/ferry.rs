@@ -241,9 +241,19 @@ impl Ferry {
         self.memory("VmHWM:")
     }
 
+    /// Sockets that it has open now: listeners, clients, connections to servers.
+    pub fn sockets(&self) -> usize {
+        let links = fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        let targets = links.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    fn id(&self) -> u32 {
+        self.process.as_ref().expect("running").id()
+    }
+
     fn memory(&self, field: &str) -> u64 {
-        let id = self.process.as_ref().expect("running").id();
-        let text = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let text = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("a memory line");
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }

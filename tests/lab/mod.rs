@@ -10,6 +10,7 @@
 //! * [`deliver`] brings mail over LMTP straight into a server, past the proxy.
 //! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
+//! * [`Tap`] is a wire that writes down what passes.
 //! * [`disk`] is a disk under the store that fills up and loses power.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
@@ -45,6 +46,7 @@ pub mod pop3;
 pub mod ports;
 pub mod process;
 pub mod server;
+pub mod tap;
 pub mod tls;
 pub mod world;
 
@@ -56,4 +58,5 @@ pub use lmtp::{deliver, try_deliver};
 pub use pop3::Pop3;
 pub use process::wait_for;
 pub use server::{Dovecot, Format, Spec};
+pub use tap::Tap;
 pub use world::World;

@@ -119,7 +119,7 @@ impl Pop3 {
     }
 
     /// Everything until the server closes.
-    pub fn to_the_end(&mut self) -> Vec<u8> {
+    pub fn read_to_end(&mut self) -> Vec<u8> {
         let (said, closed) = self.lines.read_to_end(Duration::from_secs(60));
         assert!(closed, "still connected: {:?}", lossy(&said));
         said

@@ -202,7 +202,10 @@ fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
     }
     for response in imap.ok("UID FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])") {
         let text = lossy(&response);
-        let Some((_, facts)) = text.split_once(" FETCH (") else { continue };
+        // (Flags alone are what another session has just set.)
+        let Some((_, facts)) = text.split_once(" FETCH (").filter(|(_, facts)| facts.contains("INTERNALDATE")) else {
+            continue;
+        };
         let uid = facts.split_once("UID ").and_then(|(_, rest)| rest.split([' ', ')']).next()?.parse().ok());
         let date = facts.split_once("INTERNALDATE \"").and_then(|(_, rest)| instant(rest.split('"').next()?));
         let mail = Mail {

@@ -8,7 +8,10 @@ mod lab;
 
 mod at_the_gate;
 mod copy;
+mod crash;
 mod damage;
+mod every_phase;
+mod follow;
 mod front;
 mod gate;
 mod hostile;

@@ -58,6 +58,12 @@ impl Bench {
         pop3
     }
 
+    /// Waits until the server counts so many sessions of `user`: it learns of them a moment after they have begun.
+    fn wait_counted(&self, user: &str, sessions: usize) {
+        let counted = || self.server.doveadm_ok(&["who", "-1", user]).matches("pop3").count() == sessions;
+        wait_for(&format!("the server to count {sessions} sessions"), LONG, || counted().then_some(()));
+    }
+
     /// Logins of `user` that the server has seen, as it logged them.
     fn logins(&self, user: &str) -> Vec<String> {
         logins(&self.server, user)

@@ -13,7 +13,7 @@ use super::{Exit, UsageError, load, platform};
 use crate::admin::control::Moves;
 use crate::admin::{Token, http};
 use crate::config::Config;
-use crate::front::{Front, Listeners, Pop3Backends, Pop3Harvest};
+use crate::front::{Front, HeldLists, Listeners, Pop3Backends, Pop3Harvest};
 use crate::mailbox::Side;
 use crate::migrate::Supervisor;
 use crate::migrate::uidl::Harvests;
@@ -95,7 +95,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
 fn pop3_backends(config: &Config, harvests: mpsc::Sender<Pop3Harvest>) -> anyhow::Result<Option<Pop3Backends>> {
     let (Some(old), Some(new)) = (&config.old.pop3, &config.new.pop3) else { return Ok(None) };
     let (old, new) = (Pop3Server::new(Side::Old, old)?, Pop3Server::new(Side::New, new)?);
-    Ok(Some(Pop3Backends { old, new, harvests }))
+    Ok(Some(Pop3Backends { old, new, harvests, held: HeldLists::default() }))
 }
 
 fn slots(config: &Config) -> ConnectionSlots {

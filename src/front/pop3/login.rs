@@ -45,14 +45,15 @@ pub(super) async fn log_in(
     let side = attempt.side();
     let ask = async |side| answered(session, sides, side, &name, &credentials).await;
     let (connection, mut text) = ask(side).await?;
-    tell(session, &name, &credentials.password, side);
-    // A switch may come before this login is answered: our session must not stand in its way with a lock.
+    // A switch may come before this login is answered: our session must not stand in its way with a lock. It has gone
+    // before the switch hears of this login.
     let mut connection = Some(connection);
     if attempt.may_move()
         && let Some(first) = connection.take()
     {
         make_room(first).await;
     }
+    tell(session, &name, &credentials.password, side);
     let pass = attempt.admit(front.patience).await.map_err(|e| not_let_in(&shown, &e))?;
     let connection = match connection.filter(|_| pass.side == side) {
         Some(connection) => connection,

@@ -4,7 +4,9 @@
 use bytes::{Buf as _, BytesMut};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tracing::debug;
 
+use super::share::Share;
 use crate::front::drain;
 use crate::front::peer::{OUTPUT, Peer};
 use crate::front::relay::{BOUNDARY_PATIENCE, INACTIVITY, LAST_WORDS, LINGER, Moved};
@@ -18,8 +20,16 @@ const TOO_QUIET: &[u8] = b"-ERR Nothing was heard of you for too long.\r\n";
 const TOO_LONG: &[u8] = b"-ERR The command line is too long.\r\n";
 const LOST: &[u8] = b"-ERR [SYS/TEMP] The connection to the mail server was lost, connect again.\r\n";
 
+/// Who wants the lists of a session.
+pub(super) struct Wanted<G> {
+    /// Is given them.
+    pub(super) give: G,
+    /// Bounds what is held until they are complete.
+    pub(super) share: Share,
+}
+
 /// Relays until one of the two is gone, nothing has happened for too long (RFC 1939 §3 wants 10 minutes at least), or the
-/// server ends. `harvests` is given the lists of the session, if it is there. `pass` is let go when the backend has closed
+/// server ends. `wanted` is given the lists of the session, if it is there. `pass` is let go when the backend has closed
 /// its connection as well (or has had half a minute for it): until then it may be at work for us.
 pub(super) async fn run(
     client: Stream,
@@ -27,16 +37,16 @@ pub(super) async fn run(
     pipelined: &[u8],
     shutdown: watch::Receiver<bool>,
     pass: SessionPass,
-    harvests: Option<impl Fn(Harvest)>,
+    wanted: Option<Wanted<impl Fn(Harvest)>>,
 ) -> Moved {
     let mut pair = Pair {
         client: Peer::new(client, BytesMut::from(pipelined)),
         backend: Peer::new(backend.0, backend.1),
-        relay: Relay::new(harvests.is_some()),
+        relay: Relay::new(wanted.is_some()),
         torn: false,
         ends_by: None,
     };
-    let why = pair.relay(shutdown, harvests).await;
+    let why = pair.relay(shutdown, wanted).await;
     pair.farewell(why);
     let patience = if why == Why::ServerEnds { LAST_WORDS } else { LINGER };
     let Pair { mut client, mut backend, .. } = pair;
@@ -85,12 +95,16 @@ struct Pair {
 }
 
 impl Pair {
-    async fn relay(&mut self, mut shutdown: watch::Receiver<bool>, harvests: Option<impl Fn(Harvest)>) -> Why {
+    async fn relay(
+        &mut self,
+        mut shutdown: watch::Receiver<bool>,
+        mut wanted: Option<Wanted<impl Fn(Harvest)>>,
+    ) -> Why {
         let mut quiet_since = Instant::now();
         loop {
             let unfit = self.shuffle();
-            if let (Some(harvest), Some(give)) = (self.relay.take_harvest(), &harvests) {
-                give(harvest);
+            if let Some(wanted) = &mut wanted {
+                self.harvest(wanted);
             }
             if let Some(why) = unfit.or_else(|| self.over()) {
                 return why;
@@ -106,6 +120,17 @@ impl Pair {
                     self.ends_by = Some(Instant::now() + BOUNDARY_PATIENCE);
                 }
             }
+        }
+    }
+
+    fn harvest(&mut self, wanted: &mut Wanted<impl Fn(Harvest)>) {
+        if let Some(harvest) = self.relay.take_harvest() {
+            (wanted.give)(harvest);
+        }
+        if !wanted.share.set(self.relay.held()) {
+            debug!("too many POP3 lists at once: this one passes by unused");
+            self.relay.stop_harvest();
+            wanted.share.set(0);
         }
     }
 
@@ -188,6 +213,7 @@ impl Pair {
             return;
         }
         match why {
+            Why::BackendGone if self.relay.backend_refused_last() => {}
             Why::BackendGone => self.client.say(LOST),
             Why::ServerEnds => self.client.say(GOING_DOWN),
             Why::Silence => self.client.say(TOO_QUIET),

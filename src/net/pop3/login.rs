@@ -85,6 +85,11 @@ impl Pop3Connection {
             let what = "a password with a line end can't be sent without SASL PLAIN, which is not offered";
             return Err(self.server.protocol(what.into()));
         }
+        // It would refuse whatever password it is (Dovecot with `[AUTH]`), and its user would be asked for another one.
+        if known.want_tls_first() {
+            let what = "takes no password on this connection before TLS is started: use TLS";
+            return Err(self.server.protocol(what.into()));
+        }
         let answer = self.command(&format!("USER {user}")).await?;
         if let Pop3Answer::Refused { .. } = answer {
             return Ok(answer);

@@ -80,6 +80,9 @@ async fn what_can_not_be_sent_is_not_sent() {
     assert!(said.contains("SASL PLAIN is missing") && heard.len() == 1, "{said}");
     let (said, heard) = logged_in(&plain, None, "p\r\nQUIT").await;
     assert!(said.contains("line end") && heard.len() == 1, "{said}");
+    let before_tls = ["+OK\r\n", "+OK\r\nTOP\r\nUSER\r\nSASL\r\nSTLS\r\n.\r\n", "-ERR [AUTH] not without TLS\r\n"];
+    let (said, heard) = logged_in(&before_tls, None, "p").await;
+    assert!(said.contains("use TLS") && heard.len() == 1, "{said}");
     let (server, _heard) = peer(&["+OK\r\n"]).await;
     assert!(server.connect().await.unwrap().send("TOP 1\r\nQUIT").is_err());
 }

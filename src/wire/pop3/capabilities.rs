@@ -23,6 +23,15 @@ impl Capabilities {
         self.0.iter().any(|words| words.first().is_some_and(|word| word == name))
     }
 
+    /// Whether no password may be sent on this connection before TLS is started. USER tells nothing: Dovecot announces it
+    /// all the same, and some servers never do.
+    #[must_use]
+    pub fn want_tls_first(&self) -> bool {
+        let no_mechanism =
+            self.0.iter().any(|words| words.len() == 1 && words.first().is_some_and(|word| word == "SASL"));
+        self.has("STLS") && (no_mechanism || !self.has("SASL") && !self.has("USER"))
+    }
+
     /// Whether the SASL mechanism `name` (upper case) is offered (RFC 5034 §6).
     #[must_use]
     pub fn has_sasl(&self, name: &str) -> bool {
@@ -44,5 +53,22 @@ mod tests {
         assert!(known.has("TOP") && known.has("PIPELINING") && known.has("SASL"));
         assert!(known.has_sasl("PLAIN") && known.has_sasl("LOGIN"));
         assert!(!known.has("LOGIN") && !known.has_sasl("SASL") && !known.has_sasl("CRAM-MD5"));
+    }
+
+    #[test]
+    fn who_wants_tls_first() {
+        for (lines, wants) in [
+            (&["STLS", "USER", "SASL"][..], true),
+            (&["STLS", "TOP"], true),
+            (&["STLS", "USER", "SASL CRAM-MD5"], false),
+            (&["STLS", "SASL CRAM-MD5"], false),
+            (&["STLS", "USER"], false),
+            (&["TOP", "SASL"], false),
+            (&[], false),
+        ] {
+            let mut known = Capabilities::default();
+            lines.iter().for_each(|line| known.add(line.as_bytes()));
+            assert_eq!(known.want_tls_first(), wants, "{lines:?}");
+        }
     }
 }

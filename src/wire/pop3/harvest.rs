@@ -72,6 +72,12 @@ impl Collector {
         harvest
     }
 
+    /// Octets that are held.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.uidl.octets.len() + self.list.octets.len()
+    }
+
     /// From now on the lists are no longer those of the whole maildrop, or can't be told apart.
     pub fn stop(&mut self) {
         *self = Self::new(false);
@@ -151,9 +157,10 @@ mod tests {
         }
         let mut collector = Collector::new(true);
         collector.add(Answer::Uidl, &vec![b'1'; ANSWER_MAX]);
+        assert_eq!(collector.octets(), ANSWER_MAX);
         collector.add(Answer::Uidl, b"1");
         assert_eq!(collector.end(Answer::Uidl), None);
-        assert_eq!(collector.uidl.octets.capacity(), 0, "and costs nothing any more");
+        assert_eq!((collector.octets(), collector.uidl.octets.capacity()), (0, 0), "and costs nothing any more");
         assert_eq!(collector.end(Answer::List), None);
     }
 }

@@ -77,6 +77,8 @@ pub struct Relay {
     collector: Collector,
     harvest: Option<Harvest>,
     said_farewell: bool,
+    /// Its last response was `-ERR`.
+    refused_last: bool,
 }
 
 impl Relay {
@@ -89,6 +91,7 @@ impl Relay {
             collector: Collector::new(harvest),
             harvest: None,
             said_farewell: false,
+            refused_last: false,
         }
     }
 
@@ -99,7 +102,8 @@ impl Relay {
         }
         let end = octets.iter().position(|&octet| octet == b'\n').map(|at| at + 1);
         if end.unwrap_or(octets.len()) > COMMAND_MAX {
-            return ClientStep::Close;
+            // What was said before it is answered first: an answer doesn't say to what.
+            return if self.answers_due() == 0 { ClientStep::Close } else { ClientStep::Wait };
         }
         let Some(end) = end else { return ClientStep::NeedInput };
         self.command(octets.get(..end).unwrap_or_default());
@@ -151,6 +155,7 @@ impl Relay {
         }
         let Some(end) = end else { return BackendStep::NeedInput };
         let Some(reply) = reply(octets.get(..end).unwrap_or_default()) else { return self.give_up(octets) };
+        self.refused_last = matches!(reply, Reply::Err(_));
         match (reply, self.due.pop_front()) {
             (Reply::Ok(_), Some(due @ (Due::Multi | Due::Capabilities | Due::Listed(_)))) => {
                 self.reading = Reading::Lines(Multiline::default(), due);
@@ -227,6 +232,17 @@ impl Relay {
         self.harvest.take()
     }
 
+    /// Octets of lists that are held for the harvest.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.collector.octets()
+    }
+
+    /// No harvest is wanted any more.
+    pub fn stop_harvest(&mut self) {
+        self.collector.stop();
+    }
+
     /// What has been forwarded to the client ends with a whole response: a line of ours may follow.
     #[must_use]
     pub fn between_responses(&self) -> bool {
@@ -245,10 +261,16 @@ impl Relay {
         self.between_responses() && self.due.is_empty()
     }
 
-    /// The backend has told the client why it closes the connection.
+    /// The backend has told the client that it closes the connection.
     #[must_use]
     pub fn backend_said_farewell(&self) -> bool {
         self.said_farewell
+    }
+
+    /// The backend's last word was a refusal, and nothing else is waited for: if it closes now, that was why.
+    #[must_use]
+    pub fn backend_refused_last(&self) -> bool {
+        self.refused_last && self.at_boundary()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::copy::Pair;
-use crate::lab::nasty;
+use crate::lab::{Pop3, nasty};
 
 /// Every form in which a careless line might show these octets.
 fn forms(secret: &[u8]) -> Vec<String> {
@@ -53,6 +53,7 @@ fn no_password_stands_in_the_log_even_where_everything_is_traced() {
     let ferry = Ferry::start(FerrySpec {
         env: vec![("RUST_LOG", "trace")],
         default_domain: "example.net",
+        pop3: true,
         ..FerrySpec::between(&pair.old, &pair.new)
     });
     let ca = &ferry.tls().ca;
@@ -78,6 +79,7 @@ fn no_password_stands_in_the_log_even_where_everything_is_traced() {
     imap.send(format!("a AUTHENTICATE PLAIN {}\r\nb LOGOUT\r\n", plain("", "u1", RIGHT.as_bytes())).as_bytes());
     assert!(imap.finish("a").0.starts_with("OK "));
     assert!(imap.finish("b").0.starts_with("OK "));
+    by_pop3(&ferry, RIGHT, WRONG);
     // The copy and the switch use the password too.
     ferry.wait_phase("u1", "new", LONG);
     let mut imap = Imap::connect(ferry.imap());
@@ -87,10 +89,38 @@ fn no_password_stands_in_the_log_even_where_everything_is_traced() {
     wait_logged(&ferry, "side=new");
 
     let log = ferry.log();
-    assert!(log.contains("TRACE") && log.contains("logged in"), "everything is logged");
+    let said = ["TRACE", "logged in user", "logged in over POP3"];
+    assert!(said.iter().all(|words| log.contains(words)), "everything is logged");
     assert_silent(&log, RIGHT);
     assert_silent(&log, WRONG);
     assert_silent(&log, pair.new.doveadm_password());
     let token = fs::read_to_string(ferry.dir().join("admin.token")).unwrap();
     assert_silent(&log, token.trim());
+}
+
+fn by_pop3(ferry: &Ferry, right: &str, wrong: &str) {
+    let ca = &ferry.tls().ca;
+    let mut pop3 = Pop3::connect_tls(ferry.pop3s(), ca);
+    for command in [
+        format!("PASS {wrong}"),
+        "USER u1".to_owned(),
+        format!("PASS {wrong}"),
+        format!("PASS {wrong}\0"),
+        format!("AUTH PLAIN {}", plain("", "u1", wrong.as_bytes())),
+        format!("AUTH PLAIN {}", base64::engine::general_purpose::STANDARD.encode(wrong)),
+        format!("AUTH PLAIN {wrong}"),
+        format!("APOP u1 {wrong}"),
+        format!("PASSWD {wrong}"),
+    ] {
+        let said = pop3.cmd(&command);
+        assert!(said.starts_with("-ERR ") || command == "USER u1" && said == "+OK", "{command}: {said}");
+        assert!(!said.contains(wrong), "{said}");
+    }
+    let mut pop3 = Pop3::connect_stls(ferry.pop3(), ca);
+    pop3.login("u1", right);
+    pop3.quit();
+    let mut pop3 = Pop3::connect(ferry.pop3());
+    pop3.send(format!("AUTH PLAIN {}\r\nSTAT\r\nQUIT\r\n", plain("", "u1", right.as_bytes())).as_bytes());
+    let said = String::from_utf8(pop3.read_to_end()).unwrap();
+    assert_eq!(said.matches("+OK").count(), 3, "{said}");
 }

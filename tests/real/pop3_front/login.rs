@@ -120,31 +120,30 @@ fn without_tls_no_password_goes_anywhere() {
     pop3.login("u1", "pw-of-u1");
     assert_eq!(logins(&bench.server, "u1").len(), 1);
     let log = bench.server.log();
-    assert!(!log.contains("no auth attempts") && !log.contains("auth failed"), "{log}");
+    let pop3: Vec<&str> = log.lines().filter(|line| line.contains("pop3-login: ")).collect();
+    assert!(pop3.len() == 1, "nobody was at the server but the one who logged in: {pop3:?}");
 }
 
 #[test]
 fn commands_behind_a_login_in_the_same_breath_are_done_once_and_in_order() {
     let bench = Bench::start(&["u1"]);
     deliver(&bench.server, "u1", &numbered(1));
-    let own = String::from_utf8(bench.direct("u1").body("RETR 1")).unwrap();
+    let commands = "STAT\r\nLIST 1\r\nRETR 1\r\nLIST 9\r\nNOOP\r\nQUIT\r\n";
+    let mut direct = bench.direct("u1");
+    direct.send(commands.as_bytes());
+    let own = String::from_utf8(direct.read_to_end()).unwrap();
+    assert!(own.contains("\r\n..dot 1\r\n") && own.contains("\r\n.\r\n-ERR ") && own.ends_with("+OK Logging out.\r\n"));
     let logins =
         ["USER u1\r\nPASS pw-of-u1\r\n".to_owned(), format!("AUTH PLAIN {}\r\n", plain("", "u1", b"pw-of-u1"))];
     for login in logins {
         let mut pop3 = bench.client();
-        pop3.send(format!("{login}STAT\r\nLIST 1\r\nRETR 1\r\nLIST 9\r\nNOOP\r\nQUIT\r\n").as_bytes());
-        let said = String::from_utf8(pop3.to_the_end()).unwrap();
-        let size = own.len();
-        let stuffed = own.replace("\r\n.", "\r\n..");
-        let wanted = format!(
-            "+OK Logged in.\r\n+OK 1 {size}\r\n+OK 1 {size}\r\n+OK {size} octets\r\n{stuffed}.\r\n\
-             -ERR There's only 1 messages.\r\n+OK\r\n+OK Logging out.\r\n"
-        );
-        assert_eq!(said.strip_prefix("+OK\r\n").unwrap_or(&said), wanted);
+        pop3.send(format!("{login}{commands}").as_bytes());
+        let said = String::from_utf8(pop3.read_to_end()).unwrap();
+        assert_eq!(said.strip_prefix("+OK\r\n").unwrap_or(&said), format!("+OK Logged in.\r\n{own}"));
     }
     let mut pop3 = bench.client();
     pop3.send(b"USER u1\r\nPASS wrong\r\nSTAT\r\nPASS pw-of-u1\r\nSTAT\r\nQUIT\r\n");
-    let said = String::from_utf8(pop3.to_the_end()).unwrap();
+    let said = String::from_utf8(pop3.read_to_end()).unwrap();
     let words: Vec<&str> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(words, ["+OK", "-ERR", "-ERR", "+OK", "+OK", "+OK"], "{said}");
 }
@@ -185,7 +184,11 @@ fn long_names_go_through() {
         let mut pop3 = bench.client();
         pop3.login(user, "pw");
         assert_eq!(pop3.ok("STAT"), "0 0");
-        assert_eq!(bench.logins(user).len(), 1);
+        pop3.quit();
+        // (In the line that tells of a login the server cuts such names short.)
+        let whole = format!("pop3({user})<");
+        let ended = |line: &&str| line.contains(&whole) && line.contains("Disconnected: Logged out");
+        assert_eq!(bench.server.log().lines().filter(ended).count(), 1);
         let mut pop3 = bench.client();
         assert!(pop3.cmd(&format!("AUTH PLAIN {}", plain("", user, b"pw"))).starts_with("+OK"));
     }

@@ -16,10 +16,10 @@ fn a_refusal_goes_on_in_the_backends_own_words() {
     let cases = [
         ("u1", "wrong", "-ERR [AUTH] "),
         ("nobody", "wrong", "-ERR [AUTH] "),
-        ("moved", "pw", "-ERR [SYS/PERM] Go_elsewhere"),
+        ("moved", "pw", "-ERR [AUTH] Go_elsewhere"),
         ("moved", "wrong", "-ERR [AUTH] "),
-        ("shut", "pw", "-ERR "),
-        ("near", "pw", "-ERR "),
+        ("shut", "pw", "-ERR [AUTH] Login disabled"),
+        ("near", "pw", "-ERR [AUTH] "),
     ];
     std::thread::scope(|scope| {
         for (user, password, word) in cases {
@@ -37,6 +37,37 @@ fn a_refusal_goes_on_in_the_backends_own_words() {
     // The server judges by the client's address, not by ours.
     let mut near = Pop3::connect_from("127.0.0.7", bench.ferry.pop3());
     near.login("near", "pw");
+}
+
+#[test]
+fn a_maildrop_that_can_not_be_opened_is_told_of_by_the_server_alone() {
+    let bench = Bench::start(&["u1", "broken"]);
+    // No place for a mailbox.
+    std::fs::write(bench.server.mail_dir("broken"), "").unwrap();
+    let [own, through] = [bench.server.pop3_port(), bench.ferry.pop3()].map(|port| {
+        let mut pop3 = Pop3::connect(port);
+        let answer = pop3.try_login("broken", "pw-of-broken");
+        let rest = String::from_utf8(pop3.read_to_end()).unwrap();
+        // Without the moment at which it happened.
+        (answer, rest.split(" [20").next().unwrap().to_owned(), rest.lines().count())
+    });
+    assert!(own.1.starts_with("-ERR [SYS/TEMP] ") && own.2 == 1, "{own:?}");
+    assert_eq!(through, own);
+}
+
+#[test]
+fn a_server_that_wants_tls_first_is_a_temporary_trouble_and_no_wrong_password() {
+    let mut spec = Spec { trusted: false, ..quick(&["u1"]) };
+    // A connection is safe to it where both ends have one address.
+    spec.extra.push_str("ssl = required\nlisten = 127.0.0.1, 127.0.0.2\n");
+    let bench = Bench::with(spec, |wanted, server| {
+        wanted.old_pop3 = Some(format!("pop3://127.0.0.2:{}", server.pop3_port()));
+    });
+    let own = Pop3::connect_from("127.0.0.3", bench.server.pop3_port()).cmd("USER u1");
+    assert!(own.starts_with("-ERR [AUTH] "), "for this its user would be asked for another password: {own}");
+    let said = bench.client().try_login("u1", "pw-of-u1");
+    assert_eq!(said, "-ERR [SYS/TEMP] The mail server can't be reached, try again later.");
+    assert!(bench.ferry.log().contains("use TLS"), "the operator is told");
 }
 
 #[test]
@@ -58,9 +89,10 @@ fn too_many_sessions_are_the_backends_to_count_by_client() {
     spec.extra.push_str("protocol pop3 {\n  mail_max_userip_connections = 1\n}\n");
     let bench = Bench::with(spec, |_, _| {});
     let _one = bench.session("u1");
+    bench.wait_counted("u1", 1);
     let own = Pop3::connect(bench.server.pop3_port()).try_login("u1", "pw-of-u1");
     let through = bench.client().try_login("u1", "pw-of-u1");
-    assert!(!own.starts_with("+OK"), "{own:?}");
+    assert!(own.starts_with("-ERR [IN-USE] "), "{own:?}");
     assert_eq!(through, own);
     // From elsewhere the same user has room for one more.
     Pop3::connect_from("127.0.0.8", bench.ferry.pop3()).login("u1", "pw-of-u1");

@@ -116,9 +116,14 @@ impl Mpop {
 
     /// Retrieves what is new; how many messages that were.
     pub(crate) fn run(&self, port: u16, user: &str, password: &str) -> usize {
+        self.run_with(port, user, password, "auth user\ntls off\n")
+    }
+
+    /// The same, logging in as the settings `way` say.
+    pub(crate) fn run_with(&self, port: u16, user: &str, password: &str, way: &str) -> usize {
         let dir = self.folder.path().display();
         let config = format!(
-            "account a\nhost 127.0.0.1\nport {port}\nuser {user}\npassword {password}\nauth user\ntls off\nkeep on\n\
+            "account a\nhost 127.0.0.1\nport {port}\nuser {user}\npassword {password}\n{way}keep on\n\
              only_new on\nuidls_file {dir}/uidls\ndelivery maildir {dir}/mail\naccount default : a\n"
         );
         let path = self.folder.path().join("mpoprc");

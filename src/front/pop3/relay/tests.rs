@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::front::pop3::share::HeldLists;
 use crate::store::Store;
 use crate::user::{NameRules, Protocol, Registry, UserGate};
 
@@ -22,7 +23,7 @@ struct Stage {
     relay: JoinHandle<Moved>,
     /// The gate of the relay's user: open on no session when the relay has let its pass go.
     gate: UserGate,
-    harvests: mpsc::UnboundedReceiver<Harvest>,
+    harvests: mpsc::Receiver<Harvest>,
     shutdown: watch::Sender<bool>,
 }
 
@@ -40,10 +41,11 @@ async fn stage(pipelined: &'static [u8]) -> Stage {
     let user = NameRules::default().canonical("u1");
     let gate = registry.gate(&user).await.unwrap();
     let pass = registry.attempt(&user, Protocol::Pop3, SOON).await.unwrap().admit(SOON).await.unwrap();
-    let (give, harvests) = mpsc::unbounded_channel();
+    let (give, harvests) = mpsc::channel(4);
     let relay = tokio::spawn(async move {
         let backend = (Stream::Plain(theirs), BytesMut::new());
-        run(Stream::Plain(ours), backend, pipelined, ends, pass, Some(|harvest| give.send(harvest).unwrap())).await
+        let wanted = Wanted { give: |harvest| give.try_send(harvest).unwrap(), share: HeldLists::default().share() };
+        run(Stream::Plain(ours), backend, pipelined, ends, pass, Some(wanted)).await
     });
     Stage { client, backend, relay, gate, harvests, shutdown }
 }
@@ -131,6 +133,7 @@ async fn a_lost_backend_is_told_of_behind_a_whole_response_only() {
         ("+O", ""),
         ("what?\r\n", ""),
         ("+OK\r\n.\r\n-ERR Disconnected for inactivity.\r\n", ""),
+        ("-ERR Too many bad commands.\r\n", ""),
     ] {
         let mut at = stage(b"RETR 1\r\n").await;
         expect(&mut at.backend, "RETR 1\r\n").await;
@@ -175,5 +178,17 @@ async fn a_line_without_end_ends_the_session() {
     let mut at = stage(b"").await;
     say(&mut at.client, &"x".repeat(9000)).await;
     expect_end(&mut at.client, "-ERR The command line is too long.\r\n").await;
+    expect_end(&mut at.backend, "").await;
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_line_without_end_is_answered_first() {
+    let mut at = stage(b"RETR 1\r\n").await;
+    expect(&mut at.backend, "RETR 1\r\n").await;
+    say(&mut at.client, &"x".repeat(9000)).await;
+    say(&mut at.backend, "+OK\r\nbo").await;
+    expect(&mut at.client, "+OK\r\nbo").await;
+    say(&mut at.backend, "dy\r\n.\r\n").await;
+    expect_end(&mut at.client, "dy\r\n.\r\n-ERR The command line is too long.\r\n").await;
     expect_end(&mut at.backend, "").await;
 }

@@ -144,6 +144,15 @@ fn a_farewell_that_nobody_asked_for_is_one() {
     wire.say(b"QUIT\r\n");
     wire.answer(b"-ERR some deleted messages not removed\r\n");
     assert!(wire.relay.backend_said_farewell());
+    let mut wire = Wire::new();
+    wire.say(b"x\r\ny\r\n");
+    wire.answer(b"-ERR Too many bad commands.\r\n");
+    assert!(!wire.relay.backend_refused_last(), "one more waits for its answer");
+    wire.answer(b"-ERR\r\n");
+    assert!(wire.relay.backend_refused_last() && !wire.relay.backend_said_farewell());
+    wire.say(b"STAT\r\n");
+    wire.answer(b"+OK 0 0\r\n");
+    assert!(!wire.relay.backend_refused_last());
 }
 
 #[test]
@@ -158,4 +167,11 @@ fn what_a_client_may_have_under_way_is_bounded() {
     assert_eq!(wire.say(&vec![b'x'; COMMAND_MAX]), ClientStep::NeedInput);
     assert_eq!(wire.say(b"\n"), ClientStep::Close);
     assert!(wire.sent.is_empty());
+    // An end that would be taken for an answer comes when there is none to come.
+    let mut wire = Wire::new();
+    assert_eq!(wire.say(&[b"RETR 1\r\n", vec![b'x'; COMMAND_MAX + 1].as_slice()].concat()), ClientStep::Wait);
+    wire.answer(b"+OK\r\nbody\r\n");
+    assert_eq!(wire.say(b""), ClientStep::Wait);
+    wire.answer(b".\r\n");
+    assert_eq!(wire.say(b""), ClientStep::Close);
 }

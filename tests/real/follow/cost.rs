@@ -1,0 +1,88 @@
+//! What a look at an account costs the old server.
+
+use super::*;
+use crate::lab::tap::Talk;
+
+/// An account of many mailboxes, one of them large.
+fn large(old: &Dovecot, mailboxes: u32, messages: u32) {
+    let mut account = Account::new("u1");
+    for number in 1..=messages {
+        account.mailbox("INBOX").push(nasty::plain("INBOX", number, ["", "\\Seen", "kw"][number as usize % 3]));
+    }
+    for number in 1..=mailboxes {
+        let name = format!("Folder {number}");
+        account.mailbox(&name).push(nasty::plain(&name, number, "\\Seen"));
+    }
+    account.write_to(old);
+}
+
+fn sum(talks: &[Talk], of: fn(&Talk) -> usize) -> usize {
+    talks.iter().map(of).sum()
+}
+
+#[test]
+fn a_look_that_finds_nothing_costs_a_handful_of_round_trips_however_large_the_account_is() {
+    let mut small = Followed::start(Knows::Everything, |old| large(old, 3, 10));
+    let mut big = Followed::start(Knows::Everything, |old| large(old, 90, 3000));
+    // (A machine that is slower than this makes the count too high, not too low.)
+    [&small, &big].map(|followed| followed.tap.slow_down(Duration::from_millis(200)));
+    let (few, many) = (small.round(), big.round());
+    for talks in [&few, &many] {
+        assert_eq!(talks.len(), 1, "one connection");
+        let asked = talks[0].asked();
+        assert!(!asked.contains("EXAMINE") && !asked.contains("FETCH"), "{asked}");
+    }
+    let trips = (sum(&few, Talk::round_trips), sum(&many, Talk::round_trips));
+    // Log in, lists, STATUS of all mailboxes (64 at a time), goodbye.
+    assert!(trips.0 <= 6 && trips.1 <= trips.0 + 1, "{trips:?}: {}", many[0].asked());
+    let octets = sum(&many, Talk::answered);
+    assert!(octets < 25_000, "{octets} octets for 91 mailboxes");
+}
+
+#[test]
+fn one_changed_flag_costs_as_much_in_a_large_mailbox_as_in_a_small_one() {
+    let mut small = Followed::start(Knows::Everything, |old| large(old, 3, 10));
+    let mut big = Followed::start(Knows::Everything, |old| large(old, 3, 4000));
+    let cost = |followed: &mut Followed| {
+        let before = followed.tap.count();
+        let mut direct = followed.direct();
+        direct.select("INBOX");
+        direct.ok("UID STORE 7 +FLAGS (\\Flagged)");
+        followed.touch();
+        followed.settle("a flag");
+        // Our own look at both sides for the comparison went past the wire.
+        let talks = followed.tap.since(before);
+        assert!(talks.iter().all(|talk| !talk.asked().contains("BODY.PEEK")), "no mail is read for a flag");
+        sum(&talks, Talk::answered)
+    };
+    let (little, much) = (cost(&mut small), cost(&mut big));
+    assert!(much < little + little / 2 + 2000, "{little} octets in a mailbox of 10, {much} in one of 4000");
+}
+
+#[test]
+fn without_mod_sequences_flags_are_read_and_nothing_else() {
+    let mut followed = Followed::start(Knows::NoModSeq, |old| large(old, 3, 500));
+    let before = followed.tap.count();
+    let mut direct = followed.direct();
+    direct.select("INBOX");
+    direct.ok("UID STORE 7 +FLAGS (\\Flagged)");
+    followed.touch();
+    followed.settle("a flag");
+    let asked: String = followed.tap.since(before).iter().map(Talk::asked).collect();
+    assert!(asked.contains("FLAGS") && !asked.contains("BODY.PEEK") && !asked.contains("INTERNALDATE"), "{asked}");
+}
+
+#[test]
+fn a_renamed_mailbox_is_renamed_and_its_mail_is_not_read_again() {
+    for knows in [Knows::Everything, Knows::Nothing] {
+        let mut followed = Followed::start(knows, |old| large(old, 3, 10));
+        let before = followed.tap.count();
+        let mut direct = followed.direct();
+        direct.ok("RENAME \"Folder 1\" \"Another name\"");
+        direct.ok("RENAME \"Folder 2\" \"Folder 3/below\"");
+        followed.touch();
+        followed.settle("a rename");
+        let asked: String = followed.tap.since(before).iter().map(Talk::asked).collect();
+        assert!(!asked.contains("BODY.PEEK"), "{knows:?}: {asked}");
+    }
+}
