@@ -3,8 +3,10 @@
 pub mod client;
 pub mod commands;
 mod control;
+pub mod doveconf;
 pub mod http;
 pub mod model;
+pub mod new_config;
 pub mod text;
 pub mod token;
 

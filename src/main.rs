@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use mailferry::admin::Verb;
-use mailferry::admin::commands::{self, Exit, Server, Whom};
+use mailferry::admin::commands::{self, Also, Exit, Server, Whom};
 use mailferry::config::Bodies;
 use mailferry::store::Share;
 use tracing_subscriber::EnvFilter;
@@ -25,7 +25,23 @@ enum Command {
     /// Run the proxy.
     Serve(Config),
     /// Validate the configuration, reach both sides, print what each can do and what clients won't see.
-    Check(Config),
+    ///
+    /// With a user: what would happen to them.
+    Check {
+        #[command(flatten)]
+        config: Config,
+        /// The user, as they log in.
+        user: Option<String>,
+        /// A file with the user's password.
+        #[arg(long, value_name = "FILE", requires = "user")]
+        password_file: Option<PathBuf>,
+        /// What `doveconf -n` prints on the new host: it is looked over.
+        #[arg(long, value_name = "FILE")]
+        doveconf: Option<PathBuf>,
+        /// Only print what the new Dovecot's configuration needs for the move (Dovecot 2.3).
+        #[arg(long, conflicts_with_all = ["user", "doveconf"])]
+        new_config: bool,
+    },
     /// Copy one user from the old side to the new side until both are equal; needs no running proxy.
     Sync(OneUser),
     /// Compare the two sides of one user; exit 0 if identical, 1 if different.
@@ -181,7 +197,11 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(Config { config }) => commands::serve(&config).await,
-        Command::Check(Config { config }) => commands::check(&config).await,
+        Command::Check { config, new_config: true, .. } => commands::new_config(&config.config).await,
+        Command::Check { config, user, password_file, doveconf, .. } => {
+            let (user, password_file, doveconf) = (user.as_deref(), password_file.as_deref(), doveconf.as_deref());
+            commands::check(&config.config, Also { user, password_file, doveconf }).await
+        }
         Command::Sync(OneUser { config, user, password_file }) => {
             commands::sync(&config.config, &user, &password_file).await
         }

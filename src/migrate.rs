@@ -2,10 +2,12 @@
 
 mod back;
 pub mod copy;
+mod enrolled;
 mod gate;
 mod halt;
 pub mod lease;
 mod look;
+pub mod outlook;
 mod plan;
 mod preflight;
 pub mod progress;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use secrecy::SecretSlice;
 use zeroize::Zeroizing;
 
-pub use check::check;
+pub use check::{Also, check, new_config};
 pub use one_user::{sync, verify};
 pub use remote::{Whom, history, order, status};
 pub use serve::serve;

@@ -226,7 +226,7 @@ fn age(seconds: u64) -> String {
     }
 }
 
-fn octets(number: u64) -> String {
+pub(super) fn octets(number: u64) -> String {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
     match units.into_iter().find(|(_, size)| number >= *size) {
         Some((unit, size)) => format!("{}.{} {unit}", number / size, number % size * 10 / size),

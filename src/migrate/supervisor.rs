@@ -8,14 +8,14 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{debug, error};
 
+use super::enrolled::is_enrolled;
 use super::gate::advance;
 use super::worker::{Asked, Ear, Worker, recover};
 pub use super::worker::{Order, Outcome};
 use super::{Platform, Stop};
-use crate::config::Enroll;
 use crate::mailbox::Side;
 use crate::source::Login;
-use crate::store::{Phase, Progress, Scope, Share, StoreError, UserRecord, Verdict, now};
+use crate::store::{Phase, Progress, Scope, StoreError, UserRecord, Verdict, now};
 use crate::user::{CanonicalUser, Event, Life, LoginSucceeded, Registry};
 
 /// All moves of this process. Cheap to clone.
@@ -84,7 +84,7 @@ impl Supervisor {
         let user = &login.login.user;
         let mut record = self.platform.store.user(user.as_str()).await?;
         if login.side == Side::Old && record.as_ref().is_none_or(|record| record.phase == Phase::Old) {
-            if !self.is_enrolled(user).await? {
+            if !is_enrolled(&self.platform, user).await?.0 {
                 return Ok(());
             }
             record = Some(self.start(&login).await?);
@@ -104,18 +104,6 @@ impl Supervisor {
             // It ended between our look and our word.
             self.forget(user, &ear);
         }
-    }
-
-    /// Whether this user's next login starts the move.
-    async fn is_enrolled(&self, user: &CanonicalUser) -> Result<bool, StoreError> {
-        Ok(match self.platform.store.verdict(user.as_str()).await? {
-            Some(verdict) => verdict == Verdict::Enroll,
-            None => match self.platform.config.migration.enroll {
-                Enroll::All => true,
-                Enroll::None => false,
-                Enroll::Percent(percent) => Share::percent(percent).holds(user.as_str()),
-            },
-        })
     }
 
     /// The durable start of a move. Two logins at once may both come here: one of them writes, both go on.

@@ -246,6 +246,12 @@ impl ImapConnection {
         &self.server
     }
 
+    /// Under which address the server sees us.
+    #[must_use]
+    pub fn local_address(&self) -> String {
+        self.stream.local_addr().map_or_else(|_| "?".to_owned(), |address| address.ip().to_string())
+    }
+
     /// A fresh tag.
     pub fn tag(&mut self) -> String {
         self.tags += 1;

@@ -210,6 +210,18 @@ impl Pop3Connection {
         &self.server
     }
 
+    /// Under which address the server sees us.
+    #[must_use]
+    pub fn local_address(&self) -> String {
+        self.stream.local_addr().map_or_else(|_| "?".to_owned(), |address| address.ip().to_string())
+    }
+
+    /// Whether the server would take our word for a client's address.
+    #[must_use]
+    pub const fn offers_xclient(&self) -> bool {
+        self.xclient
+    }
+
     /// Puts a command (without line end) on its way; it may wait in a buffer until [`Self::flush`]. Several may be sent
     /// before their answers are read if the server announces PIPELINING (RFC 2449 §6.8).
     ///

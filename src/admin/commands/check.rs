@@ -1,65 +1,156 @@
-//! `mailferry check`: is the configuration valid, can both sides be reached, what can each do.
+//! `mailferry check`: is the configuration valid, can both sides be reached, what can each do; and what would happen to a
+//! user.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Exit, load};
-use crate::migrate::Platform;
-use crate::net::imap::ImapServer;
+use super::{Exit, UsageError, load, password};
+use crate::admin::doveconf::Doveconf;
+use crate::admin::{new_config, text};
+use crate::config::Config;
+use crate::mailbox::Side;
+use crate::migrate::outlook::{Holdings, Outlook};
+use crate::migrate::{Job, Platform, ProgressMeter, Stop};
+use crate::net::imap::{ImapError, ImapServer};
+use crate::net::pop3::{Pop3Error, Pop3Server};
+use crate::source::Login;
+use crate::store::{Phase, UserRecord};
+use crate::user::NameRules;
 use crate::wire::imap::tracker;
+
+/// The configuration of a new host is a few hundred lines.
+const DOVECONF_MAX: u64 = 4 << 20;
+
+/// What a server lets be seen before a login.
+#[derive(Debug)]
+struct Seen {
+    side: Side,
+    words: BTreeSet<String>,
+    /// Under which address it sees us.
+    us: String,
+}
+
+/// What is asked beside the configuration and both sides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Also<'a> {
+    /// What would happen to this user.
+    pub user: Option<&'a str>,
+    /// With this password.
+    pub password_file: Option<&'a Path>,
+    /// What `doveconf -n` prints on the new host.
+    pub doveconf: Option<&'a Path>,
+}
 
 /// Validates, reaches both sides, prints what each can do and what clients won't see.
 ///
 /// # Errors
-/// If the configuration or the store can't be used.
-pub async fn check(config: &Path) -> anyhow::Result<Exit> {
+/// If the configuration, the store or a file that was given can't be used.
+pub async fn check(config: &Path, also: Also<'_>) -> anyhow::Result<Exit> {
     let config = load(config)?;
+    let doveconf = also.doveconf.map(read_doveconf).transpose()?;
     println!("configuration  ok");
     let platform = super::platform(config)?;
     println!("store          ok: {}", platform.config.store.path.display());
     let mut good = true;
     let mut sides = Vec::new();
     for server in [&platform.old, &platform.new] {
-        match capabilities(server).await {
-            Ok(words) => {
-                println!("{:<14} ok: {}", format!("{} imap", server.side()), server.name());
-                sides.push((server.side(), words));
+        let what = format!("{} imap", server.side());
+        match imap(server).await {
+            Ok(seen) => {
+                reached(&what, server.name(), &seen.us);
+                sides.push(seen);
             }
-            Err(error) => {
-                println!("{:<14} FAILED: {error}", format!("{} imap", server.side()));
-                good = false;
+            Err(error) => good &= failed(&what, &error),
+        }
+    }
+    if let Some(pop3) = &platform.pop3 {
+        for server in [&pop3.old, &pop3.new] {
+            let what = format!("{} pop3", server.side());
+            match self::pop3(server).await {
+                Ok((us, trusted)) => {
+                    reached(&what, server.name(), &us);
+                    if !trusted {
+                        println!("{:<14} {}", "", distrust(&us));
+                    }
+                }
+                Err(error) => good &= failed(&what, &error),
             }
         }
     }
     good &= target(&platform).await;
-    for (side, words) in &sides {
-        println!("{side} side announces before login: {}", words.join(" "));
-        if !words.iter().any(|word| word == "ID") {
-            println!(
-                "{side} side lacks ID: it will take all clients for one address, and may slow them down after wrong passwords"
-            );
-        }
-    }
-    if let [(_, old), (_, new)] = sides.as_slice() {
-        // What concerns the connection to the proxy alone is not the sides' to offer.
-        let ours = |word: &str| ["STARTTLS", "LOGINDISABLED", "SASL-IR"].contains(&word) || word.starts_with("AUTH=");
-        let lost: Vec<&str> =
-            old.iter().filter(|word| !new.contains(word) && !ours(word)).map(String::as_str).collect();
-        if !lost.is_empty() {
-            println!("clients will miss after the switch: {}", lost.join(" "));
-        }
-        let hidden: Vec<&str> =
-            old.iter().chain(new).filter(|word| tracker::is_hidden(word.as_bytes())).map(String::as_str).collect();
+    capabilities(&sides);
+    for seen in &sides {
         println!(
-            "hidden from clients: COMPRESS=DEFLATE and UNAUTHENTICATE{}",
-            if hidden.is_empty() { " (neither is announced)" } else { "" }
+            "{} side sees us as {}: it must trust this address to believe the clients' own (login_trusted_networks)",
+            seen.side, seen.us
         );
+    }
+    if let Some(doveconf) = doveconf {
+        let us = sides.iter().find(|seen| seen.side == Side::New).map(|seen| seen.us.as_str());
+        let warnings = doveconf.warnings(&platform.config, us);
+        println!("new host       {}", if warnings.is_empty() { "nothing to change" } else { "to change:" });
+        warnings.iter().for_each(|warning| println!("  {warning}"));
+        good &= warnings.is_empty();
+    }
+    if let Some(typed) = also.user {
+        good &= user(&platform, typed, also.password_file).await?;
     }
     Ok(if good { Exit::Done } else { Exit::Different })
 }
 
-async fn capabilities(server: &ImapServer) -> Result<Vec<String>, crate::net::imap::ImapError> {
+/// Prints what the new Dovecot's configuration needs for the move.
+///
+/// # Errors
+/// If the configuration can't be used.
+pub async fn new_config(config: &Path) -> anyhow::Result<Exit> {
+    let config = load(config)?;
+    let server = ImapServer::new(Side::New, &config.new.imap)?;
+    // The new host needs these lines before it can be reached.
+    let us = match server.connect().await {
+        Ok(connection) => connection.local_address(),
+        Err(_) => "ADDRESS-OF-THE-PROXY".to_owned(),
+    };
+    print!("{}", new_config::dovecot23(&config, &us));
+    Ok(Exit::Done)
+}
+
+fn read_doveconf(path: &Path) -> anyhow::Result<Doveconf> {
+    let unfit = |why: &dyn std::fmt::Display| UsageError(format!("{}: {why}", path.display()));
+    if std::fs::metadata(path).map_err(|error| unfit(&error))?.len() > DOVECONF_MAX {
+        return Err(unfit(&"too large for what `doveconf -n` prints").into());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| unfit(&error))?;
+    Ok(Doveconf::parse(&text).map_err(|error| unfit(&error))?)
+}
+
+fn reached(what: &str, server: &str, us: &str) {
+    println!("{what:<14} ok: {server}, from {us}");
+}
+
+fn failed(what: &str, error: &dyn std::fmt::Display) -> bool {
+    println!("{what:<14} FAILED: {error}");
+    false
+}
+
+fn distrust(us: &str) -> String {
+    format!(
+        "does not trust {us}: it takes all clients for one, and may let all of them wait after one has mistyped a password \
+         (Dovecot: up to 15 s); put {us} into login_trusted_networks"
+    )
+}
+
+async fn imap(server: &ImapServer) -> Result<Seen, ImapError> {
     let connection = server.connect().await?;
-    Ok(connection.capabilities().iter().map(str::to_owned).collect())
+    let words = connection.capabilities().iter().map(str::to_owned).collect();
+    Ok(Seen { side: server.side(), words, us: connection.local_address() })
+}
+
+/// Our own address as this server sees it, and whether it would believe us the clients' (it offers XCLIENT then).
+async fn pop3(server: &Pop3Server) -> Result<(String, bool), Pop3Error> {
+    let connection = server.connect().await?;
+    let seen = (connection.local_address(), connection.offers_xclient());
+    let _ = connection.quit().await;
+    Ok(seen)
 }
 
 async fn target(platform: &Platform) -> bool {
@@ -68,9 +159,99 @@ async fn target(platform: &Platform) -> bool {
             println!("{:<14} ok: {}", "new doveadm", platform.target.address());
             true
         }
-        Err(error) => {
-            println!("{:<14} FAILED: {error}", "new doveadm");
-            false
+        Err(error) => failed("new doveadm", &error),
+    }
+}
+
+/// What each side announces, side by side.
+fn capabilities(sides: &[Seen]) {
+    for Seen { side, words, .. } in sides {
+        if !words.contains("ID") {
+            println!(
+                "{side} side lacks ID: it will take all clients for one address, and may slow them down after wrong passwords"
+            );
         }
+    }
+    if let [old, new] = sides {
+        println!("before login:");
+        side_by_side(&old.words, &new.words);
+        let hidden = old.words.union(&new.words).any(|word| tracker::is_hidden(word.as_bytes()));
+        println!(
+            "hidden from clients: COMPRESS=DEFLATE and UNAUTHENTICATE{}",
+            if hidden { "" } else { " (neither is announced)" }
+        );
+    }
+}
+
+fn side_by_side(old: &BTreeSet<String>, new: &BTreeSet<String>) {
+    // What concerns the connection to the proxy alone is not the sides' to offer.
+    let ours =
+        |word: &&String| ["STARTTLS", "LOGINDISABLED", "SASL-IR"].contains(&word.as_str()) || word.starts_with("AUTH=");
+    let line = |what: &str, words: Vec<&String>| {
+        let words: Vec<&str> = words.into_iter().filter(|word| !ours(word)).map(String::as_str).collect();
+        println!("  {what:<10} {}", if words.is_empty() { "-".to_owned() } else { words.join(" ") });
+    };
+    line("both", old.intersection(new).collect());
+    line("old only", old.difference(new).collect());
+    line("new only", new.difference(old).collect());
+}
+
+/// What would happen to a user.
+async fn user(platform: &Platform, typed: &str, password_file: Option<&Path>) -> anyhow::Result<bool> {
+    let Some(password_file) = password_file else {
+        return Err(UsageError(format!("--password-file with the password of {typed} is missing")).into());
+    };
+    let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
+    let user = names.canonical(typed);
+    let known = platform.store.user(user.as_str()).await?.map(|record| record.login_name);
+    let name = known.filter(|name| !name.is_empty()).unwrap_or_else(|| typed.to_owned());
+    let login = Login { name, password: password(password_file)? };
+    let job = Job { user, login, progress: ProgressMeter::default() };
+    println!("\n{}", job.user);
+    match Outlook::of(platform, &job).await {
+        Ok(outlook) => Ok(show(&outlook, &platform.config)),
+        Err(stop @ (Stop::Refused(_) | Stop::Later(_) | Stop::LoginRefused(_) | Stop::Halted)) => {
+            println!("  can't be looked at: {stop}");
+            Ok(false)
+        }
+        Err(Stop::Store(error)) => Err(error.into()),
+    }
+}
+
+fn show(outlook: &Outlook, config: &Config) -> bool {
+    let holds = |holds: &Holdings| {
+        format!("{} mailboxes, {} messages, {}", holds.mailboxes, holds.messages, text::octets(holds.octets))
+    };
+    let row = |name: &str, value: &str| println!("  {name:<10} {value}");
+    row("now", &standing(outlook));
+    row("old side", &holds(&outlook.old));
+    row("new side", &holds(&outlook.new));
+    row("POP3", &outlook.pop3);
+    let [old, new] = &outlook.capabilities;
+    println!("  after login:");
+    side_by_side(old, new);
+    let moved = outlook.record.as_ref().is_some_and(|record| record.authority == Side::New);
+    let then = match (&outlook.enrolled, outlook.blocks.is_empty(), config.switch.auto) {
+        _ if moved => "nothing: the user is on the new side",
+        (Some((false, _)), ..) => "nothing, until the user is enrolled",
+        (_, false, _) => "the mail is copied as far as it can be, and the user stays where they are",
+        (_, true, true) => "the mail is copied, compared, and the user switched at a good moment",
+        (_, true, false) => "the mail is copied and followed; the user is switched by `mailferry switch`",
+    };
+    row("then", then);
+    if outlook.blocks.is_empty() && !moved {
+        row("blocks", "nothing that can be seen before the copy");
+    }
+    outlook.blocks.iter().for_each(|why| row("blocks", why));
+    outlook.blocks.is_empty()
+}
+
+fn standing(outlook: &Outlook) -> String {
+    match (&outlook.enrolled, &outlook.record) {
+        (Some((true, word)), _) => format!("old; the next login starts the move ({word})"),
+        (Some((false, word)), _) => format!("old; logging in starts nothing ({word})"),
+        (None, Some(UserRecord { phase, reason: Some(reason), .. })) => format!("{phase}: {reason}"),
+        (None, Some(UserRecord { phase, .. })) => phase.to_string(),
+        (None, None) => Phase::Old.to_string(),
     }
 }

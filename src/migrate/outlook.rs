@@ -1,0 +1,137 @@
+//! What would happen if a user moved now: both sides are looked at, nothing is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::enrolled::is_enrolled;
+use super::uidl::{Content, Inbox};
+use super::{Job, Platform, Readers, Stop, preflight};
+use crate::mailbox::{Account, MailboxName};
+use crate::source::Reader;
+use crate::store::{Phase, UserRecord};
+
+/// Keywords named that the new side can't hold.
+const NAMED_MAX: usize = 5;
+
+/// What one side of an account holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Mailboxes that can be opened.
+    pub mailboxes: usize,
+    /// Messages in them.
+    pub messages: u64,
+    /// Their octets, as the server tells their sizes.
+    pub octets: u64,
+}
+
+/// What would happen.
+#[derive(Debug)]
+pub struct Outlook {
+    /// The user's record, if there is one.
+    pub record: Option<UserRecord>,
+    /// Whether the next login starts the move, and on whose word; `None`: it has begun.
+    pub enrolled: Option<(bool, String)>,
+    /// The old side.
+    pub old: Holdings,
+    /// The new side.
+    pub new: Holdings,
+    /// What each side announces after the login.
+    pub capabilities: [BTreeSet<String>; 2],
+    /// What is known of POP3.
+    pub pop3: String,
+    /// What keeps the user from being switched.
+    pub blocks: Vec<String>,
+}
+
+impl Outlook {
+    /// Looks at both sides.
+    ///
+    /// # Errors
+    /// [`Stop`] if one of them can't be read.
+    pub async fn of(platform: &Platform, job: &Job) -> Result<Self, Stop> {
+        let record = platform.store.user(job.user.as_str()).await?;
+        let begun = record.as_ref().is_some_and(|record| record.phase != Phase::Old);
+        let enrolled = if begun { None } else { Some(is_enrolled(platform, &job.user).await?) };
+        let mut readers = Readers::open(platform, &job.login).await?;
+        let words = |reader: &Reader| reader.capabilities().map(str::to_owned).collect::<BTreeSet<_>>();
+        let capabilities = [words(&readers.old), words(&readers.new)];
+        let (old, new) = (readers.old.account().await?, readers.new.account().await?);
+        let mut blocks = Vec::new();
+        if record.as_ref().is_none_or(|record| record.phase != Phase::New && record.phase != Phase::Settled) {
+            let records = super::copy::records(platform, job).await?;
+            match preflight::check(&old, &new, &records) {
+                Err(Stop::Refused(why)) => blocks.push(why),
+                other => other?,
+            }
+        }
+        let mut unfit = BTreeMap::new();
+        let old_holds = holdings(&mut readers.old, &old, Some(&mut unfit)).await?;
+        let new_holds = holdings(&mut readers.new, &new, None).await?;
+        if !unfit.is_empty() {
+            let messages: u64 = unfit.values().sum();
+            let names: Vec<&str> = unfit.keys().take(NAMED_MAX).map(String::as_str).collect();
+            blocks.push(format!(
+                "{messages} messages have keywords that the new side can't hold ({} different ones, such as {})",
+                unfit.len(),
+                names.join(", ")
+            ));
+        }
+        let pop3 = match pop3(job, &mut readers, &old).await? {
+            Ok(known) => known,
+            Err(doubt) => {
+                blocks.push(format!("POP3: {doubt}"));
+                "the UIDLs can't be carried over".to_owned()
+            }
+        };
+        readers.close().await;
+        Ok(Self { record, enrolled, old: old_holds, new: new_holds, capabilities, pop3, blocks })
+    }
+}
+
+/// Counts what a side holds; keywords that the new side can't hold go to `unfit`, each with its messages.
+async fn holdings(
+    reader: &mut Reader,
+    account: &Account,
+    mut unfit: Option<&mut BTreeMap<String, u64>>,
+) -> Result<Holdings, Stop> {
+    let mut holds = Holdings::default();
+    for listed in account.mailboxes.values().filter(|listed| listed.selectable) {
+        holds.mailboxes += 1;
+        if listed.status.is_some_and(|status| status.messages == 0) {
+            continue;
+        }
+        let contents = reader.contents(listed).await?;
+        holds.messages += contents.messages.len() as u64;
+        for message in &contents.messages {
+            holds.octets += message.size;
+            if let Some(unfit) = &mut unfit {
+                for name in message.keywords.fit().1 {
+                    *unfit.entry(name).or_default() += 1;
+                }
+            }
+        }
+    }
+    reader.close().await?;
+    Ok(holds)
+}
+
+/// What POP3 shows of INBOX, or why it can't be told which message is which.
+async fn pop3(job: &Job, readers: &mut Readers, old: &Account) -> Result<Result<String, String>, Stop> {
+    let Some(pop3) = readers.pop3.clone() else {
+        return Ok(Ok("not configured: UIDLs are not carried over".to_owned()));
+    };
+    let Some(listed) = old.mailboxes.get(&MailboxName::inbox()) else { return Ok(Ok("no INBOX".to_owned())) };
+    let contents = readers.old.contents(listed).await?;
+    let mut inbox = Inbox { reader: &mut readers.old, listed, contents };
+    // (What was never proved is proved all the same, but not remembered.)
+    let pairing = pop3.old_pairing(&job.user, &mut inbox, Content::Trusted).await?;
+    inbox.reader.close().await?;
+    Ok(match pairing {
+        Ok(pairing) if pairing.messages.is_empty() => Ok("no messages".to_owned()),
+        Ok(pairing) => {
+            let templates: Vec<String> = pairing.templates.iter().map(ToString::to_string).collect();
+            let order = if pairing.is_ascending() { "in the order of the UIDs" } else { "in an order of their own" };
+            Ok(format!("{} UIDLs, template {}, {order}", pairing.messages.len(), templates.join(" or ")))
+        }
+        Err(doubt) => Err(doubt.to_string()),
+    })
+}

@@ -1,0 +1,137 @@
+//! `mailferry check`: what an operator learns before anything moves.
+
+use std::fs;
+use std::process::Output;
+
+use crate::copy::{Pair, on_user, shown};
+use crate::lab::account::{Account, Message};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Spec, World, nasty};
+use crate::uidl::maildrop::set_fields;
+
+fn check(ferry: &Ferry, pair: &Pair, user: &str, code: i32) -> String {
+    let output = on_user(ferry, pair, &["check"], user);
+    assert_eq!(output.status.code(), Some(code), "{}", shown(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn with_pop3(pair: &Pair) -> Ferry {
+    Ferry::prepare(FerrySpec { pop3: true, ..FerrySpec::between(&pair.old, &pair.new) })
+}
+
+/// What it says in one row about the user.
+fn row<'a>(text: &'a str, name: &str) -> &'a str {
+    let line = text.lines().find(|line| line.starts_with(&format!("  {name} ")));
+    line.unwrap_or_else(|| panic!("no {name}: {text}")).trim_start().trim_start_matches(name).trim()
+}
+
+#[test]
+fn what_would_happen_to_a_user_is_told_and_nothing_happens() {
+    let pair = Pair::start(&["u1"]);
+    nasty::small(&pair.old, "u1");
+    let before = [&pair.old, &pair.new].map(|server| World::of(server, "u1"));
+    let ferry = with_pop3(&pair);
+    let text = check(&ferry, &pair, "u1", 0);
+    assert_eq!(row(&text, "now"), "old; the next login starts the move (migration.enroll = \"all\")");
+    let old = row(&text, "old side");
+    assert!(old.contains(&format!("{} messages", before[0].count())) && old.contains(" mailboxes, "), "{old}");
+    assert!(row(&text, "new side").contains(" 0 messages, 0 B"), "{text}");
+    assert!(row(&text, "POP3").ends_with("UIDLs, template %08xu%08xv, in the order of the UIDs"), "{text}");
+    assert_eq!(row(&text, "blocks"), "nothing that can be seen before the copy");
+    assert!(row(&text, "then").contains("switched at a good moment"), "{text}");
+    assert!(text.contains("old side sees us as 127.0.0.1"), "{text}");
+    assert_eq!([&pair.old, &pair.new].map(|server| World::of(server, "u1")), before);
+    let store = mailferry::store::Store::open(&ferry.store_path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(runtime.block_on(store.user("u1")).unwrap().is_none(), "not even a record");
+
+    let without = ferry.run(&["check", "u1"]);
+    assert!(without.status.code() == Some(2) && shown(&without).contains("--password-file"), "{}", shown(&without));
+    let file = ferry.password_file("wrong");
+    let wrong = ferry.run(&["check", "u1", "--password-file", &file]);
+    assert!(wrong.status.code() == Some(1) && shown(&wrong).contains("can't be looked at"), "{}", shown(&wrong));
+}
+
+#[test]
+fn what_stands_in_a_users_way_is_named() {
+    let pair = Pair::start(&["foreign", "keywords", "uidls"]);
+    let ferry = with_pop3(&pair);
+    let says = |user: &str, words: &[&str]| {
+        let text = check(&ferry, &pair, user, 1);
+        let blocks = row(&text, "blocks");
+        assert!(words.iter().all(|word| blocks.contains(word)), "{user}: {text}");
+        assert!(row(&text, "then").contains("the user stays where they are"), "{text}");
+    };
+    nasty::small(&pair.old, "foreign");
+    let mut intruder = Imap::connect(pair.new.imap_port());
+    intruder.login("foreign", pair.new.password("foreign"));
+    intruder.append("INBOX", "", "", b"Subject: foreign\r\n\r\n");
+    says("foreign", &["INBOX", "not ours"]);
+
+    let mut account = Account::new("keywords");
+    account.mailbox("Odd").push(nasty::plain("a", 1, &"x".repeat(60)));
+    account.write_to(&pair.old);
+    says("keywords", &["1 messages have keywords", "xxxxx"]);
+
+    let mut account = Account::new("uidls");
+    for (number, body) in ["a", "bb"].into_iter().enumerate() {
+        let raw = format!("Subject: {number}\r\n\r\n{body}\r\n");
+        account.mailbox("INBOX").push(Message::new(raw.into_bytes(), "", 1_700_000_000));
+    }
+    account.write_to(&pair.old);
+    set_fields(&pair.old, "uidls", &[(1, "Pmoved-from-elsewhere".to_owned())]);
+    says("uidls", &["POP3", "moved-from-elsewhere"]);
+}
+
+#[test]
+fn a_new_host_is_told_what_it_needs_and_looked_over() {
+    let pair = Pair::start(&["u1"]);
+    let ferry = with_pop3(&pair);
+    let doveconf = |server: &Dovecot, without: String, extra: &str| -> Output {
+        let config = server.dir().join("looked-over.conf");
+        fs::write(&config, fs::read_to_string(server.config_path()).unwrap().replace(&without, "") + extra).unwrap();
+        let printed = std::process::Command::new("doveconf").arg("-n").arg("-c").arg(&config).output().unwrap();
+        assert!(printed.status.success(), "{printed:?}");
+        let file = ferry.dir().join("doveconf");
+        fs::write(&file, &printed.stdout).unwrap();
+        ferry.run(&["check", "--doveconf", file.to_str().unwrap()])
+    };
+    // The lab's own server has no fsync at all.
+    let output = doveconf(&pair.new, "\0".to_owned(), "");
+    let said = shown(&output);
+    assert!(output.status.code() == Some(1) && said.contains("mail_fsync = never at the top"), "{said}");
+
+    // What we print makes it a server of which nothing is to be said.
+    let printed = ferry.run_ok(&["check", "--new-config"]);
+    assert!(printed.contains("login_trusted_networks = 127.0.0.1\n"), "{printed}");
+    let snippet = printed.replace("PASSWORD", "secret");
+    let own = fs::read_to_string(pair.new.config_path()).unwrap();
+    let listener = own.split("service doveadm {\n").nth(1).and_then(|rest| rest.split("\n}\n").next()).unwrap();
+    let output = doveconf(
+        &pair.new,
+        format!("service doveadm {{\n{listener}\n}}\n"),
+        &format!("mail_fsync = optimized\n{snippet}"),
+    );
+    let said = shown(&output);
+    assert!(output.status.success() && said.contains("new host       nothing to change"), "{said}");
+    let nonsense = ferry.run(&["check", "--doveconf", "/etc/passwd"]);
+    assert!(nonsense.status.code() == Some(2) && shown(&nonsense).contains("doveconf -n"), "{}", shown(&nonsense));
+}
+
+/// A Dovecot lets an address wait, up to 15 s, that has given wrong passwords. Which address that is, it tells itself.
+#[test]
+fn a_side_that_does_not_trust_us_is_named_and_punishes_everybody_for_one() {
+    for trusted in [false, true] {
+        let old = Dovecot::start(Spec { trusted, ..Spec::old(&["u1"]) });
+        let pair = Pair { old, new: Dovecot::start(Spec::new_side(&["u1"])) };
+        let spec = FerrySpec { pop3: true, enroll: "none", ..FerrySpec::between(&pair.old, &pair.new) };
+        let ferry = Ferry::start(spec);
+        let said = shown(&ferry.run(&["check"]));
+        let row = said.lines().find(|line| line.contains("does not trust 127.0.0.1"));
+        assert_eq!(row.is_some_and(|row| row.contains("up to 15 s")), !trusted, "{said}");
+        let refused = Imap::connect_from("127.0.0.2", ferry.imap()).try_login("u1", "guessed");
+        assert!(refused.starts_with("NO [AUTHENTICATIONFAILED]"), "{refused}");
+        let penalties = pair.old.doveadm_ok(&["penalty"]);
+        let punished = |address: &str| penalties.lines().any(|line| line.split_whitespace().next() == Some(address));
+        assert_eq!((punished("127.0.0.1"), punished("127.0.0.2")), (!trusted, trusted), "{penalties}");
+    }
+}
