@@ -103,6 +103,33 @@ dependencies() {
     cargo fetch --locked --quiet && cargo deny --offline --log-level warn check bans licenses sources
 }
 
+# What can't be run here is at least read by those who would run it.
+packaging() {
+    python3 - docker/compose.yaml <<'PYTHON' || return 1
+import sys
+try:
+    import yaml
+except ImportError:
+    print("NOT CHECKED: docker/compose.yaml (no PyYAML here)")
+else:
+    assert yaml.safe_load(open(sys.argv[1]))["services"]["mailferry"]["build"]["dockerfile"] == "docker/Dockerfile"
+PYTHON
+    if ! command -v systemd-analyze >/dev/null; then
+        echo 'NOT CHECKED: docker/mailferry.service (no systemd-analyze here)'
+        return
+    fi
+    local folder said
+    folder=$(mktemp -d)
+    # It wants to see the binary.
+    sed 's#/usr/bin/mailferry#/bin/true#' docker/mailferry.service >"$folder/mailferry.service"
+    said=$(systemd-analyze verify "$folder/mailferry.service" 2>&1 | grep mailferry || true)
+    rm -r "$folder"
+    [ -z "$said" ] || {
+        echo "$said"
+        return 1
+    }
+}
+
 install_packages
 install_cargo_tools
 
@@ -114,6 +141,7 @@ step 'format' cargo fmt --check
 step 'lint' cargo clippy --all-targets --locked -- -D warnings
 step 'dependencies' dependencies
 step 'scripts' scripts
+step 'packaging' packaging
 step 'tests' cargo nextest run --locked --no-fail-fast
 step 'doc tests' cargo test --locked --doc --quiet
 step 'demo' docker/demo.sh

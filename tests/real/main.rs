@@ -15,6 +15,7 @@ mod every_phase;
 mod follow;
 mod front;
 mod gate;
+mod guide;
 mod hostile;
 mod late;
 mod operator;

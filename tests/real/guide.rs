@@ -1,0 +1,128 @@
+//! The operator's guide, done as it says: every command in it is run in its order, and what it shows is what comes, but for
+//! the numbers.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::copy::{Pair, shown};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Spec, nasty};
+
+/// Far above what any of this takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A stretch of digits is any number, and so are the blanks that a table needs for it.
+fn shape(line: &str) -> String {
+    let mut out = String::new();
+    for word in line.split_whitespace() {
+        let mut last = ' ';
+        for c in word.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }) {
+            if c != '#' || last != '#' {
+                out.push(c);
+            }
+            last = c;
+        }
+        out.push(' ');
+    }
+    out
+}
+
+/// Whether a line is as the guide shows it: `…` stands for anything.
+fn is_as_shown(found: &str, wanted: &str) -> bool {
+    let (found, wanted) = (shape(found), shape(wanted));
+    match wanted.split_once('…') {
+        None => found == wanted,
+        Some((start, _)) => found.starts_with(start.trim_end()),
+    }
+}
+
+struct Reader {
+    ferry: Ferry,
+    pair: Pair,
+    users: String,
+}
+
+impl Reader {
+    fn comment(&self, text: &str) {
+        let (user, what) = text.split_once(' ').unwrap();
+        match what {
+            "logs in" => {
+                let mut imap = Imap::connect(self.ferry.imap());
+                imap.login(user, self.pair.old.password(user));
+                imap.ok("LOGOUT");
+            }
+            "is new" => drop(self.ferry.wait_phase(user, "new", LONG)),
+            "is copied" => drop(self.ferry.wait_status(user, LONG, |status| status["progress"]["messages_total"] != 0)),
+            other => panic!("the guide wants {other:?}"),
+        }
+    }
+
+    fn command(&self, line: &str, wanted: &[&str]) {
+        let mut words = line.split_whitespace();
+        assert_eq!(words.next(), Some("mailferry"), "{line}");
+        let mut args: Vec<String> = Vec::new();
+        while let Some(word) = words.next() {
+            args.push(match word {
+                "--config" => {
+                    assert_eq!(words.next(), Some("F"), "{line}");
+                    continue;
+                }
+                "users.txt" => self.users.clone(),
+                word => match word.strip_suffix(".password") {
+                    Some(user) => self.ferry.password_file(self.pair.old.password(user)),
+                    None if word == "doveconf.txt" => self.ferry.dir().join(word).display().to_string(),
+                    None => word.to_owned(),
+                },
+            });
+        }
+        let output = self.ferry.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(output.status.success(), "{line}\n{}", shown(&output));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut lines = said.lines();
+        for wanted in wanted.iter().filter(|line| **line != "…") {
+            assert!(lines.any(|line| is_as_shown(line, wanted)), "{line}: no line {wanted:?} in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn the_guide_is_true() {
+    let users = &["anna", "bert"];
+    let pair = Pair { old: Dovecot::start(Spec::old(users)), new: Dovecot::start(Spec::new_side(users)) };
+    nasty::small(&pair.old, "anna");
+    nasty::small(&pair.old, "bert");
+    let ferry = Ferry::start(FerrySpec { enroll: "none", pop3: true, ..FerrySpec::between(&pair.old, &pair.new) });
+    let list = ferry.dir().join("users.txt");
+    fs::write(&list, "bert\n").unwrap();
+    // A host as it should be.
+    let doveconf = "doveadm_allowed_commands = dsync-server\ndoveadm_password = # hidden, use -P to show it\n\
+                    login_trusted_networks = 127.0.0.1\nservice doveadm {\n  inet_listener {\n    port = PORT\n  }\n}\n\
+                    service imap {\n  process_limit = 10000\n}\nservice pop3 {\n  process_limit = 10000\n}\n";
+    let doveconf = doveconf.replace("PORT", &pair.new.doveadm_port().to_string());
+    fs::write(ferry.dir().join("doveconf.txt"), doveconf).unwrap();
+    let reader = Reader { ferry, pair, users: list.display().to_string() };
+
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operator-guide.md");
+    let text = fs::read_to_string(guide).unwrap();
+    let (mut commands, mut inside) = (Vec::<(&str, Vec<&str>)>::new(), false);
+    let mut done = 0;
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("<!-- ") {
+            reader.comment(comment.trim_end_matches(" -->"));
+        } else if line == "```console" {
+            inside = true;
+        } else if inside && line == "```" {
+            inside = false;
+            for (command, wanted) in commands.drain(..) {
+                reader.command(command, &wanted);
+                done += 1;
+            }
+        } else if inside {
+            match line.strip_prefix("$ ") {
+                Some(command) => commands.push((command, Vec::new())),
+                None => commands.last_mut().expect("a command first").1.push(line),
+            }
+        }
+    }
+    assert!(done >= 15, "{done} commands");
+}
