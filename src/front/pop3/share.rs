@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Octets of lists that all sessions together may hold: those of some hundred sessions with ten thousand messages each.
-const ALL_MAX: usize = 64 << 20;
+pub(super) const ALL_MAX: usize = 64 << 20;
 
 /// What is held by all sessions. Cheap to clone.
 #[derive(Clone, Debug, Default)]

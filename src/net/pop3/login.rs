@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use zeroize::Zeroizing;
 
-use super::{Pop3Answer, Pop3Connection, Pop3Error};
+use super::{Pop3Answer, Pop3Connection, Pop3Error, printable};
 use crate::net::Stream;
 use crate::wire::pop3::Capabilities;
 use crate::wire::pop3::reply::{Reply, reply};
@@ -85,13 +85,14 @@ impl Pop3Connection {
             let what = "a password with a line end can't be sent without SASL PLAIN, which is not offered";
             return Err(self.server.protocol(what.into()));
         }
-        // It would refuse whatever password it is (Dovecot with `[AUTH]`), and its user would be asked for another one.
-        if known.want_tls_first() {
-            let what = "takes no password on this connection before TLS is started: use TLS";
-            return Err(self.server.protocol(what.into()));
-        }
         let answer = self.command(&format!("USER {user}")).await?;
-        if let Pop3Answer::Refused { .. } = answer {
+        if let Pop3Answer::Refused { raw } = &answer {
+            if known.want_tls_first() {
+                // Whatever the password is (Dovecot says even `[AUTH]`): its user would be asked for another one.
+                let said = printable(raw);
+                let what = format!("takes no password on this connection before TLS is started ({said}): use TLS");
+                return Err(self.server.protocol(what));
+            }
             return Ok(answer);
         }
         self.secret(&[b"PASS ", password]).await?;

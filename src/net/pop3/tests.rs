@@ -82,7 +82,9 @@ async fn what_can_not_be_sent_is_not_sent() {
     assert!(said.contains("line end") && heard.len() == 1, "{said}");
     let before_tls = ["+OK\r\n", "+OK\r\nTOP\r\nUSER\r\nSASL\r\nSTLS\r\n.\r\n", "-ERR [AUTH] not without TLS\r\n"];
     let (said, heard) = logged_in(&before_tls, None, "p").await;
-    assert!(said.contains("use TLS") && heard.len() == 1, "{said}");
+    assert!(said.contains("use TLS") && heard.len() == 2, "{said}");
+    let takes_it = [&before_tls[..2], &["+OK\r\n", "+OK in\r\n"]].concat();
+    assert_eq!(logged_in(&takes_it, None, "p").await.0, "accepted: in", "asked all the same");
     let (server, _heard) = peer(&["+OK\r\n"]).await;
     assert!(server.connect().await.unwrap().send("TOP 1\r\nQUIT").is_err());
 }

@@ -23,8 +23,8 @@ impl Capabilities {
         self.0.iter().any(|words| words.first().is_some_and(|word| word == name))
     }
 
-    /// Whether no password may be sent on this connection before TLS is started. USER tells nothing: Dovecot announces it
-    /// all the same, and some servers never do.
+    /// Whether it looks as if no password may be sent on this connection before TLS is started. Only a refusal of USER
+    /// makes that certain: Dovecot announces it all the same, and some servers never do.
     #[must_use]
     pub fn want_tls_first(&self) -> bool {
         let no_mechanism =

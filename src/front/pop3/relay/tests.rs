@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::front::pop3::share::HeldLists;
+use crate::front::pop3::share::{ALL_MAX, HeldLists};
 use crate::store::Store;
 use crate::user::{NameRules, Protocol, Registry, UserGate};
 
@@ -34,6 +34,12 @@ async fn socket_pair() -> (TcpStream, TcpStream) {
 }
 
 async fn stage(pipelined: &'static [u8]) -> Stage {
+    stage_among(pipelined, &HeldLists::default()).await
+}
+
+/// Among other sessions that hold lists.
+async fn stage_among(pipelined: &'static [u8], held: &HeldLists) -> Stage {
+    let share = held.share();
     let ((client, ours), (backend, theirs)) = (socket_pair().await, socket_pair().await);
     let (shutdown, ends) = watch::channel(false);
     let folder = tempfile::tempdir().unwrap();
@@ -44,7 +50,7 @@ async fn stage(pipelined: &'static [u8]) -> Stage {
     let (give, harvests) = mpsc::channel(4);
     let relay = tokio::spawn(async move {
         let backend = (Stream::Plain(theirs), BytesMut::new());
-        let wanted = Wanted { give: |harvest| give.try_send(harvest).unwrap(), share: HeldLists::default().share() };
+        let wanted = Wanted { give: |harvest| give.try_send(harvest).unwrap(), share };
         run(Stream::Plain(ours), backend, pipelined, ends, pass, Some(wanted)).await
     });
     Stage { client, backend, relay, gate, harvests, shutdown }
@@ -90,6 +96,21 @@ async fn a_session_to_its_end_and_its_harvest() {
     say(&mut at.backend, "+OK\r\n1 5\r\n.\r\n+OK\r\n1 a\r\n.\r\n").await;
     let harvest = soon(at.harvests.recv()).await.unwrap();
     assert_eq!((harvest.uidls, harvest.sizes), (vec![(1, b"a".to_vec())], vec![(1, 5)]));
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_much_for_all_together_passes_by_unused() {
+    let held = HeldLists::default();
+    let mut others = held.share();
+    assert!(others.set(ALL_MAX));
+    let mut at = stage_among(b"LIST\r\nUIDL\r\n", &held).await;
+    for answer in ["+OK\r\n1 5\r\n.\r\n", "+OK\r\n1 a\r\n.\r\n"] {
+        say(&mut at.backend, answer).await;
+        expect(&mut at.client, answer).await;
+    }
+    drop((at.backend, at.client));
+    assert!(soon(at.harvests.recv()).await.is_none());
+    assert!(others.set(ALL_MAX), "and what it held is given back");
 }
 
 #[tokio::test]
