@@ -10,6 +10,7 @@ mod at_the_gate;
 mod copy;
 mod crash;
 mod damage;
+mod doveadm_tls;
 mod every_phase;
 mod follow;
 mod front;
