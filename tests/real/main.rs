@@ -13,6 +13,7 @@ mod damage;
 mod doveadm_tls;
 mod every_phase;
 mod follow;
+mod formats;
 mod front;
 mod gate;
 mod hostile;
