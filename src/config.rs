@@ -16,7 +16,7 @@ use std::path::Path;
 pub use diagnose::{ConfigError, Problem};
 pub use model::{
     Admin, Bodies, BodiesError, Config, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
-    Security, StoreConfig, Switch, TlsFiles, Users, Verify,
+    Pin, PinError, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

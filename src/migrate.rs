@@ -73,11 +73,10 @@ impl Platform {
             old: ImapServer::new(Side::Old, &config.old.imap)?,
             new: ImapServer::new(Side::New, &config.new.imap)?,
             target: Arc::new(DsyncTarget::new(
-                config.new.target.host.clone(),
-                config.new.target.port,
+                config.new.target.endpoint.clone(),
                 config.new.target.password.clone(),
                 TARGET_SILENCE,
-            )),
+            )?),
             owner: lease::owner().into(),
             registry: None,
             pop3: Pop3Sides::new(&config)?,

@@ -72,7 +72,8 @@ fn what_is_left_out_has_its_default() {
     assert!(config.listen.is_empty() && config.tls.is_none() && config.listen.allow_cleartext.is_empty());
     assert_eq!((config.old.imap.port, config.old.imap.security), (993, Security::Tls));
     assert_eq!((config.new.imap.port, config.new.imap.security), (143, Security::Clear));
-    assert_eq!(config.new.target.port, 24245);
+    assert_eq!((config.new.target.endpoint.port, config.new.target.endpoint.security), (24245, Security::Clear));
+    assert!(config.old.imap.pin.is_none() && config.new.target.endpoint.ca_file.is_none());
     assert_eq!(config.users.default_domain, None);
     assert_eq!(config.store.path, Path::new("/var/lib/mailferry/state.db"));
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8080");
@@ -106,7 +107,9 @@ fn every_key_arrives() {
     assert_eq!((old_pop3.to_string().as_str(), old_pop3.security), ("old.example:1110", Security::StartTls));
     assert_eq!(old_pop3.ca_file, Some(here.join("old-ca.pem")));
     assert_eq!((new_pop3.to_string().as_str(), new_pop3.security), ("[2001:db8::5]:995", Security::Tls));
-    assert_eq!((config.new.target.host.as_str(), config.new.target.port), ("2001:db8::5", 12345));
+    let target = config.new.target.endpoint;
+    assert_eq!((target.to_string().as_str(), target.security), ("[2001:db8::5]:12345", Security::StartTls));
+    assert_eq!((target.ca_file, target.pin), (Some(here.join("target-ca.pem")), None));
     assert_eq!(config.new.target.password.expose_secret(), "doveadm secret");
     assert_eq!(config.users.default_domain.as_deref(), Some("example.net"));
     assert_eq!(config.store.path, here.join("state/mailferry.db"));
@@ -118,6 +121,18 @@ fn every_key_arrives() {
     assert_eq!(config.switch.rollback_window, Duration::from_secs(21 * 24 * 60 * 60));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::All, true));
     assert_eq!(config.limits.connections, 1234);
+}
+
+#[test]
+fn pins_arrive_where_tls_is_and_nowhere_else() {
+    let config = valid("pins.toml");
+    let pin = |text: &str| Some(text.parse().unwrap());
+    let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());
+    let first = pin("sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1eff");
+    assert_eq!((config.old.imap.pin, old_pop3.pin), (first, first));
+    assert_eq!((config.new.imap.pin, new_pop3.pin), (None, first), "one of them is in clear");
+    assert_eq!(config.new.target.endpoint.security, Security::Tls);
+    assert_eq!(config.new.target.endpoint.pin, pin(&format!("sha256:{}", "ab".repeat(32))));
 }
 
 #[test]
@@ -162,7 +177,9 @@ fn the_example_file_loads() {
 #[test]
 fn the_example_file_names_every_key() {
     let shipped = fs::read_to_string(folder("config/mailferry.toml")).unwrap();
-    let everything = fs::read_to_string(folder("tests/config/valid/everything.toml")).unwrap();
+    let everything = ["everything.toml", "pins.toml"]
+        .map(|name| fs::read_to_string(folder("tests/config/valid").join(name)).unwrap())
+        .concat();
     for key in everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
         assert!(shipped.contains(&format!("{key} = ")), "{key} is not in the example file");
     }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What takes longer than tests/run.sh may: every test that is marked `#[ignore = "soak: …"]`, then all tests against real
-# servers again and again, to catch what fails only now and then.
+# What takes longer than tests/run.sh may: every test that is marked `#[ignore = "soak: …"]`, what is known of the usual new
+# side (mdbox on Dovecot 2.3) on the others, then all tests against real servers again and again, to catch what fails only
+# now and then.
 #
 #   tests/soak.sh [ROUNDS]      default 20
 set -euo pipefail
@@ -16,6 +17,13 @@ esac
 echo "== long tests"
 # Fails only if a test fails: there may be none yet.
 cargo nextest run --locked --run-ignored only --no-tests pass --no-fail-fast </dev/null
+
+# The Dovecot 2.4 that tests/run.sh has installed.
+for new_side in '2.4 mdbox' '2.4 maildir' '2.3 maildir'; do
+    echo "== new side $new_side"
+    MAILFERRY_LAB_NEW_SIDE=$new_side cargo nextest run --locked --no-fail-fast \
+        -E 'test(/^(copy|crash|damage::accounts|doveadm_tls|late|resume|silent_losses::what|switch|uidl)/)' </dev/null
+done
 
 for round in $(seq "$rounds"); do
     echo "== round $round of $rounds"

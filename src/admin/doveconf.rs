@@ -139,7 +139,7 @@ impl Doveconf {
         if self.value(&[], "doveadm_password").is_none() {
             found.push("doveadm_password is not set: nobody can write to this server".to_owned());
         }
-        let port = config.new.target.port.to_string();
+        let port = config.new.target.endpoint.port.to_string();
         let listens = self.0.iter().any(|setting| {
             let place = (setting.blocks.first().map(String::as_str), setting.blocks.get(1));
             let listener = place.1.is_some_and(|block| block.starts_with("inet_listener"));

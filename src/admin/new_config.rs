@@ -5,7 +5,7 @@ use crate::config::Config;
 /// The lines for a Dovecot 2.3; `seen_as`: the address that the new side sees us under.
 #[must_use]
 pub fn dovecot23(config: &Config, seen_as: &str) -> String {
-    let port = config.new.target.port;
+    let port = config.new.target.endpoint.port;
     let sessions = config.limits.connections;
     format!(
         "\

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::endpoint::{self, Doveadm};
+use super::endpoint;
 use super::model::{
-    Admin, Bodies, Config, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide, Security,
+    Admin, Bodies, Config, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide, Pin, Security,
     StoreConfig, Switch, TlsFiles, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
@@ -25,11 +25,17 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("tls", &Keys { known: &["cert", "key"], later: &["sni"] }),
     (
         "old",
-        &Keys { known: &["imap", "pop3", "lmtp", "ca_file", "credentials", "source"], later: &["sieve", "target"] },
+        &Keys {
+            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "source"],
+            later: &["sieve", "target"],
+        },
     ),
     (
         "new",
-        &Keys { known: &["imap", "pop3", "lmtp", "ca_file", "credentials", "target"], later: &["sieve", "source"] },
+        &Keys {
+            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "target"],
+            later: &["sieve", "source"],
+        },
     ),
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
@@ -42,7 +48,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
 
 const PERCENT_ONLY: Keys = Keys { known: &["percent"], later: &[] };
 const KIND_ONLY: Keys = Keys { known: &["kind"], later: &[] };
-const TARGET: Keys = Keys { known: &["kind", "url", "password_file"], later: &[] };
+const TARGET: Keys = Keys { known: &["kind", "url", "password_file", "ca_file", "pin"], later: &[] };
 
 /// Where the database lies unless the file says so.
 const STORE: &str = "/var/lib/mailferry/state.db";
@@ -218,26 +224,43 @@ fn side(section: &Section<'_>, example: &str) -> Option<(Endpoint, Option<Endpoi
     if let Some(credentials) = section.get("credentials").and_then(|entry| entry.section()) {
         kind(&credentials, "user", &["master-user", "master-password"], &KIND_ONLY);
     }
-    let (imap, pop3) = (imap?, pop3?);
-    let ca_file = ca_file(section, &imap, pop3.as_ref())?;
-    let pop3 = pop3.map(|pop3| Endpoint { ca_file: trusted(&pop3, ca_file.as_ref()), ..pop3 });
-    Some((Endpoint { ca_file: trusted(&imap, ca_file.as_ref()), ..imap }, pop3))
+    let trust = trust(section);
+    let (mut imap, mut pop3) = (imap?, pop3?);
+    let none = "no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)";
+    trust?.give(std::iter::once(&mut imap).chain(&mut pop3), none)?;
+    Some((imap, pop3))
 }
 
-fn trusted(endpoint: &Endpoint, ca_file: Option<&PathBuf>) -> Option<PathBuf> {
-    ca_file.filter(|_| endpoint.security != Security::Clear).cloned()
+/// What is trusted in place of the system's authorities.
+struct Trust<'a> {
+    written: Option<Entry<'a>>,
+    ca_file: Option<PathBuf>,
+    pin: Option<Pin>,
 }
 
-fn ca_file(section: &Section<'_>, imap: &Endpoint, pop3: Option<&Endpoint>) -> Option<Option<PathBuf>> {
-    let Some(entry) = section.get("ca_file") else {
-        return Some(None);
-    };
-    let path = entry.path()?;
-    if imap.security == Security::Clear && pop3.is_none_or(|pop3| pop3.security == Security::Clear) {
-        return entry
-            .fail("has no use: no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)");
+fn trust<'a>(section: &Section<'a>) -> Option<Trust<'a>> {
+    let ca_file = section.or("ca_file", None, |entry| entry.path().map(Some));
+    let pin = section.or("pin", None, |entry| entry.parse(str::parse::<Pin>).map(Some));
+    match (section.get("ca_file"), section.get("pin")) {
+        (Some(_), Some(pin)) => {
+            pin.fail("has no use beside ca_file: a pinned key is trusted whoever signed its certificate")
+        }
+        (ca, pinned) => Some(Trust { written: ca.or(pinned), ca_file: ca_file?, pin: pin? }),
     }
-    Some(Some(path))
+}
+
+impl Trust<'_> {
+    /// Tells those endpoints that are inside TLS; `none` is the complaint if there is none.
+    fn give<'a>(self, endpoints: impl IntoIterator<Item = &'a mut Endpoint>, none: &str) -> Option<()> {
+        let mut protected = endpoints.into_iter().filter(|endpoint| endpoint.security != Security::Clear).peekable();
+        if let (Some(entry), None) = (&self.written, protected.peek()) {
+            return entry.fail(format!("has no use: {none}"));
+        }
+        for endpoint in protected {
+            (endpoint.ca_file, endpoint.pin) = (self.ca_file.clone(), self.pin);
+        }
+        Some(())
+    }
 }
 
 /// Checks that a table has `kind = wanted` and nothing beside `keys`; the kinds in `later` will come.
@@ -256,18 +279,15 @@ fn kind(section: &Section<'_>, wanted: &str, later: &[&str], keys: &Keys) -> Opt
 
 fn target(section: &Section<'_>) -> Option<DsyncTarget> {
     kind(section, "dsync", &["imap"], &TARGET)?;
-    let url = section.require("url", "\"doveadm://10.0.0.5:24245\"").and_then(|entry| {
-        match entry.parse(endpoint::doveadm)? {
-            Doveadm::Clear(host, port) => Some((host, port)),
-            Doveadm::Later(scheme) => entry.later(format!("\"{scheme}://…\"")),
-        }
-    });
+    let url = section.require("url", "\"doveadm://10.0.0.5:24245\"").and_then(|entry| entry.parse(endpoint::doveadm));
     let password = section.require("password_file", "\"/etc/mailferry/doveadm.secret\"").and_then(|entry| {
         let path = entry.path()?;
         entry.parse(|_| scalar::secret(&path))
     });
-    let (host, port) = url?;
-    Some(DsyncTarget { host, port, password: password? })
+    let trust = trust(section);
+    let mut endpoint = url?;
+    trust?.give([&mut endpoint], "url is not inside TLS (doveadm+tls://, doveadm+starttls://)")?;
+    Some(DsyncTarget { endpoint, password: password? })
 }
 
 fn users(section: &Section<'_>) -> Option<Users> {

@@ -10,46 +10,30 @@ const POP3S: u16 = 995;
 const DOVEADM: u16 = 24245;
 const LMTP: u16 = 24;
 
-/// What a doveadm URL says.
-pub(super) enum Doveadm {
-    /// Host and port.
-    Clear(String, u16),
-    /// A scheme that isn't supported yet.
-    Later(String),
-}
-
 /// `imap://`, `imap+starttls://` or `imaps://`.
 pub(super) fn imap(url: &str) -> Result<Endpoint, String> {
-    let Url { scheme, host, port } = split(url)?;
-    let (security, default) = match scheme.as_str() {
-        "imap" => (Security::Clear, IMAP),
-        "imap+starttls" => (Security::StartTls, IMAP),
-        "imaps" => (Security::Tls, IMAPS),
-        _ => return Err(format!("{scheme}:// is none of imap://, imap+starttls://, imaps://")),
-    };
-    Ok(Endpoint { host, port: port.unwrap_or(default), security, ca_file: None })
+    endpoint(url, [("imap", IMAP), ("imap+starttls", IMAP), ("imaps", IMAPS)])
 }
 
 /// `pop3://`, `pop3+starttls://` or `pop3s://`.
 pub(super) fn pop3(url: &str) -> Result<Endpoint, String> {
-    let Url { scheme, host, port } = split(url)?;
-    let (security, default) = match scheme.as_str() {
-        "pop3" => (Security::Clear, POP3),
-        "pop3+starttls" => (Security::StartTls, POP3),
-        "pop3s" => (Security::Tls, POP3S),
-        _ => return Err(format!("{scheme}:// is none of pop3://, pop3+starttls://, pop3s://")),
-    };
-    Ok(Endpoint { host, port: port.unwrap_or(default), security, ca_file: None })
+    endpoint(url, [("pop3", POP3), ("pop3+starttls", POP3), ("pop3s", POP3S)])
 }
 
-/// `doveadm://`.
-pub(super) fn doveadm(url: &str) -> Result<Doveadm, String> {
+/// `doveadm://`, `doveadm+starttls://` or `doveadm+tls://`.
+pub(super) fn doveadm(url: &str) -> Result<Endpoint, String> {
+    endpoint(url, [("doveadm", DOVEADM), ("doveadm+starttls", DOVEADM), ("doveadm+tls", DOVEADM)])
+}
+
+/// The schemes in clear, with STARTTLS and inside TLS, each with its port.
+fn endpoint(url: &str, schemes: [(&str, u16); 3]) -> Result<Endpoint, String> {
     let Url { scheme, host, port } = split(url)?;
-    match scheme.as_str() {
-        "doveadm" => Ok(Doveadm::Clear(host, port.unwrap_or(DOVEADM))),
-        "doveadm+starttls" | "doveadm+tls" => Ok(Doveadm::Later(scheme)),
-        _ => Err(format!("{scheme}:// is not doveadm://")),
-    }
+    let mut kinds = schemes.iter().zip([Security::Clear, Security::StartTls, Security::Tls]);
+    let Some(((_, default), security)) = kinds.find(|((known, _), _)| *known == scheme) else {
+        let [clear, starttls, tls] = schemes.map(|(name, _)| name);
+        return Err(format!("{scheme}:// is none of {clear}://, {starttls}://, {tls}://"));
+    };
+    Ok(Endpoint { host, port: port.unwrap_or(*default), security, ca_file: None, pin: None })
 }
 
 /// `lmtp://`: host and port.
@@ -107,7 +91,7 @@ fn split(url: &str) -> Result<Url, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{Doveadm, doveadm, imap, lmtp};
+    use super::{doveadm, imap, lmtp};
     use crate::config::Security;
 
     #[test]
@@ -152,9 +136,15 @@ mod tests {
 
     #[test]
     fn other_urls() {
-        assert!(matches!(doveadm("doveadm://h"), Ok(Doveadm::Clear(host, 24245)) if host == "h"));
-        assert!(matches!(doveadm("doveadm+starttls://h"), Ok(Doveadm::Later(scheme)) if scheme == "doveadm+starttls"));
-        assert!(doveadm("imap://h").is_err());
+        for (url, port, security) in [
+            ("doveadm://h", 24245, Security::Clear),
+            ("doveadm+starttls://h:1", 1, Security::StartTls),
+            ("doveadm+tls://h", 24245, Security::Tls),
+        ] {
+            let endpoint = doveadm(url).unwrap();
+            assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.security), ("h", port, security), "{url}");
+        }
+        assert!(doveadm("imap://h").unwrap_err().contains("doveadm+tls://"));
         assert_eq!(lmtp("lmtp://h"), Ok(("h".to_owned(), 24)));
         assert!(lmtp("smtp://h").is_err());
     }

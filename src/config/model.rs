@@ -105,6 +105,8 @@ pub struct Endpoint {
     pub security: Security,
     /// Certificates to trust in place of the system's, PEM. Only with TLS.
     pub ca_file: Option<PathBuf>,
+    /// The one key to trust, whatever certificate it comes in. Only with TLS, and without `ca_file`.
+    pub pin: Option<Pin>,
 }
 
 /// For messages: `host:port`, an IPv6 address in brackets.
@@ -121,21 +123,61 @@ impl fmt::Display for Endpoint {
 /// Protection of a connection to a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Security {
-    /// `imap://`, `pop3://`: none.
+    /// `imap://`, `pop3://`, `doveadm://`: none.
     Clear,
-    /// `imap+starttls://`, `pop3+starttls://`: TLS after a command; a server that doesn't offer it is not used.
+    /// `imap+starttls://`, `pop3+starttls://`, `doveadm+starttls://`: TLS after a command; a server that doesn't offer it
+    /// is not used.
     StartTls,
-    /// `imaps://`, `pop3s://`: TLS from the first byte.
+    /// `imaps://`, `pop3s://`, `doveadm+tls://`: TLS from the first byte.
     Tls,
 }
+
+/// SHA-256 of a public key, as the `SubjectPublicKeyInfo` of a certificate holds it: it stays the same when a certificate
+/// is renewed for the same key. Written `sha256:` and 64 hexadecimal digits, which may stand in pairs with colons between.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Pin(pub [u8; 32]);
+
+impl FromStr for Pin {
+    type Err = PinError;
+
+    fn from_str(text: &str) -> Result<Self, PinError> {
+        let wrong = || PinError(text.to_owned());
+        let digits = text.strip_prefix("sha256:").ok_or_else(wrong)?.replace(':', "");
+        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let mut sum = [0; 32];
+        for (byte, pair) in sum.iter_mut().zip(digits.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(sum))
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is no [`Pin`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not \"sha256:\" and 64 hexadecimal digits")]
+pub struct PinError(String);
 
 /// `target = { kind = "dsync", … }`: a Dovecot's doveadm service.
 #[derive(Clone, Debug)]
 pub struct DsyncTarget {
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// Where the service is.
+    pub endpoint: Endpoint,
     /// Dovecot's `doveadm_password`, read from `password_file` with its line end removed.
     pub password: SecretString,
 }

@@ -116,10 +116,7 @@ impl ImapServer {
     /// # Errors
     /// If the certificates to trust can't be read.
     pub fn new(side: Side, endpoint: &Endpoint) -> Result<Self, TlsError> {
-        let tls = match endpoint.security {
-            Security::Clear => None,
-            Security::StartTls | Security::Tls => Some(ClientTls::new(endpoint.ca_file.as_deref())?),
-        };
+        let tls = ClientTls::towards(endpoint)?;
         let name = format!("{}:{}", endpoint.host, endpoint.port).into();
         Ok(Self { side, endpoint: Arc::new(endpoint.clone()), tls, name })
     }

@@ -2,6 +2,7 @@
 
 mod client;
 mod pem;
+mod pin;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -106,6 +107,7 @@ fn explain(error: &CertificateError) -> String {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             format!("{error}: renew the server's certificate")
         }
+        CertificateError::Other(other) if other.0.is::<pin::WrongKey>() => other.0.to_string(),
         _ => format!("its certificate is refused: {error}"),
     }
 }

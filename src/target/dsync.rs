@@ -15,7 +15,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sha1::{Digest as _, Sha1};
 
+use crate::config::{Endpoint, Security};
 use crate::mailbox::{Guid, MailboxName, ModSeq, SystemFlags, Uid, UidNext, UidValidity};
+use crate::net::{ClientTls, TlsError};
 use crate::wire::dsync::{item, master};
 
 pub use crate::wire::dsync::item::Mode;
@@ -35,8 +37,8 @@ const INFLATION: u32 = 1_000_000;
 /// A Dovecot's doveadm service.
 #[derive(Clone, Debug)]
 pub struct DsyncTarget {
-    host: String,
-    port: u16,
+    endpoint: Endpoint,
+    tls: Option<ClientTls>,
     password: SecretString,
     idle: Duration,
 }
@@ -211,21 +213,29 @@ pub enum Change {
 }
 
 impl DsyncTarget {
-    /// A target at `host` and `port`. `idle` is the longest time without progress in either direction before the
-    /// session is given up.
-    #[must_use]
-    pub fn new(host: String, port: u16, password: SecretString, idle: Duration) -> Self {
-        Self { host, port, password, idle }
+    /// A target at `endpoint`. `idle` is the longest time without progress in either direction before the session is
+    /// given up.
+    ///
+    /// # Errors
+    /// If the certificates to trust can't be read.
+    pub fn new(endpoint: Endpoint, password: SecretString, idle: Duration) -> Result<Self, TlsError> {
+        Ok(Self { tls: ClientTls::towards(&endpoint)?, endpoint, password, idle })
     }
 
     /// `host:port`, for messages.
     #[must_use]
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        self.endpoint.to_string()
+    }
+
+    /// As it stands in the configuration, for messages.
+    fn url(&self) -> String {
+        let scheme = match self.endpoint.security {
+            Security::Clear => "doveadm",
+            Security::StartTls => "doveadm+starttls",
+            Security::Tls => "doveadm+tls",
+        };
+        format!("{scheme}://{}", self.endpoint)
     }
 
     /// Connects and logs in to the doveadm service, and does nothing there.

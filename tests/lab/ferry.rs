@@ -39,6 +39,8 @@ pub struct FerrySpec<'a> {
     pub new_pop3: Option<String>,
     /// URL of the new side's doveadm service instead of its own port.
     pub doveadm: Option<String>,
+    /// More keys of `target`, as `ca_file = "…"`.
+    pub doveadm_trust: Option<String>,
     /// Lines added to tables, as `("switch", "x = 1")`; a table that is not there yet is made.
     pub extra: Vec<(&'a str, &'a str)>,
     /// Environment of the process, for instance `RUST_LOG`.
@@ -61,6 +63,7 @@ impl<'a> FerrySpec<'a> {
             old_pop3: None,
             new_pop3: None,
             doveadm: None,
+            doveadm_trust: None,
             extra: Vec::new(),
             env: Vec::new(),
         }
@@ -301,10 +304,11 @@ impl Ferry {
                 "new",
                 format!(
                     "imap = \"{}\"\n{}credentials = {{ kind = \"user\" }}\n\
-                     target = {{ kind = \"dsync\", url = \"{}\", password_file = \"{dir}/doveadm.secret\" }}\n",
+                     target = {{ kind = \"dsync\", url = \"{}\", password_file = \"{dir}/doveadm.secret\"{} }}\n",
                     url(&spec.new_imap, "imap", spec.new.imap_port()),
                     ca_file(&[&spec.new_imap, &spec.new_pop3], spec.new),
                     url(&spec.doveadm, "doveadm", spec.new.doveadm_port()),
+                    spec.doveadm_trust.as_ref().map(|keys| format!(", {keys}")).unwrap_or_default(),
                 ),
             ),
             ("store", format!("url = \"sqlite:{dir}/state.db\"\n")),

@@ -1,6 +1,6 @@
 //! The lab: private real servers for integration tests, and the means to look at them from outside.
 //!
-//! * [`Dovecot`] starts a Dovecot 2.3 of its own: own folder, loopback, own ports, own certificate. Nothing of
+//! * [`Dovecot`] starts a Dovecot of its own, 2.3 or 2.4 ([`trixie`]): own folder, loopback, own ports, own certificate. Nothing of
 //!   `/etc/dovecot` is touched, nothing is left behind. As root the mail belongs to the system user `mail`; without root
 //!   everything runs as the current user.
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
@@ -48,6 +48,7 @@ pub mod process;
 pub mod server;
 pub mod tap;
 pub mod tls;
+pub mod trixie;
 pub mod world;
 
 pub use account::{Account, View};
@@ -57,6 +58,6 @@ pub use imap::Imap;
 pub use lmtp::{deliver, try_deliver};
 pub use pop3::Pop3;
 pub use process::wait_for;
-pub use server::{Dovecot, Format, Spec};
+pub use server::{Dovecot, Format, Release, Spec};
 pub use tap::Tap;
 pub use world::World;

@@ -1,8 +1,9 @@
-//! A private Dovecot 2.3.
+//! A private Dovecot: 2.3, the machine's own, or 2.4 (see [`trixie`]).
 
 use super::ports::{self, Port};
 use super::process::{Process, wait_for};
 use super::tls::{self, TlsFiles};
+use super::trixie;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -26,14 +27,24 @@ pub enum Format {
     Sdbox,
 }
 
+/// Which Dovecot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    V23,
+    V24,
+}
+
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct Spec {
+    pub release: Release,
     pub format: Format,
     /// The hierarchy separator clients see.
     pub separator: char,
     /// `login_trusted_networks` = loopback: the server believes the address that a proxy sends by ID.
     pub trusted: bool,
+    /// Its POP3 computes UIDLs by a format that no old side has: what is equal there was written.
+    pub own_uidls: bool,
     /// Name (lower case, no domain) and password of each user.
     pub users: Vec<(String, String)>,
     /// More configuration, at the end of the file, where it overrides; `{dir}` stands for the folder of the server.
@@ -44,17 +55,32 @@ impl Spec {
     /// The usual old side: Maildir, `/`, users with a different password each.
     pub fn old(users: &[&str]) -> Self {
         Self {
+            release: Release::V23,
             format: Format::Maildir,
             separator: '/',
             trusted: true,
+            own_uidls: false,
             users: with_passwords(users),
             extra: String::new(),
         }
     }
 
-    /// The usual new side: mdbox, otherwise the same users with the same passwords.
+    /// The usual new side: mdbox, otherwise the same users with the same passwords. `MAILFERRY_LAB_NEW_SIDE` makes it
+    /// another one, so that all tests can be run with it: `2.4`, or `2.3 maildir`, `2.4 maildir`.
     pub fn new_side(users: &[&str]) -> Self {
-        Self { format: Format::Mdbox, ..Self::old(users) }
+        let wanted = std::env::var("MAILFERRY_LAB_NEW_SIDE").unwrap_or_default();
+        let (mut release, mut format) = (Release::V23, Format::Mdbox);
+        for word in wanted.split_whitespace() {
+            match word {
+                "2.3" => release = Release::V23,
+                "2.4" => release = Release::V24,
+                "maildir" => format = Format::Maildir,
+                "mdbox" => format = Format::Mdbox,
+                "sdbox" => format = Format::Sdbox,
+                other => panic!("MAILFERRY_LAB_NEW_SIDE: {other:?} is neither a release nor a format"),
+            }
+        }
+        Self { release, format, ..Self::old(users) }
     }
 }
 
@@ -67,6 +93,8 @@ fn with_passwords(users: &[&str]) -> Vec<(String, String)> {
 pub struct Dovecot {
     folder: Option<tempfile::TempDir>,
     dir: PathBuf,
+    /// The folder that is `/` for it, where that isn't the machine's own.
+    root: Option<PathBuf>,
     spec: Spec,
     passwords: BTreeMap<String, String>,
     ports: [Port; 6],
@@ -81,8 +109,10 @@ impl Dovecot {
             Path::new("/usr/sbin/dovecot").exists(),
             "no /usr/sbin/dovecot: install dovecot-imapd dovecot-pop3d dovecot-lmtpd"
         );
+        let root = (spec.release == Release::V24).then(|| trixie::root().expect("a Dovecot 2.4: see trixie::is_here"));
+        let temp = root.as_ref().map_or_else(std::env::temp_dir, |root| root.join("tmp"));
         // Short: the paths of Unix sockets below it must stay under 108 octets.
-        let folder = tempfile::Builder::new().prefix("mflab").tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("mflab").tempdir_in(temp).unwrap();
         let dir = folder.path().to_owned();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         for sub in ["run", "state", "log", "mail", "home"] {
@@ -92,6 +122,7 @@ impl Dovecot {
         let mut server = Self {
             folder: Some(folder),
             dir,
+            root,
             passwords: spec.users.iter().cloned().collect(),
             spec,
             ports: std::array::from_fn(|_| ports::claim()),
@@ -169,7 +200,31 @@ impl Dovecot {
 
     /// Runs `doveadm` with this server's configuration.
     pub fn doveadm(&self, args: &[&str]) -> Output {
-        Command::new("doveadm").arg("-c").arg(self.config_path()).args(args).stdin(Stdio::null()).output().unwrap()
+        let config = self.inside(&self.config_path());
+        self.program("doveadm").arg("-c").arg(config).args(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Makes `user`'s account here that of `other` on `from`, a Maildir; Dovecot's own dsync reads and writes it.
+    pub fn import(&self, user: &str, from: &Self, other: &str) -> Output {
+        let mail = from.mail_dir(other);
+        let folder = tempfile::Builder::new().prefix("import").tempdir_in(&self.dir).unwrap();
+        let near = folder.path().join("mail");
+        // A server in a folder of its own sees nothing outside it.
+        let copied = Command::new("cp").arg("-a").arg(&mail).arg(&near).status().unwrap();
+        assert!(copied.success(), "cp {}", mail.display());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let place = format!("maildir:{}", self.inside(&near).display());
+        self.doveadm(&["backup", "-R", "-u", user, &place])
+    }
+
+    fn program(&self, name: &str) -> Command {
+        self.root.as_ref().map_or_else(|| Command::new(name), |root| trixie::command(root, name))
+    }
+
+    /// A path as the server sees it.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        let root = self.root.as_ref().and_then(|root| path.strip_prefix(root).ok());
+        root.map_or_else(|| path.to_owned(), |inside| Path::new("/").join(inside))
     }
 
     /// The same, and panics unless it succeeds; gives its standard output.
@@ -249,8 +304,8 @@ impl Dovecot {
     }
 
     fn launch(&mut self) -> bool {
-        let mut command = Command::new("/usr/sbin/dovecot");
-        command.arg("-F").arg("-c").arg(self.config_path()).current_dir(&self.dir);
+        let mut command = self.program("/usr/sbin/dovecot");
+        command.arg("-F").arg("-c").arg(self.inside(&self.config_path())).current_dir(&self.dir);
         let mut process = Process::spawn(&mut command, &self.dir.join("log/output.log")).unwrap();
         let port = self.imap_port();
         let up = wait_for("dovecot to start", START_PATIENCE, || {
@@ -264,15 +319,23 @@ impl Dovecot {
     }
 
     fn config(&self) -> String {
+        let dir = self.inside(&self.dir);
+        let text = match self.spec.release {
+            Release::V23 => self.config_23(),
+            Release::V24 => trixie::config(self, &dir, DOVEADM_PASSWORD),
+        };
+        format!("{text}{}\n", self.spec.extra.replace("{dir}", &dir.display().to_string()))
+    }
+
+    fn config_23(&self) -> String {
         let dir = self.dir.display();
         let (owner, rights) = owner_settings();
-        let Spec { format, separator, trusted, extra, .. } = &self.spec;
+        let Spec { format, separator, trusted, own_uidls, .. } = &self.spec;
         let driver = match format {
             Format::Maildir => "maildir",
             Format::Mdbox => "mdbox",
             Format::Sdbox => "sdbox",
         };
-        let [imap, imaps, doveadm, pop3, pop3s, lmtp] = self.ports.each_ref().map(|port| port.number);
         let mut text = format!(
             "base_dir = {dir}/run\nstate_dir = {dir}/state\nlog_path = {dir}/log/dovecot.log\n\
              protocols = imap pop3 lmtp\nlisten = 127.0.0.1\n\
@@ -293,25 +356,25 @@ impl Dovecot {
         if *trusted {
             text.push_str("login_trusted_networks = 127.0.0.0/8\n");
         }
+        if *own_uidls {
+            text.push_str("pop3_uidl_format = %g\n");
+        }
         // One login process for all connections: a process for each is slow where many tests share two cores.
-        let login = "  service_count = 0\n  process_min_avail = 1\n";
-        let _ = write!(
-            text,
-            "service imap-login {{\n{login}{}{}}}\n",
-            listener("imap", imap, ""),
-            listener("imaps", imaps, "    ssl = yes\n")
-        );
-        let _ = write!(
-            text,
-            "service pop3-login {{\n{login}{}{}}}\n",
-            listener("pop3", pop3, ""),
-            listener("pop3s", pop3s, "    ssl = yes\n")
-        );
-        let _ = write!(text, "service doveadm {{\n{}}}\n", listener("doveadm", doveadm, ""));
-        let _ = write!(text, "service lmtp {{\n{}}}\n", listener("lmtp", lmtp, ""));
-        text.push_str(&extra.replace("{dir}", &self.dir.display().to_string()));
-        text.push('\n');
-        text
+        text + &self.services("  service_count = 0\n  process_min_avail = 1\n")
+    }
+
+    /// The listeners; `login` is what login processes have besides.
+    pub(super) fn services(&self, login: &str) -> String {
+        let [imap, imaps, doveadm, pop3, pop3s, lmtp] = self.ports.each_ref().map(|port| port.number);
+        let tls = "    ssl = yes\n";
+        [
+            ("imap-login", login, listener("imap", imap, "") + &listener("imaps", imaps, tls)),
+            ("pop3-login", login, listener("pop3", pop3, "") + &listener("pop3s", pop3s, tls)),
+            ("doveadm", "", listener("doveadm", doveadm, "")),
+            ("lmtp", "", listener("lmtp", lmtp, "")),
+        ]
+        .map(|(name, more, listeners)| format!("service {name} {{\n{more}{listeners}}}\n"))
+        .concat()
     }
 }
 
@@ -364,7 +427,7 @@ fn owner_settings() -> (String, String) {
     (owner, rights)
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     // The owner of our own /proc entry: std knows no getuid.
     fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }

@@ -47,3 +47,11 @@ pub fn write(folder: &Path) -> TlsFiles {
     fs::write(&files.ca, &authority().pem).unwrap();
     files
 }
+
+/// Writes a certificate that nobody here has signed or uses; gives its path.
+pub fn stranger(folder: &Path) -> PathBuf {
+    let path = folder.join("stranger.pem");
+    let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    fs::write(&path, params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()).unwrap();
+    path
+}

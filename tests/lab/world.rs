@@ -188,7 +188,7 @@ impl Mail {
 fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
     let mut shelf = Shelf::default();
     let (tagged, untagged) = imap.cmd(&format!("EXAMINE {}", quoted(name)));
-    if tagged.starts_with("NO Mailbox doesn't exist") {
+    if tagged.starts_with("NO Mailbox doesn't exist") || tagged.starts_with("NO [NONEXISTENT] Mailbox doesn't exist") {
         // Dovecot's list of mailboxes may show one that was deleted a moment ago, and has others below it, as if it were
         // still there.
         return None;

@@ -27,10 +27,13 @@ pub(crate) struct Scene {
 impl Scene {
     /// Begins the move with these faults.
     pub(crate) fn start(faults: &str) -> Self {
-        let users = &["u1"];
         // The new side gives UIDLs of its own form: what is as before was written.
-        let new = Spec { extra: "pop3_uidl_format = %g\n".to_owned(), ..Spec::new_side(users) };
-        let pair = Pair { old: Dovecot::start(Spec::old(users)), new: Dovecot::start(new) };
+        Self::between(Spec { own_uidls: true, ..Spec::new_side(&["u1"]) }, faults)
+    }
+
+    /// The same with another new side, for `u1`.
+    pub(crate) fn between(new: Spec, faults: &str) -> Self {
+        let pair = Pair { old: Dovecot::start(Spec::old(&["u1"])), new: Dovecot::start(new) };
         nasty::small(&pair.old, "u1");
         let before = World::of(&pair.old, "u1");
         let env = vec![("MAILFERRY_FAULTS", faults)];
@@ -129,10 +132,15 @@ impl Scene {
 const DELTA: &str = "gate-closing#1";
 
 fn killed(place: &str) {
+    killed_on(place, Spec { own_uidls: true, ..Spec::new_side(&["u1"]) });
+}
+
+/// The proxy is killed at `place`, where `new` is the new side.
+pub(crate) fn killed_on(place: &str, new: Spec) {
     let hold = Hold::at(DELTA);
     let in_gate = place.starts_with("gate") && place != "gate-closing";
     let kill = format!("{place}=kill");
-    let mut scene = Scene::start(&if in_gate { format!("{},{kill}", hold.fault()) } else { kill });
+    let mut scene = Scene::between(new, &if in_gate { format!("{},{kill}", hold.fault()) } else { kill });
     scene.drive(place);
     if in_gate {
         hold.wait(LONG);

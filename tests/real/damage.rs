@@ -8,7 +8,7 @@ use std::fs;
 
 use crate::copy::{Pair, on_user, shown, sync, verify};
 use crate::lab::account::Account;
-use crate::lab::{Ferry, nasty};
+use crate::lab::{Dovecot, Ferry, Spec, nasty};
 use crate::uidl::{maildrop, with_pop3};
 
 /// A user's damage, and every finding it must make: `class rule mailbox UID`, `-` for none.
@@ -73,8 +73,8 @@ impl Scene<'_> {
             maildrop::set_fields(&self.pair.old, &other.user, &fields);
         }
         let _ = fs::remove_dir_all(self.pair.new.mail_dir(self.user()));
-        let from = format!("maildir:{}", self.pair.old.mail_dir(&other.user).display());
-        self.pair.new.doveadm_ok(&["backup", "-R", "-u", self.user(), &from]);
+        let output = self.pair.new.import(self.user(), &self.pair.old, &other.user);
+        assert!(output.status.success(), "{}", shown(&output));
     }
 }
 
@@ -130,8 +130,14 @@ fn expect_in_table(ferry: &Ferry, pair: &Pair, user: &str, wanted: &[&str]) {
 
 /// Runs the cases, `bring` being how the accounts get to the new side.
 fn run(cases: &[Case], bring: fn(&Scene<'_>)) {
+    run_on(Spec::new_side, cases, bring);
+}
+
+/// The same on a new side that `new` says.
+fn run_on(new: impl Fn(&[&str]) -> Spec, cases: &[Case], bring: fn(&Scene<'_>)) {
     let users: Vec<String> = (0..cases.len()).map(|number| format!("d{number}")).collect();
-    let pair = Pair::start(&users.iter().map(String::as_str).collect::<Vec<_>>());
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let pair = Pair { old: Dovecot::start(Spec::old(&users)), new: Dovecot::start(new(&users)) };
     run_between(&pair, &pair.ferry(), cases, bring);
 }
 
@@ -161,6 +167,11 @@ fn by_dovecot(scene: &Scene<'_>) {
 
 #[test]
 fn what_a_client_or_an_administrator_can_do_to_a_copy_is_found() {
+    by_clients(Spec::new_side);
+}
+
+/// What clients and administrators can do, on a new side that `new` says.
+pub(crate) fn by_clients(new: impl Fn(&[&str]) -> Spec) {
     let cases = [
         Case { what: "nothing", damage: |_| {}, findings: &[] },
         Case {
@@ -256,7 +267,7 @@ fn what_a_client_or_an_administrator_can_do_to_a_copy_is_found() {
             findings: &["note mailbox Spam -"],
         },
     ];
-    run(&cases, by_mailferry);
+    run_on(new, &cases, by_mailferry);
 }
 
 #[test]

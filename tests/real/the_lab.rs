@@ -100,8 +100,7 @@ fn an_mdbox_can_hold_all_that_is_nasty() {
     let (old, new) = (Dovecot::start(Spec::old(&["u1"])), Dovecot::start(Spec::new_side(&["u1"])));
     let account = nasty::without_large(&old, "u1");
     // Dovecot's own copy, not ours: this is about the fixture and its rules.
-    let from = format!("maildir:{}", old.mail_dir("u1").display());
-    let output = new.doveadm(&["backup", "-R", "-u", "u1", &from]);
+    let output = new.import("u1", &old, "u1");
     let found = account.differences(&mut account.log_in(&new), View::DovecotCopy);
     assert!(found.is_empty(), "{output:?} {found:#?}");
 }
@@ -110,8 +109,7 @@ fn an_mdbox_can_hold_all_that_is_nasty() {
 fn the_foreign_judges_see_what_differs() {
     let (old, new) = (Dovecot::start(Spec::old(&["u1"])), Dovecot::start(Spec::new_side(&["u1"])));
     let account = nasty::without_large(&old, "u1");
-    let from = format!("maildir:{}", old.mail_dir("u1").display());
-    new.doveadm(&["backup", "-R", "-u", "u1", &from]);
+    new.import("u1", &old, "u1");
     let password = old.password("u1");
     let compare = || foreign::compare((old.imap_port(), "u1", password), (new.imap_port(), "u1", password));
 

@@ -19,7 +19,7 @@ use maildrop::{Mpop, Session, Shown, set_fields};
 const LONG: Duration = Duration::from_secs(120);
 
 fn pair(format: Format, users: &[&str]) -> Pair {
-    let new = Spec { format, extra: "pop3_uidl_format = %g\n".to_owned(), ..Spec::new_side(users) };
+    let new = Spec { format, own_uidls: true, ..Spec::new_side(users) };
     Pair { old: Dovecot::start(Spec::old(users)), new: Dovecot::start(new) }
 }
 

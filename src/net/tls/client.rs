@@ -15,7 +15,8 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::{HANDSHAKE, TlsError, VERSIONS, pem, provider};
+use super::{HANDSHAKE, TlsError, VERSIONS, pem, pin, provider};
+use crate::config::{Endpoint, Pin, Security};
 use crate::net::Stream;
 
 /// Whom we trust as a server, and how we connect to it.
@@ -31,6 +32,27 @@ impl fmt::Debug for ClientTls {
 }
 
 impl ClientTls {
+    /// What `endpoint` says; nothing where it is in clear.
+    ///
+    /// # Errors
+    /// As for [`ClientTls::new`].
+    pub fn towards(endpoint: &Endpoint) -> Result<Option<Self>, TlsError> {
+        match (endpoint.security, endpoint.pin) {
+            (Security::Clear, _) => Ok(None),
+            (_, Some(pin)) => Self::pinned(pin).map(Some),
+            (_, None) => Self::new(endpoint.ca_file.as_deref()).map(Some),
+        }
+    }
+
+    /// Trusts the holder of one key, whatever its certificate says of names, dates and authorities.
+    ///
+    /// # Errors
+    /// [`TlsError`] if TLS can't be had at all.
+    pub fn pinned(pin: Pin) -> Result<Self, TlsError> {
+        Self::checked_by(Arc::new(pin::Verifier::new(pin)))
+            .map_err(|reason| TlsError::Handshake { peer: "any server".to_owned(), reason })
+    }
+
     /// Trusts the certificates in `ca_file` and nothing else, or the system's authorities. Reads files: not for use
     /// in a hot path.
     ///
@@ -49,11 +71,15 @@ impl ClientTls {
         let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|error| failed(error.to_string()))?;
+        Self::checked_by(Arc::new(Verifier { chains, listed })).map_err(failed)
+    }
+
+    fn checked_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Self, String> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&VERSIONS)
-            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Verifier { chains, listed }))
+            .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
         Ok(Self { config: Arc::new(config) })
     }

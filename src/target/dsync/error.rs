@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::mailbox::Guid;
+use crate::net::TlsError;
 use crate::net::dial::DialError;
 use crate::wire::dsync::doveadm::{Level, LogLine, LoginError};
 use crate::wire::dsync::item::{Finish, MailboxState};
@@ -17,7 +18,7 @@ pub struct TargetError(Box<Details>);
 #[derive(Debug)]
 struct Details {
     user: String,
-    address: String,
+    url: String,
     reason: Reason,
     log: Vec<LogLine>,
 }
@@ -39,6 +40,14 @@ pub enum Reason {
     /// No connection.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// No TLS.
+    #[error(transparent)]
+    Tls(TlsError),
+    /// No TLS after STARTTLS.
+    #[error(
+        "STARTTLS was refused or failed, and nothing is sent in clear text: {0}; it needs Dovecot 2.3.9 or later there, with ssl = yes"
+    )]
+    StartTls(#[source] TlsError),
     /// No login.
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -137,10 +146,10 @@ impl From<MasterError> for Reason {
 }
 
 impl TargetError {
-    pub(super) fn new(user: &str, address: &str, reason: Reason, log: Vec<LogLine>) -> Self {
+    pub(super) fn new(user: &str, url: &str, reason: Reason, log: Vec<LogLine>) -> Self {
         // A login name comes from a client: no control characters into a log.
         let user = user.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        Self(Box::new(Details { user, address: address.to_owned(), reason, log }))
+        Self(Box::new(Details { user, url: url.to_owned(), reason, log }))
     }
 
     /// Why.
@@ -164,6 +173,8 @@ impl TargetError {
                 Reaction::FullRun
             }
             Reason::Login(_)
+            | Reason::Tls(_)
+            | Reason::StartTls(_)
             | Reason::Forbidden
             | Reason::Misuse(_)
             | Reason::MailboxIgnored(_)
@@ -178,8 +189,11 @@ impl TargetError {
 
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Details { user, address, reason, log } = &*self.0;
-        write!(f, "can't write {user} to doveadm://{address}: {reason}")?;
+        let Details { user, url, reason, log } = &*self.0;
+        match user.as_str() {
+            "" => write!(f, "can't use {url}: {reason}")?,
+            user => write!(f, "can't write {user} to {url}: {reason}")?,
+        }
         let mut lines = log.iter().filter(|line| line.level >= Level::Warning).peekable();
         if lines.peek().is_some() {
             f.write_str("; the target's log says:")?;

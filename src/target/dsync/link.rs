@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::Reason;
-use crate::wire::dsync::doveadm::{self, Channels, LogLine, Login, Progress};
+use crate::net::{ClientTls, Stream};
+use crate::wire::dsync::doveadm::{self, Channels, LogLine, Login, LoginError, Progress};
 use crate::wire::dsync::master::{Event, Master, MasterError};
 
 /// Octets read at once.
@@ -21,15 +22,10 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Octets of last words.
 const LAST_WORDS_MAX: usize = 1 << 20;
 
-/// Anything that carries bytes both ways.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 #[derive(Debug)]
 pub(super) struct Link {
-    reader: ReadHalf<Box<dyn Stream>>,
-    writer: WriteHalf<Box<dyn Stream>>,
+    reader: ReadHalf<Stream>,
+    writer: WriteHalf<Stream>,
     channels: Channels,
     pub(super) master: Master,
     idle: Duration,
@@ -37,45 +33,59 @@ pub(super) struct Link {
     output: Vec<u8>,
 }
 
-impl std::fmt::Debug for dyn Stream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Stream")
-    }
-}
+const LOGIN: &str = "logging in to the doveadm service";
 
-/// Logs in over a fresh connection.
+/// Logs in over a fresh connection; `tls` is what to start, with which host, if `login` wants TLS.
 pub(super) async fn login(
-    stream: &mut Box<dyn Stream>,
+    mut stream: Stream,
     mut login: Login,
+    tls: Option<(&ClientTls, &str)>,
     idle: Duration,
-) -> Result<(bool, Vec<u8>), Reason> {
-    const STATE: &str = "logging in to the doveadm service";
-    let io = |error| Reason::Io { state: STATE, error };
-    let stalled = |_| Reason::Stalled { state: STATE, idle };
-    timeout(idle, stream.write_all(doveadm::HELLO)).await.map_err(stalled)?.map_err(io)?;
+) -> Result<(Stream, bool, Vec<u8>), Reason> {
+    send(&mut stream, doveadm::HELLO, idle).await?;
     let mut chunk = [0; 1024];
     let mut got = 0;
     loop {
         match login.input(chunk.get(..got).unwrap_or_default())? {
             Progress::NeedMore => {}
             Progress::Send(bytes) => {
-                timeout(idle, stream.write_all(&bytes)).await.map_err(stalled)?.map_err(io)?;
+                send(&mut stream, &bytes, idle).await?;
                 // The answer may already be in the machine's hands.
                 got = 0;
                 continue;
             }
-            Progress::Done { multiplexed, rest } => return Ok((multiplexed, rest)),
+            Progress::StartTls => {
+                send(&mut stream, doveadm::STARTTLS, idle).await?;
+                let (Some((tls, host)), Some(tcp)) = (tls, stream.into_plain()) else {
+                    return Err(Reason::Login(LoginError::BeforeTls));
+                };
+                stream = tls.connect(tcp, host).await.map_err(Reason::StartTls)?;
+                send(&mut stream, &login.encrypted(), idle).await?;
+            }
+            Progress::Done { multiplexed, rest } => return Ok((stream, multiplexed, rest)),
         }
-        let silent = |_| Reason::Silent { state: STATE, idle };
+        let silent = |_| Reason::Silent { state: LOGIN, idle };
         got = timeout(idle, stream.read(&mut chunk)).await.map_err(silent)?.map_err(io)?;
         if got == 0 {
-            return Err(Reason::Closed { state: STATE });
+            return Err(Reason::Closed { state: LOGIN });
         }
     }
 }
 
+fn io(error: std::io::Error) -> Reason {
+    Reason::Io { state: LOGIN, error }
+}
+
+async fn send(stream: &mut Stream, bytes: &[u8], idle: Duration) -> Result<(), Reason> {
+    let sent = timeout(idle, async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    });
+    sent.await.map_err(|_| Reason::Stalled { state: LOGIN, idle })?.map_err(io)
+}
+
 impl Link {
-    pub(super) fn new(stream: Box<dyn Stream>, multiplexed: bool, master: Master, idle: Duration) -> Self {
+    pub(super) fn new(stream: Stream, multiplexed: bool, master: Master, idle: Duration) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         Self {
             reader,

@@ -6,9 +6,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::error::{Reason, TargetError};
-use super::link::{self, Link, Stream};
+use super::link::{self, Link};
 use super::{Change, DsyncTarget, MailboxHead, MailboxState, RemoteBox, RemoteNode};
+use crate::config::{Endpoint, Security};
 use crate::mailbox::Guid;
+use crate::net::Stream;
 use crate::net::dial::dial;
 use crate::wire::dsync::doveadm::{self, Level, LogLine, Login};
 use crate::wire::dsync::item::{Mail, StatusReply};
@@ -29,18 +31,18 @@ const CLOSING: Duration = Duration::from_secs(10);
 pub struct Session {
     link: Link,
     user: String,
-    address: String,
+    url: String,
     tree: Vec<RemoteNode>,
 }
 
 pub(super) async fn open(target: &DsyncTarget, user: &str, opening: Opening) -> Result<Session, TargetError> {
-    let address = target.address();
-    let fail = |reason| TargetError::new(user, &address, reason, Vec::new());
+    let url = target.url();
+    let fail = |reason| TargetError::new(user, &url, reason, Vec::new());
     let (stream, multiplexed, rest) = connect(target, user).await.map_err(fail)?;
     let mut session = Session {
         link: Link::new(stream, multiplexed, Master::new(opening), target.idle),
         user: user.to_owned(),
-        address,
+        url,
         tree: Vec::new(),
     };
     let opened = match session.link.ingest(&rest) {
@@ -56,19 +58,25 @@ pub(super) async fn open(target: &DsyncTarget, user: &str, opening: Opening) -> 
 }
 
 pub(super) async fn probe(target: &DsyncTarget) -> Result<(), TargetError> {
-    let fail = |reason| TargetError::new("", &target.address(), reason, Vec::new());
+    let fail = |reason| TargetError::new("", &target.url(), reason, Vec::new());
     log_in(target).await.map(|_| ()).map_err(fail)
 }
 
 /// Connects and authenticates.
-async fn log_in(target: &DsyncTarget) -> Result<(Box<dyn Stream>, bool, Vec<u8>), Reason> {
-    let mut stream: Box<dyn Stream> = Box::new(dial(&target.host, target.port, CONNECT).await?);
-    let (multiplexed, rest) = link::login(&mut stream, Login::new(target.password.clone()), target.idle).await?;
-    Ok((stream, multiplexed, rest))
+async fn log_in(target: &DsyncTarget) -> Result<(Stream, bool, Vec<u8>), Reason> {
+    let Endpoint { host, port, security, .. } = &target.endpoint;
+    let password = target.password.clone();
+    let login = if *security == Security::StartTls { Login::starttls(password) } else { Login::new(password) };
+    let tcp = dial(host, *port, CONNECT).await?;
+    let stream = match (&target.tls, security) {
+        (Some(tls), Security::Tls) => tls.connect(tcp, host).await.map_err(Reason::Tls)?,
+        _ => Stream::Plain(tcp),
+    };
+    link::login(stream, login, target.tls.as_ref().map(|tls| (tls, host.as_str())), target.idle).await
 }
 
 /// Connects, authenticates and sends the command.
-async fn connect(target: &DsyncTarget, user: &str) -> Result<(Box<dyn Stream>, bool, Vec<u8>), Reason> {
+async fn connect(target: &DsyncTarget, user: &str) -> Result<(Stream, bool, Vec<u8>), Reason> {
     let (mut stream, multiplexed, rest) = log_in(target).await?;
     let state = "sending the command";
     let command = doveadm::dsync_server(user, SLAVE_IDLE);
@@ -107,7 +115,7 @@ impl Session {
             Err(reason) => return Err(self.fail(reason).await),
         };
         let log = self.link.take_log();
-        Err(TargetError::new(&self.user, &self.address, reason, log))
+        Err(TargetError::new(&self.user, &self.url, reason, log))
     }
 
     /// Sends one change; UIDs must ascend.
@@ -188,7 +196,7 @@ impl Session {
         }
         if (theirs.messages, theirs.last_common_uid) != (ours.messages, ours.last_common_uid) {
             let log = self.link.take_log();
-            return Err(TargetError::new(&self.user, &self.address, Reason::state_differs(&ours, &theirs), log));
+            return Err(TargetError::new(&self.user, &self.url, Reason::state_differs(&ours, &theirs), log));
         }
         self.log_warnings();
         Ok(MailboxState::from_wire(theirs))
@@ -242,13 +250,13 @@ impl Session {
     async fn fail(&mut self, reason: Reason) -> TargetError {
         let (reason, log) =
             if matches!(reason, Reason::Misuse(_)) { (reason, Vec::new()) } else { self.link.last_words(reason).await };
-        TargetError::new(&self.user, &self.address, reason, log)
+        TargetError::new(&self.user, &self.url, reason, log)
     }
 
     fn log_warnings(&mut self) {
         for LogLine { level, text } in self.link.take_log() {
             if level >= Level::Warning {
-                tracing::warn!(user = self.user, address = self.address, "the target logged: {text}");
+                tracing::warn!(user = self.user, url = self.url, "the target logged: {text}");
             }
         }
     }

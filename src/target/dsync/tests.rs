@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::Pin;
 use crate::wire::dsync::item::PREAMBLE;
 
 const INBOX: &str = "b62da02bfc33b02cca9f9d32c8247b2d";
@@ -67,10 +68,14 @@ impl Slave {
     }
 }
 
+fn endpoint(port: u16, security: Security) -> Endpoint {
+    Endpoint { host: "127.0.0.1".to_owned(), port, security, ca_file: None, pin: None }
+}
+
 async fn target(idle: Duration) -> (TcpListener, DsyncTarget) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    (listener, DsyncTarget::new("127.0.0.1".to_owned(), port, SecretString::from("secret"), idle))
+    (listener, DsyncTarget::new(endpoint(port, Security::Clear), SecretString::from("secret"), idle).unwrap())
 }
 
 fn guid() -> Guid {
@@ -378,4 +383,34 @@ async fn giving_up_inside_a_message_sends_nothing_more() {
     session.abort().await;
     let rest = peer.await.unwrap();
     assert!(rest.ends_with(b"\nhalf"), "{:?}", String::from_utf8_lossy(&rest));
+}
+
+/// A server (or somebody in between) that goes on in clear text after STARTTLS hears nothing of worth.
+#[tokio::test]
+async fn whoever_answers_starttls_in_clear_gets_no_password() {
+    for answer in ["-\n", "+\n", ""] {
+        let (listener, _) = target(LONG).await;
+        let port = listener.local_addr().unwrap().port();
+        let pinned = Endpoint { pin: Some(Pin([7; 32])), ..endpoint(port, Security::StartTls) };
+        let target = DsyncTarget::new(pinned, SecretString::from("secret"), LONG).unwrap();
+        let slave = tokio::spawn(async move {
+            let mut slave = Slave::accept(&listener).await;
+            slave.raw(b"VERSION\tdoveadm-client\t1\t2\n-\n").await;
+            assert_eq!(slave.line().await, "VERSION\tdoveadm-server\t1\t2\n");
+            assert_eq!(slave.line().await, "STARTTLS\n");
+            slave.raw(answer.as_bytes()).await;
+            slave.socket.get_mut().shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            let _ = slave.socket.read_to_end(&mut heard).await;
+            heard
+        });
+        let error = target.probe().await.unwrap_err();
+        assert!(error.to_string().contains("nothing is sent in clear text"), "{error}");
+        assert!(error.to_string().contains(&format!("doveadm+starttls://127.0.0.1:{port}")), "{error}");
+        assert_eq!(error.reaction(), Reaction::Operator);
+        let heard = slave.await.unwrap();
+        let plain = [&b"PLAIN"[..], b"AGRvdmVhZG0A"];
+        assert!(!heard.windows(12).any(|window| plain.iter().any(|word| window.starts_with(word))), "{answer:?}");
+        assert_eq!(heard.first(), Some(&0x16), "a TLS handshake comes and nothing before it");
+    }
 }

@@ -23,6 +23,9 @@ const MAX_LOG_LINE: usize = 1024;
 /// The first line that a client sends. Minor 2 gives the server's log lines on a channel of their own.
 pub const HELLO: &[u8] = b"VERSION\tdoveadm-server\t1\t2\n";
 
+/// Asks for TLS, in the place of the password; servers know it from 2.3.9 on.
+pub const STARTTLS: &[u8] = b"STARTTLS\n";
+
 /// Why there is no doveadm session.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
@@ -31,6 +34,9 @@ pub enum LoginError {
         "the peer is not a doveadm service, it said {0:?}: check that the port is the inet_listener of service doveadm"
     )]
     NotDoveadm(String),
+    /// The server let us in before TLS was asked for: whoever says that is not to be believed.
+    #[error("the peer claims that we are logged in before TLS has begun; nothing is sent to it in clear text")]
+    BeforeTls,
     /// The password was refused.
     #[error("the doveadm password was refused: it must equal doveadm_password on the target")]
     Password,
@@ -43,6 +49,8 @@ pub enum Progress {
     NeedMore,
     /// These bytes be sent; they contain the password.
     Send(Zeroizing<Vec<u8>>),
+    /// [`STARTTLS`] be sent, and TLS begun at once: the server answers with its handshake. Then [`Login::encrypted`].
+    StartTls,
     /// Nothing more: authenticated.
     Done {
         /// Whether what follows is in packets, [`Channels`].
@@ -59,13 +67,28 @@ pub struct Login {
     buffer: Vec<u8>,
     lines: usize,
     multiplexed: bool,
+    starttls: bool,
 }
 
 impl Login {
     /// A login that has sent [`HELLO`] and nothing else.
     #[must_use]
     pub fn new(password: SecretString) -> Self {
-        Self { password: Some(password), buffer: Vec::new(), lines: 0, multiplexed: false }
+        Self { password: Some(password), buffer: Vec::new(), lines: 0, multiplexed: false, starttls: false }
+    }
+
+    /// The same, but the password is given only inside TLS, which is asked for first.
+    #[must_use]
+    pub fn starttls(password: SecretString) -> Self {
+        Self { starttls: true, ..Self::new(password) }
+    }
+
+    /// TLS has begun: what to send now. What came in clear text behind the greeting could have been put there by anybody
+    /// and is forgotten.
+    pub fn encrypted(&mut self) -> Zeroizing<Vec<u8>> {
+        self.starttls = false;
+        self.buffer.clear();
+        self.password.take().map(|password| plain(&password)).unwrap_or_default()
     }
 
     /// Takes bytes from the server.
@@ -99,6 +122,13 @@ impl Login {
             }
             self.multiplexed = numbers.next().is_some_and(|minor| minor != b"0");
             return Ok(None);
+        }
+        if self.starttls {
+            return match line {
+                b"-" => Ok(Some(Progress::StartTls)),
+                b"+" => Err(LoginError::BeforeTls),
+                other => Err(LoginError::NotDoveadm(quoted(other))),
+            };
         }
         match (line, self.password.take()) {
             (b"-", Some(password)) => Ok(Some(Progress::Send(plain(&password)))),
@@ -280,6 +310,21 @@ mod tests {
         let mut endless = login();
         assert!(endless.input(&b"VERSION\tdoveadm-client\t1\t2\n".repeat(9)).is_err());
         assert!(!format!("{:?}", self::login()).contains("supersecret"));
+    }
+
+    #[test]
+    fn with_starttls_the_password_waits_for_tls() {
+        let mut login = Login::starttls(SecretString::from("supersecret"));
+        // What stands behind the greeting is not from inside TLS.
+        assert!(matches!(login.input(b"VERSION\tdoveadm-client\t1\t2\n-\n+\nevil"), Ok(Progress::StartTls)));
+        assert_eq!(login.encrypted().as_slice(), b"PLAIN\tAGRvdmVhZG0Ac3VwZXJzZWNyZXQ=\n");
+        assert!(matches!(login.input(b""), Ok(Progress::NeedMore)));
+        let Ok(Progress::Done { multiplexed, rest }) = login.input(b"+\n") else { panic!() };
+        assert!(multiplexed && rest.is_empty());
+        let mut early = Login::starttls(SecretString::from("supersecret"));
+        assert_eq!(early.input(b"+\n").unwrap_err(), LoginError::BeforeTls);
+        let mut other = Login::starttls(SecretString::from("supersecret"));
+        assert!(matches!(other.input(b"* OK\n"), Err(LoginError::NotDoveadm(_))));
     }
 
     #[test]

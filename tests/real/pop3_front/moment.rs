@@ -17,10 +17,9 @@ const LOGGED_IN: &str = "logged in over POP3 user=\"u1\" side=";
 
 /// Two sides that compute UIDLs in different ways, and a user whose messages all have different sizes.
 fn pair(extra: &str) -> Pair {
-    let own = "pop3_uidl_format = %g\n".to_owned();
     let pair = Pair {
         old: Dovecot::start(Spec { extra: extra.to_owned(), ..Spec::old(&["u1"]) }),
-        new: Dovecot::start(Spec { extra: own, ..Spec::new_side(&["u1"]) }),
+        new: Dovecot::start(Spec { own_uidls: true, ..Spec::new_side(&["u1"]) }),
     };
     for number in 1..=5 {
         deliver(&pair.old, "u1", &letter(number));
