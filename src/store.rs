@@ -2,11 +2,13 @@
 //!
 //! Every write is one transaction with `synchronous=FULL`: what was told to anybody survives a power loss.
 
+mod alone;
 mod late;
 pub mod model;
 mod pop3;
 mod sqlite;
 
+pub use alone::serve_alone;
 pub use late::{Fence, LateBody, LateCounts, LateHome, LateMessage, Watched};
 pub use model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,

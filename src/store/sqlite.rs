@@ -79,9 +79,17 @@ impl Store {
         F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let connection = Arc::clone(&self.connection);
-        tokio::task::spawn_blocking(move || query(&mut connection.lock().unwrap_or_else(PoisonError::into_inner)))
-            .await
-            .map_err(|_| StoreError::Interrupted)?
+        let work = move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = connection.total_changes();
+            let done = query(&mut connection);
+            (done, connection.total_changes() != before)
+        };
+        let (done, wrote) = tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Interrupted)?;
+        if wrote {
+            crate::fault::point("store-written").await;
+        }
+        done
     }
 
     /// A user's record.
