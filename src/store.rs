@@ -2,6 +2,7 @@
 //!
 //! Every write is one transaction with `synchronous=FULL`: what was told to anybody survives a power loss.
 
+mod alone;
 mod enrolment;
 mod history;
 mod late;
@@ -10,6 +11,7 @@ pub mod model;
 mod pop3;
 mod sqlite;
 
+pub use alone::serve_alone;
 pub use enrolment::{Scope, Share, ShareError, Verdict};
 pub use late::{Fence, LateBody, LateCounts, LateHome, LateMessage, Watched};
 pub use model::{

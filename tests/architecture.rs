@@ -15,7 +15,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("config", &["wire", "mailbox"]),
     ("net", &["wire", "mailbox", "config"]),
-    ("store", &["wire", "mailbox", "config"]),
+    ("store", &["fault", "wire", "mailbox", "config"]),
     ("source", &["wire", "mailbox", "config", "net", "store"]),
     ("target", &["wire", "mailbox", "config", "net", "store"]),
     ("user", &["wire", "mailbox", "config", "net", "store"]),

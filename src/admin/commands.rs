@@ -19,7 +19,7 @@ pub use serve::serve;
 use crate::admin::{ClientError, TokenError};
 use crate::config::{self, Config};
 use crate::migrate::Platform;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How a command ended (DESIGN §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,9 @@ impl Exit {
                 return Self::TryAgain;
             }
             _ => {}
+        }
+        if let Some(StoreError::Served { .. }) = error.downcast_ref() {
+            return Self::TryAgain;
         }
         let usage = error.is::<config::ConfigError>() || error.is::<UsageError>() || error.is::<TokenError>();
         if usage { Self::Usage } else { Self::Different }

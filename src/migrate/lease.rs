@@ -66,7 +66,7 @@ pub struct Held {
 /// If somebody else holds it.
 pub async fn hold(platform: &Platform, user: &str) -> Result<Held, Stop> {
     let (platform, user) = (platform.clone(), user.to_owned());
-    take(&platform, &user).await.map_err(explained)?;
+    platform.store.take_lease(&user, &platform.owner, SECONDS, is_dead).await.map_err(explained)?;
     let (lose, lost) = watch::channel(false);
     let renewal = tokio::spawn(renew(platform.clone(), user.clone(), lose));
     Ok(Held { platform, user, renewal, lost })
@@ -78,7 +78,7 @@ async fn renew(platform: Platform, user: String, lose: watch::Sender<bool>) {
     loop {
         sleep(lasts / 6).await;
         let begun = Instant::now();
-        match take(&platform, &user).await {
+        match platform.store.renew_lease(&user, &platform.owner, SECONDS).await {
             Ok(()) => renewed = begun,
             Err(error) => {
                 let taken = matches!(error, StoreError::Leased { .. });
@@ -91,10 +91,6 @@ async fn renew(platform: Platform, user: String, lose: watch::Sender<bool>) {
             }
         }
     }
-}
-
-async fn take(platform: &Platform, user: &str) -> Result<(), StoreError> {
-    platform.store.take_lease(user, &platform.owner, SECONDS, is_dead).await.map(drop)
 }
 
 fn explained(error: StoreError) -> Stop {

@@ -233,6 +233,16 @@ pub enum StoreError {
         /// The newest schema version this program knows.
         known: i64,
     },
+    /// Another process serves from this store.
+    #[error(
+        "store {path}: {by} serves from it already: stop that one first, two would not know of each other's sessions"
+    )]
+    Served {
+        /// The file.
+        path: String,
+        /// Which process.
+        by: String,
+    },
     /// A value in the store is not one we write.
     #[error("store: unreadable {what} `{value}`: restore the store from a backup")]
     Unreadable {

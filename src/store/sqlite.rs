@@ -80,9 +80,17 @@ impl Store {
         F: FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let connection = Arc::clone(&self.connection);
-        tokio::task::spawn_blocking(move || query(&mut connection.lock().unwrap_or_else(PoisonError::into_inner)))
-            .await
-            .map_err(|_| StoreError::Interrupted)?
+        let work = move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = connection.total_changes();
+            let done = query(&mut connection);
+            (done, connection.total_changes() != before)
+        };
+        let (done, wrote) = tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Interrupted)?;
+        if wrote {
+            crate::fault::point("store-written").await;
+        }
+        done
     }
 
     /// A user's record.
@@ -266,7 +274,7 @@ impl Store {
         let (user, reason) = (user.to_owned(), reason.map(str::to_owned));
         self.run(move |connection| {
             connection.execute(
-                "UPDATE users SET reason = ?2, updated_at = ?3 WHERE user = ?1",
+                "UPDATE users SET reason = ?2, updated_at = ?3 WHERE user = ?1 AND reason IS NOT ?2",
                 params![user, reason, now()],
             )?;
             Ok(())

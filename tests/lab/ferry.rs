@@ -251,7 +251,8 @@ impl Ferry {
         targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
     }
 
-    fn id(&self) -> u32 {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
         self.process.as_ref().expect("running").id()
     }
 

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use crate::copy::{Pair, assert_equal_everywhere, sync, verify};
-use crate::crash::{self, Scene};
+use crate::crash::Scene;
+use crate::crash::proxy::killed_into;
 use crate::damage;
 use crate::lab::foreign::Mbsync;
 use crate::lab::world::Next;
@@ -106,16 +107,18 @@ fn nasty_account(pair: &Pair) {
 
 /// `kill -9` of the proxy in the copy, and inside the gate; and of the new server while it is written.
 fn killed(format: Format) {
-    crash::killed_on("copy-mailbox#2", new_side(Release::V24, format));
-    crash::killed_on("gate-delta", new_side(Release::V24, format));
+    killed_into(new_side(Release::V24, format));
     let hold = Hold::at("copy-mailbox#1");
-    let mut scene = Scene::between(new_side(Release::V24, format), &hold.fault());
+    let mut scene = Scene::between(new_side(Release::V24, format), &hold.fault(), |_| {});
     drop(scene.session());
     hold.wait(LONG);
     scene.pair.new.kill9();
     scene.pair.new.start_again();
     hold.release();
-    scene.assert_ends_well(0);
+    let session = scene.session();
+    scene.switch(session);
+    let before = World::of(&scene.pair.old, "u1");
+    scene.assert_ends_well(&before);
 }
 
 macro_rules! on_24 {

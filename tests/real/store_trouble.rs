@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use crate::copy::{Pair, assert_foreign_judge_agrees, shown};
+use crate::copy::{Pair, assert_foreign_judge_agrees, shown, sync};
 use crate::lab::disk::Disk;
 use crate::lab::fault::Hold;
 use crate::lab::{Ferry, FerrySpec, Imap, World, nasty, wait_for};
@@ -246,4 +246,31 @@ fn a_store_that_nobody_may_write_is_refused_at_the_start() {
 
 fn shown_path(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// They would not know of each other's sessions: one could switch a user whom the other lets write to the old side.
+#[test]
+fn a_second_server_on_the_same_store_is_refused_until_the_first_has_ended() {
+    let pair = Pair::start(&["u1"]);
+    nasty::small(&pair.old, "u1");
+    let mut first = Ferry::start(FerrySpec { auto: false, ..FerrySpec::between(&pair.old, &pair.new) });
+    let mut second = pair.ferry();
+    let config = second.config_text();
+    let (own, link) = (second.store_path().display().to_string(), second.dir().join("link.db"));
+    std::os::unix::fs::symlink(first.store_path(), &link).unwrap();
+    for path in [link, first.store_path()] {
+        fs::write(second.config_path(), config.replace(&own, &path.display().to_string())).unwrap();
+        let output = refused(&second);
+        let said = shown(&output);
+        assert!(output.status.code() == Some(75) && said.contains("serves from it already"), "{said}");
+        assert!(said.contains(&format!("process {} ", first.id())), "{said}");
+        assert!(!listens(&second));
+    }
+    // Whoever only works beside it may.
+    sync(&second, &pair, "u1");
+    first.kill9();
+    second.start_again();
+    assert_eq!(refused(&first).status.code(), Some(75));
+    assert!(second.stop());
+    first.start_again();
 }

@@ -19,6 +19,7 @@ use crate::migrate::Supervisor;
 use crate::migrate::uidl::Harvests;
 use crate::net::pop3::Pop3Server;
 use crate::net::{ConnectionSlots, ServerTls, bind_all};
+use crate::store::serve_alone;
 use crate::user::{LoginSucceeded, NameRules, Registry};
 
 /// Logins that wait to be looked at; beyond it a login starts no move, and the user's next one does.
@@ -43,6 +44,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         return Err(UsageError("nothing to do: [listen] names no address for clients".to_owned()).into());
     }
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
+    serve_alone(&config.store.path)?;
     let mut platform = platform(Arc::clone(&config))?;
     let token = Token::load_or_create(&config.admin.token_file)?;
     let listeners = Listeners {

@@ -10,7 +10,7 @@ use super::{LONG, Switched, mail};
 use crate::copy::Pair;
 use crate::lab::account::Message;
 use crate::lab::world::Mail;
-use crate::lab::{World, wait_for};
+use crate::lab::{Hold, World, wait_for};
 
 impl Switched {
     /// Runs the proxy until it has killed itself; false if it lives on and has nothing more to do.
@@ -100,6 +100,47 @@ fn killed_after_the_append_of_an_odd_message_it_is_found_again() {
     }
     assert_eq!(switched.sweep().appended, 1);
     switched.assert_new_side();
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Which {
+    Old,
+    New,
+}
+
+/// A server is killed before an APPEND, before the line end that makes it count, and when it was answered.
+fn server_killed(which: Which) {
+    let holds = ["late-pending#1", "late-sent#1", "late-appended#1"].map(Hold::at);
+    let mut switched = Switched::start(Pair::start(&["u1"]));
+    switched.ferry.set_env("MAILFERRY_FAULTS", &holds.each_ref().map(Hold::fault).join(","));
+    switched.late("INBOX", "\\Flagged kw", &mail("late"), "INBOX");
+    switched.late("INBOX", "\\Flagged kw", &mail("late"), "INBOX");
+    switched.late("Sent", "\\Seen", &mail("late, sent"), "Sent");
+    switched.ferry.start_again();
+    Switched::login(&switched.ferry, &switched.pair);
+    for hold in &holds {
+        hold.wait(LONG);
+        let server = if which == Which::Old { &mut switched.pair.old } else { &mut switched.pair.new };
+        server.kill9();
+        server.start_again();
+        hold.release();
+    }
+    let status = switched.ferry.wait_status("u1", LONG, |status| status["late_arrivals"]["appended"] == 3);
+    assert_eq!((status["phase"].as_str(), status["epoch"].as_u64()), (Some("new"), Some(1)), "{status:#}");
+    switched.assert_new_side();
+    assert!(switched.ferry.stop());
+    assert_eq!(switched.sweep().appended, 0);
+    switched.assert_new_side();
+}
+
+#[test]
+fn the_old_server_killed_around_an_append_loses_and_doubles_nothing() {
+    server_killed(Which::Old);
+}
+
+#[test]
+fn the_new_server_killed_around_an_append_gets_it_once() {
+    server_killed(Which::New);
 }
 
 /// Octets of a message that is far more than what the proxy may hold of it.
