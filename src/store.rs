@@ -6,6 +6,7 @@ mod alone;
 mod late;
 pub mod model;
 mod pop3;
+mod renewal;
 mod sqlite;
 
 pub use alone::serve_alone;
