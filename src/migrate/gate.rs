@@ -174,6 +174,10 @@ pub(super) async fn commit(
         }
         Err(stop) => stop,
     };
+    if matches!(&failed, Stop::Store(error) if error.is_no_space()) {
+        // It did not happen for certain, and to write that down there is no space either: the user is served meanwhile.
+        return Err(failed);
+    }
     loop {
         error!(user = %job.user, "the switch could not be written; its gate stays closed until the store answers: {failed}");
         match platform.store.user(job.user.as_str()).await {

@@ -268,7 +268,8 @@ impl Supervisor {
             Phase::Copying | Phase::Following | Phase::Switching | Phase::Returning => true,
             Phase::New => {
                 let window = self.platform.config.switch.rollback_window.as_secs();
-                let since = record.switched_at.and_then(|at| u64::try_from(now() - at).ok());
+                // A clock that was set back since then makes it now.
+                let since = record.switched_at.map(|at| u64::try_from(now() - at).unwrap_or_default());
                 since.is_some_and(|since| since < window)
             }
             Phase::Old | Phase::Held | Phase::Settled => false,

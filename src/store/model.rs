@@ -273,3 +273,13 @@ pub enum StoreError {
     #[error("store: query was interrupted")]
     Interrupted,
 }
+
+impl StoreError {
+    /// Whether there was no space for a transaction: then it has not happened, and can't come to light later either. (SQLite
+    /// says so when a write failed, and what makes a transaction count is written last. A failed *sync* is another error,
+    /// after which a crash may show that it did happen.)
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+}

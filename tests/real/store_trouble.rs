@@ -77,7 +77,6 @@ fn a_full_disk_while_copying_leaves_everybody_served_and_the_move_goes_on_when_t
 }
 
 #[test]
-#[ignore = "soak: the gate stays closed as long as the disk is full"]
 fn a_full_disk_at_the_commit_leaves_the_user_on_the_old_side_until_there_is_space() {
     let (pair, disk, hold) = (Pair::start(&["u1"]), Disk::build(), Hold::at("gate-commit#1"));
     nasty::small(&pair.old, "u1");

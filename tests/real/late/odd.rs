@@ -1,6 +1,6 @@
 //! Mailboxes that are not what they were at the switch.
 
-use super::{DATE, DATE_SECONDS, Switched, log_in, mail};
+use super::{DATE, DATE_SECONDS, LONG, Switched, log_in, mail};
 use crate::copy::Pair;
 use crate::lab::World;
 use crate::lab::world::Mail;
@@ -80,5 +80,19 @@ fn what_is_taken_away_on_the_old_side_before_the_look_is_not_missed() {
     assert_eq!(switched.sweep().appended, 1);
     let old = World::of(&switched.pair.old, "u1");
     assert_eq!(old.mailboxes["INBOX"].mails[&2], Mail::new(&[], DATE_SECONDS, mail("stays")));
+    switched.assert_new_side();
+}
+
+/// The time of the switch lies ahead of now.
+#[test]
+fn a_clock_that_was_set_back_stops_no_look() {
+    let mut switched = Switched::start(Pair::start(&["u1"]));
+    let store = rusqlite::Connection::open(switched.ferry.store_path()).unwrap();
+    assert_eq!(store.execute("UPDATE users SET switched_at = switched_at + 86400", []).unwrap(), 1);
+    drop(store);
+    switched.late("INBOX", "\\Seen", &mail("late"), "INBOX");
+    switched.ferry.start_again();
+    Switched::login(&switched.ferry, &switched.pair);
+    switched.ferry.wait_status("u1", LONG, |status| status["late_arrivals"]["appended"] == 1);
     switched.assert_new_side();
 }
