@@ -188,9 +188,9 @@ impl Mail {
 fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
     let mut shelf = Shelf::default();
     let (tagged, untagged) = imap.cmd(&format!("EXAMINE {}", quoted(name)));
-    if tagged.starts_with("NO Mailbox doesn't exist") {
+    if tagged.starts_with("NO Mailbox doesn't exist") || tagged.starts_with("NO Mailbox was deleted under us") {
         // Dovecot's list of mailboxes may show one that was deleted a moment ago, and has others below it, as if it were
-        // still there.
+        // still there; and it may be deleted while it is opened.
         return None;
     }
     assert!(tagged.starts_with("OK"), "EXAMINE {name:?}: {tagged}");
