@@ -136,6 +136,11 @@ impl World {
         self.mailboxes.keys().filter(|known| *known == name || known.starts_with(&below)).cloned().collect()
     }
 
+    /// Whether any message has a flag or keyword.
+    pub fn has_flag(&self, flag: &str) -> bool {
+        self.mailboxes.values().flat_map(|shelf| shelf.mails.values()).any(|mail| mail.flags.contains(flag))
+    }
+
     /// How often a body is there, in all mailboxes.
     pub fn copies(&self, body: &[u8]) -> usize {
         self.mailboxes.values().flat_map(|shelf| shelf.mails.values()).filter(|mail| mail.body == body).count()
