@@ -63,6 +63,10 @@ pub(super) async fn run(
         ends_by: None,
     };
     let why = pair.relay(shutdown, &mut pass).await;
+    if pair.relay.is_writing() {
+        // Nobody has heard how it ended; the backend may execute it yet.
+        pass.wrote();
+    }
     pair.farewell(why);
     let patience = if why == Why::ServerEnds { LAST_WORDS } else { LINGER };
     let Pair { mut client, mut backend, .. } = pair;

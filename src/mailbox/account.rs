@@ -50,10 +50,10 @@ pub struct Status {
 
 impl Status {
     /// Whether an equal fingerprint proves that no flag changed: STATUS counts unseen messages, nothing else, so only a
-    /// mod-sequence does.
+    /// mod-sequence does, or that there is no message to have flags.
     #[must_use]
     pub const fn sees_flags(&self) -> bool {
-        self.highest_modseq.is_some()
+        self.highest_modseq.is_some() || self.messages == 0
     }
 
     /// UIDNEXT in the stored form of a fingerprint.

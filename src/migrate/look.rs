@@ -17,6 +17,8 @@ pub(super) struct Known {
     old: Seen,
     /// The new side, which is still so.
     new: Seen,
+    /// Nothing but flags can have changed on the old side, and they leave no trace in STATUS there.
+    quiet: bool,
 }
 
 impl Known {
@@ -25,8 +27,8 @@ impl Known {
     pub(super) fn of(record: &MailboxRecord, old: Option<Status>, new: Option<Status>) -> Option<Self> {
         let new = new.filter(|new| record.new_seen.as_deref() == Some(new.to_string().as_str()))?;
         let seen = Status::stored(record.old_seen.as_deref()?)?;
-        let uid_validity = record.uid_validity;
-        if [seen.uid_validity, new.uid_validity, old?.uid_validity].iter().any(|one| *one != uid_validity) {
+        let (old, uid_validity) = (old?, record.uid_validity);
+        if [seen.uid_validity, new.uid_validity, old.uid_validity].iter().any(|one| *one != uid_validity) {
             return None;
         }
         let (uid_next, messages) = (new.uid_next, new.messages);
@@ -34,8 +36,39 @@ impl Known {
             // Not the UIDNEXT and count of the old side's STATUS: it was asked before the messages were listed.
             old: Seen { uid_validity, uid_next, messages, highest_modseq: seen.highest_modseq },
             new: Seen { uid_validity, uid_next, messages, highest_modseq: new.highest_modseq },
+            quiet: old.highest_modseq.is_none() && (old.uid_next, old.messages) == (uid_next, messages),
         })
     }
+
+    /// Whether [`unchanged`] can tell.
+    #[must_use]
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Messages that there were.
+    #[must_use]
+    pub(super) const fn messages(&self) -> u64 {
+        self.new.messages
+    }
+}
+
+/// Whether the flags of [quiet](Known::is_quiet) mailboxes are the same on both sides, asked for all of them at once. One that
+/// is not has to be looked at on its own.
+///
+/// # Errors
+/// If a side can't be read.
+pub(super) async fn unchanged(
+    readers: &mut Readers,
+    quiet: &[(&Listed, Listed, Known)],
+) -> Result<Vec<bool>, ReadError> {
+    let old: Vec<_> = quiet.iter().map(|(listed, _, known)| (*listed, known.old)).collect();
+    let new: Vec<_> = quiet.iter().map(|(_, target, known)| (target, known.new)).collect();
+    let (old, new) = tokio::join!(readers.old.flags_of(&old), readers.new.flags_of(&new));
+    let same = |(old, new): (Option<Contents>, Option<Contents>)| {
+        old.zip(new).is_some_and(|(old, new)| diff::plan(&old, &new).is_ok_and(|plan| plan.is_empty()))
+    };
+    Ok(old?.into_iter().zip(new?).map(same).collect())
 }
 
 /// Both sides of a mailbox, or what is of interest in them.

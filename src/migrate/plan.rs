@@ -54,7 +54,7 @@ impl Work {
 }
 
 /// Whether nothing happened to a mailbox on either side since they were proved equal. Without mod-sequences a changed
-/// flag leaves no trace in STATUS, so such a mailbox is settled only just now.
+/// flag leaves no trace in STATUS, so such a mailbox is settled only just now, or if there is no message to have flags.
 fn settled(name: &MailboxName, listed: &Listed, new: &Account, records: &Records, just_now: bool) -> bool {
     let Some(record) = records.get(name) else { return false };
     let Some(status) = listed.status else { return false };
@@ -186,6 +186,13 @@ mod tests {
         let records: Records = [record("A", still)].into();
         assert_eq!(Work::of(&old, &new, &records, &BTreeSet::new()).look, [name("A")]);
         assert!(Work::of(&old, &new, &records, &[name("A")].into()).is_empty());
+        let empty = Status { messages: 0, ..still };
+        let (old, new) = (account(&[("A", empty)]), account(&[("A", empty)]));
+        let records: Records = [record("A", empty)].into();
+        assert!(
+            Work::of(&old, &new, &records, &BTreeSet::new()).is_empty(),
+            "where there is no message, no flag changes"
+        );
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl Worker {
             waiting: None,
             backoff: Backoff::new(now),
             failed: None,
-            rounds: Rounds::new(now),
+            // What was written before we began, and not followed, no session will tell of.
+            rounds: Rounds::due(now),
             sweeps: Sweeps::new(now),
             patient_since: now,
             known: KnownBodies::new(),
@@ -364,11 +365,12 @@ impl Worker {
         readers: &mut Readers,
     ) -> Result<(), Stop> {
         fault::point("follow-round").await;
+        let began = Instant::now();
         let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
         readable(&copied)?;
         let now = Instant::now();
-        self.rounds.done(now, copied.passes > 0);
+        self.rounds.done(now, now - began, copied.passes > 0);
         if !matches!(self.failed, Some(Task::Switch(_))) && self.life.reason.take().is_some() {
             // What was wrong with following is over; why the user could not be switched is not.
             platform.store.set_reason(self.user.as_str(), None).await?;
@@ -390,7 +392,7 @@ impl Worker {
         if self.known.len() > KNOWN_MAX {
             self.known.clear();
         }
-        self.rounds.done(Instant::now(), true);
+        self.rounds.done(Instant::now(), Duration::ZERO, true);
         match attempted? {
             Attempt::Switched => {
                 let now = Instant::now();

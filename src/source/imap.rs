@@ -5,6 +5,7 @@ mod arrivals;
 mod bodies;
 mod changes;
 mod listing;
+mod quiet;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -136,6 +136,11 @@ impl World {
         self.mailboxes.keys().filter(|known| *known == name || known.starts_with(&below)).cloned().collect()
     }
 
+    /// Whether any message has a flag or keyword.
+    pub fn has_flag(&self, flag: &str) -> bool {
+        self.mailboxes.values().flat_map(|shelf| shelf.mails.values()).any(|mail| mail.flags.contains(flag))
+    }
+
     /// How often a body is there, in all mailboxes.
     pub fn copies(&self, body: &[u8]) -> usize {
         self.mailboxes.values().flat_map(|shelf| shelf.mails.values()).filter(|mail| mail.body == body).count()
@@ -188,9 +193,12 @@ impl Mail {
 fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
     let mut shelf = Shelf::default();
     let (tagged, untagged) = imap.cmd(&format!("EXAMINE {}", quoted(name)));
-    if tagged.starts_with("NO Mailbox doesn't exist") || tagged.starts_with("NO [NONEXISTENT] Mailbox doesn't exist") {
+    let gone = ["Mailbox doesn't exist", "Mailbox was deleted under us"];
+    let said = tagged.strip_prefix("NO ").unwrap_or_default();
+    let said = said.strip_prefix("[NONEXISTENT] ").unwrap_or(said);
+    if gone.iter().any(|words| said.starts_with(words)) {
         // Dovecot's list of mailboxes may show one that was deleted a moment ago, and has others below it, as if it were
-        // still there.
+        // still there; and it may be deleted while it is opened.
         return None;
     }
     assert!(tagged.starts_with("OK"), "EXAMINE {name:?}: {tagged}");

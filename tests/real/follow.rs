@@ -2,7 +2,9 @@
 //! later, from a server that knows mod-sequences and from one that knows nothing but IMAP4rev1; and what is asked of the
 //! old server grows with what changed, not with what there is.
 
+mod behind;
 mod cost;
+mod noticed;
 
 use std::time::Duration;
 
@@ -24,6 +26,20 @@ enum Knows {
     Nothing,
 }
 
+impl Knows {
+    /// The server's setting for it.
+    fn capability(self) -> String {
+        let known = match self {
+            Self::Everything => "",
+            Self::NoModSeq => {
+                "imap_capability = IMAP4rev1 LITERAL+ NAMESPACE UIDPLUS LIST-EXTENDED SPECIAL-USE MOVE UNSELECT ESEARCH\n"
+            }
+            Self::Nothing => "imap_capability = IMAP4rev1\n",
+        };
+        known.to_owned()
+    }
+}
+
 /// A user who is followed, with a session that stays open.
 struct Followed {
     /// The session through the proxy.
@@ -36,14 +52,7 @@ struct Followed {
 
 impl Followed {
     fn start(knows: Knows, fill: impl FnOnce(&Dovecot)) -> Self {
-        let capability = match knows {
-            Knows::Everything => "",
-            Knows::NoModSeq => {
-                "imap_capability = IMAP4rev1 LITERAL+ NAMESPACE UIDPLUS LIST-EXTENDED SPECIAL-USE MOVE UNSELECT ESEARCH\n"
-            }
-            Knows::Nothing => "imap_capability = IMAP4rev1\n",
-        };
-        let old = Spec { extra: capability.to_owned(), ..Spec::old(&["u1"]) };
+        let old = Spec { extra: knows.capability(), ..Spec::old(&["u1"]) };
         let pair = Pair { old: Dovecot::start(old), new: Dovecot::start(Spec::new_side(&["u1"])) };
         fill(&pair.old);
         let tap = Tap::to(pair.old.imap_port());
@@ -116,7 +125,7 @@ impl Followed {
 /// What happens to an account, in steps; some through the proxy, some behind its back.
 type Change = fn(&mut Imap);
 
-const CHANGES: [(&str, Change); 22] = [
+const CHANGES: [(&str, Change); 27] = [
     ("new mail", |imap| {
         imap.append("INBOX", "\\Flagged work", "17-Jul-1996 02:44:25 -0700", b"Subject: new\r\n\r\nmail\r\n");
     }),
@@ -197,6 +206,30 @@ const CHANGES: [(&str, Change); 22] = [
         imap.ok("UNSUBSCRIBE Sent");
     }),
     ("a subscription taken back", |imap| drop(imap.ok("UNSUBSCRIBE \"Gro&AN8-\""))),
+    ("a mailbox below INBOX, and one renamed to there", |imap| {
+        imap.ok("CREATE INBOX/below");
+        imap.append("INBOX/below", "\\Seen", "", b"Subject: below\r\n\r\nmail\r\n");
+        imap.ok("CREATE Away");
+        imap.append("Away", "", "", b"Subject: away\r\n\r\nmail\r\n");
+        imap.ok("RENAME Away INBOX/away");
+    }),
+    ("a keyword of many, in another case, and back", |imap| {
+        imap.select("INBOX/below");
+        imap.ok("STORE 1 +FLAGS (One two THREE)");
+        imap.ok("STORE 1 -FLAGS (oNE Three)");
+        imap.ok("STORE 1 +FLAGS (four)");
+    }),
+    ("a mailbox with one below it", |imap| {
+        imap.ok("CREATE Above");
+        imap.append("Above", "", "", b"Subject: above\r\n\r\nmail\r\n");
+        imap.ok("CREATE Above/child");
+        imap.append("Above/child", "\\Seen", "", b"Subject: child\r\n\r\nmail\r\n");
+    }),
+    ("a family that moves below another mailbox", |imap| drop(imap.ok("RENAME Above INBOX/below/Above"))),
+    ("a mailbox deleted and made anew, empty", |imap| {
+        imap.ok("DELETE INBOX/away");
+        imap.ok("CREATE INBOX/away");
+    }),
     ("many at once", |imap| {
         for number in 0..20 {
             let raw = format!("Subject: many {number}\r\n\r\nmail\r\n");

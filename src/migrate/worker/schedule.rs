@@ -17,6 +17,13 @@ const AFTER_WRITE: Duration = Duration::from_secs(2);
 const ROUND_MIN: Duration = Duration::from_secs(15 * 60);
 const ROUND_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// After a round sessions' writes are left alone for so many times as long as it took, so that a client that never stops
+/// writing to an account that is dear to look at leaves the old server most of its time (DESIGN I6)
+const REST: u32 = 2;
+
+/// but not longer than this: a round may take long once because there was much to copy.
+const REST_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// Between looks for late arrivals: deliveries that were under way come within seconds, queues hold mail back for hours.
 const SWEEPS: [Duration; 5] = [
     Duration::from_secs(2),
@@ -68,13 +75,20 @@ impl Backoff {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rounds {
     interval: Duration,
+    /// Not even a write asks for one before.
+    rested: Instant,
     next: Instant,
 }
 
 impl Rounds {
     /// Both sides have just been found equal.
     pub(super) fn new(now: Instant) -> Self {
-        Self { interval: ROUND_MIN, next: now + ROUND_MIN }
+        Self { interval: ROUND_MIN, rested: now, next: now + ROUND_MIN }
+    }
+
+    /// Nobody knows what happened since both sides were found equal.
+    pub(super) const fn due(now: Instant) -> Self {
+        Self { interval: ROUND_MIN, rested: now, next: now }
     }
 
     /// When the next one is due.
@@ -85,12 +99,13 @@ impl Rounds {
     /// A session has written.
     pub(super) fn written(&mut self, now: Instant) {
         self.interval = ROUND_MIN;
-        self.next = self.next.min(now + AFTER_WRITE);
+        self.next = self.next.min(self.rested.max(now + AFTER_WRITE));
     }
 
-    /// A round is over; whether it found something to do.
-    pub(super) fn done(&mut self, now: Instant, found: bool) {
+    /// A round is over that took so long; whether it found something to do.
+    pub(super) fn done(&mut self, now: Instant, took: Duration, found: bool) {
         self.interval = if found { ROUND_MIN } else { (self.interval * 2).min(ROUND_MAX) };
+        self.rested = now + took.saturating_mul(REST).min(REST_MAX);
         self.next = now + self.interval;
     }
 }
@@ -154,18 +169,30 @@ mod tests {
     #[test]
     fn rounds_follow_writes_closely_and_quiet_accounts_rarely() {
         let now = Instant::now();
-        let mut rounds = Rounds::new(now);
-        rounds.done(now, false);
+        let (mut rounds, quick) = (Rounds::new(now), Duration::ZERO);
+        rounds.done(now, quick, false);
         assert_eq!(rounds.next() - now, 2 * ROUND_MIN);
         for _ in 0..20 {
-            rounds.done(now, false);
+            rounds.done(now, quick, false);
         }
         assert_eq!(rounds.next() - now, ROUND_MAX);
         rounds.written(now);
         rounds.written(now + Duration::from_secs(1));
         assert_eq!(rounds.next() - now, AFTER_WRITE, "a client that never stops writing can't put the round off");
-        rounds.done(now, true);
+        rounds.done(now, quick, true);
         assert_eq!(rounds.next() - now, ROUND_MIN);
+    }
+
+    #[test]
+    fn rounds_that_take_long_leave_the_old_server_in_peace_as_long_again() {
+        let now = Instant::now();
+        let mut rounds = Rounds::new(now);
+        for (took, rest) in [(0, 2), (1, 2), (20, 40), (36_000, 300)] {
+            rounds.done(now, Duration::from_secs(took), true);
+            rounds.written(now);
+            assert_eq!((rounds.next() - now).as_secs(), rest);
+        }
+        assert_eq!(Rounds::due(now).next(), now, "what happened while nobody watched is looked for at once");
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Reader {
         let Some(uid_next) = opened.goes_on(listed, seen) else { return Ok(None) };
         let (Some(before), Some(now)) = (seen.highest_modseq, opened.highest_modseq) else { return Ok(None) };
         let Some(since) = NonZeroU64::new(before.0).filter(|_| now >= before.0) else { return Ok(None) };
-        let mut listing = Listing { uid_next, ..Listing::default() };
+        // A server that tells no more than UID and flags of what changed has told enough.
+        let mut listing = Listing { uid_next, known_below: seen.uid_next.0, ..Listing::default() };
         let mut commands = Vec::new();
         if let Some(known) = range(1, seen.uid_next.0).filter(|_| seen.messages > 0 && now > before.0) {
             let tag = self.connection.tag();
@@ -167,7 +168,8 @@ impl Reader {
         let mut found: Vec<RangeInclusive<u32>> = Vec::new();
         let mut left = expected;
         let mut each = |response: Response<'_>| match response {
-            Response::Search(ranges) => found.extend(ranges),
+            // (One more than there can be is enough, and a server may answer for ever.)
+            Response::Search(ranges) if found.len() <= expected as usize => found.extend(ranges),
             Response::Expunge(_) => left = left.saturating_sub(1),
             _ => {}
         };
@@ -183,14 +185,14 @@ impl Reader {
 
 impl Opened {
     /// UIDNEXT, if this is the mailbox that was seen.
-    fn goes_on(&self, listed: &Listed, seen: &Seen) -> Option<u32> {
+    pub(super) fn goes_on(&self, listed: &Listed, seen: &Seen) -> Option<u32> {
         let same = self.uid_validity == Some(seen.uid_validity.0);
         self.uid_next(listed).filter(|uid_next| same && *uid_next >= seen.uid_next.0)
     }
 }
 
 /// UIDs from `first` up to and without `end`.
-fn range(first: u32, end: u32) -> Option<UidRange> {
+pub(super) fn range(first: u32, end: u32) -> Option<UidRange> {
     let (first, last) = (NonZeroU32::new(first)?, NonZeroU32::new(end.checked_sub(1)?)?);
     (first <= last).then_some(first..=last)
 }

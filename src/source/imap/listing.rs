@@ -22,7 +22,17 @@ pub(super) struct Listing {
     pub(super) messages: Vec<Message>,
     /// What the server told in pieces, by sequence number.
     pub(super) pieces: BTreeMap<u32, Fetch>,
+    /// So many may come before those that came twice are left out again.
+    pub(super) room: usize,
+    /// There are more than we are ready to hold.
+    pub(super) full: bool,
 }
+
+/// Messages that may come in any case before those that came twice are looked for.
+const ROOM_MIN: usize = 10_000;
+
+/// Messages of one mailbox that we are ready to hold.
+const MESSAGES_MAX: usize = 4_000_000;
 
 /// Messages told in pieces at a time: a server that splits its answers does so one message after the other.
 pub(super) const PIECES_MAX: usize = 1000;
@@ -30,11 +40,15 @@ pub(super) const PIECES_MAX: usize = 1000;
 impl Listing {
     pub(super) fn note(&mut self, response: Response<'_>) {
         match response {
-            Response::Expunge(_) => {
+            Response::Expunge(gone) => {
                 self.expected = self.expected.saturating_sub(1);
                 self.expunged = self.expunged.saturating_add(1);
+                // Those above it have other numbers now: a piece of one must not be joined to a piece of another.
+                let above = self.pieces.split_off(&gone);
+                let shifted = above.into_iter().filter(|(seq, _)| *seq > gone);
+                self.pieces.extend(shifted.map(|(seq, piece)| (seq - 1, Fetch { seq: seq - 1, ..piece })));
             }
-            Response::Fetch(fetch) if self.is_whole(&fetch) => self.messages.extend(message(fetch)),
+            Response::Fetch(fetch) if self.is_whole(&fetch) => self.take(fetch),
             Response::Fetch(fetch) if self.pieces.len() < PIECES_MAX || self.pieces.contains_key(&fetch.seq) => {
                 let seq = fetch.seq;
                 let merged = match self.pieces.remove(&seq) {
@@ -42,13 +56,34 @@ impl Listing {
                     None => fetch,
                 };
                 if self.is_whole(&merged) {
-                    self.messages.extend(message(merged));
+                    self.take(merged);
                 } else {
                     self.pieces.insert(seq, merged);
                 }
             }
             _ => {}
         }
+    }
+
+    fn take(&mut self, fetch: Fetch) {
+        if self.full {
+            return;
+        }
+        self.messages.extend(message(fetch));
+        if self.messages.len() >= self.room.max(ROOM_MIN) {
+            self.tidy();
+            self.room = self.messages.len() * 2;
+            self.full = self.messages.len() > MESSAGES_MAX;
+        }
+    }
+
+    /// Puts the messages in order, each once. A server may send FLAGS of a message twice (unsolicited); the later one is
+    /// newer.
+    fn tidy(&mut self) {
+        self.messages.sort_by_key(|message| message.uid);
+        self.messages.reverse();
+        self.messages.dedup_by_key(|message| message.uid);
+        self.messages.reverse();
     }
 
     /// The messages in order; an error if they are not those that were promised.
@@ -64,11 +99,10 @@ impl Listing {
 
     /// The messages in order, however many they are.
     pub(super) fn in_order(mut self) -> Result<Vec<Message>, String> {
-        // A server may send FLAGS of a message twice (unsolicited); the later one is newer.
-        self.messages.sort_by_key(|message| message.uid);
-        self.messages.reverse();
-        self.messages.dedup_by_key(|message| message.uid);
-        self.messages.reverse();
+        self.tidy();
+        if self.full || self.messages.len() > MESSAGES_MAX {
+            return Err(format!("has more than {MESSAGES_MAX} messages"));
+        }
         if let Some(stray) = self.messages.last().filter(|message| message.uid.0 >= self.uid_next) {
             return Err(format!("UID {} is not below UIDNEXT {}", stray.uid, self.uid_next));
         }
@@ -149,6 +183,27 @@ mod tests {
             Ok(vec![3]),
             "news about flags is no new message"
         );
+    }
+
+    #[test]
+    fn a_server_that_tells_the_same_for_ever_is_not_remembered_for_ever() {
+        let mut listing = Listing { uid_next: 10, expected: 2, ..Listing::default() };
+        for round in 0..5 * ROOM_MIN {
+            let flags = if round % 2 == 0 { "\\Seen" } else { "" };
+            listing.note(response(format!("* 1 FETCH (UID 3 FLAGS ({flags}) RFC822.SIZE 9)").as_bytes()));
+            assert!(listing.messages.len() <= ROOM_MIN);
+        }
+        listing.note(response(b"* 2 FETCH (UID 7 FLAGS () RFC822.SIZE 9)"));
+        let messages = listing.complete().unwrap();
+        assert_eq!((messages.len(), messages[0].flags), (2, SystemFlags(0)), "what was told last holds");
+    }
+
+    #[test]
+    fn pieces_of_two_messages_are_not_joined_when_numbers_shift() {
+        let lines = ["* 2 FETCH (UID 5 FLAGS (\\Seen))", "* 3 FETCH (UID 8 FLAGS ())", "* 1 EXPUNGE"];
+        let with = |rest: &[&str]| listed(3, &[&lines, rest].concat());
+        assert!(with(&["* 2 FETCH (RFC822.SIZE 9)"]).is_err(), "that was the message of number 3");
+        assert_eq!(with(&["* 2 FETCH (RFC822.SIZE 9)", "* 1 FETCH (RFC822.SIZE 9)"]), Ok(vec![5, 8]));
     }
 
     #[test]

@@ -124,8 +124,8 @@ pub struct Relay {
     /// The tag of an IDLE that the backend has accepted and the client has not ended.
     idling: Option<Box<[u8]>>,
     backend_said_bye: bool,
-    /// A command that may change the account is going.
-    writing: bool,
+    /// Tags of the commands in flight that may change the account.
+    writing: Vec<Box<[u8]>>,
     /// One has ended.
     written: bool,
 }
@@ -149,7 +149,7 @@ impl Relay {
             hold: Hold::Nothing,
             idling: None,
             backend_said_bye: false,
-            writing: false,
+            writing: Vec::new(),
             written: false,
         }
     }
@@ -238,6 +238,13 @@ impl Relay {
         mem::take(&mut self.written)
     }
 
+    /// Whether a command that may change the account has not been answered: if the session ends now, it may have been executed
+    /// all the same.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
     /// What has been forwarded to the client ends with a line: a line of ours may follow.
     #[must_use]
     pub fn backend_at_line_start(&self) -> bool {
@@ -289,9 +296,11 @@ impl Relay {
             return Some(ClientStep::Wait);
         }
         self.line = if verb == b"IDLE" { ClientLine::Idle } else { ClientLine::Command };
-        self.writing |= !READING.contains(&verb.as_slice());
         // A backend answers a line without a command, or with a tag that is none, under another tag or none.
         if !verb.is_empty() && is_tag(tag) {
+            if !READING.contains(&verb.as_slice()) {
+                self.writing.push(tag.into());
+            }
             self.in_flight.push(tag.into());
             self.tracked = true;
         }
@@ -371,8 +380,10 @@ impl Relay {
         match self.in_flight.iter().position(|known| **known == *tag) {
             Some(at) => {
                 self.in_flight.remove(at);
-                if self.in_flight.is_empty() {
-                    self.written |= mem::take(&mut self.writing);
+                // Whatever else is in flight: behind it there may be an IDLE that goes on for half an hour.
+                if let Some(at) = self.writing.iter().position(|known| **known == *tag) {
+                    self.writing.remove(at);
+                    self.written = true;
                 }
                 if self.tracked && at == self.in_flight.len() {
                     self.release();

@@ -171,6 +171,21 @@ fn idle_is_a_boundary_once_it_is_accepted() {
 }
 
 #[test]
+fn a_write_is_noticed_when_it_ends_though_an_idle_goes_on_behind_it() {
+    let mut session = Session::default();
+    session.client(b"a NOOP\r\n").backend(b"a OK\r\n");
+    assert!(!session.relay.take_written() && !session.relay.is_writing());
+    session.client(b"b STORE 1 +FLAGS (x)\r\nc IDLE\r\n");
+    assert!(!session.relay.take_written() && session.relay.is_writing(), "it has not been executed yet");
+    session.backend(b"b OK\r\n+ idling\r\n");
+    assert!(session.relay.take_written() && !session.relay.is_writing());
+    session.client(b"DONE\r\n").backend(b"c OK\r\n");
+    assert!(!session.relay.take_written(), "once is enough");
+    session.client(b"d NOOP\r\ne EXPUNGE\r\n").backend(b"e OK\r\n");
+    assert!(session.relay.take_written(), "in whatever order they end");
+}
+
+#[test]
 fn an_idle_that_is_refused_is_over() {
     let mut session = Session::default();
     session.client(b"a IDLE\r\n").backend(b"a BAD unknown\r\n").client(b"b NOOP\r\n");
