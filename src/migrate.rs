@@ -7,6 +7,7 @@ mod look;
 mod plan;
 mod preflight;
 pub mod progress;
+pub mod rebuild;
 mod rename;
 pub mod supervisor;
 pub mod sweep;

@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::look::{Known, Sides};
 use super::plan::{Records, emptied, on_new_side, tree};
+use super::rebuild::inbox_command;
 use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, MailboxPlan, Spoilt};
@@ -570,8 +571,8 @@ fn first_of(left: &MailboxPlan, source: &Contents) -> String {
 
 fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
     Stop::Refused(format!(
-        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host run `doveadm mailbox delete -u \
-         {login} -s INBOX`, which deletes only our copy (on a Maildir remove the files of INBOX instead), then run \
-         `mailferry switch {login}` here and let the user log in again"
+        "mailbox `INBOX`: {spoilt}; INBOX is not made anew by itself: on the new host run `{}`, which deletes only our copy, \
+         then run `mailferry switch {login}` here and let the user log in again",
+        inbox_command(login)
     ))
 }

@@ -19,6 +19,7 @@ mod gate;
 mod hostile;
 mod late;
 mod pop3_front;
+mod rebuild;
 mod refusals;
 mod resume;
 mod silent_losses;
