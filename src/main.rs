@@ -43,7 +43,13 @@ enum Command {
         new_config: bool,
     },
     /// Copy one user from the old side to the new side until both are equal; needs no running proxy.
-    Sync(OneUser),
+    Sync {
+        #[command(flatten)]
+        user: OneUser,
+        /// Take our copy of this mailbox away from the new side first and copy it anew; `a/b` for b below a.
+        #[arg(long, value_name = "MAILBOX")]
+        rebuild: Option<String>,
+    },
     /// Compare the two sides of one user; exit 0 if identical, 1 if different.
     Verify {
         #[command(flatten)]
@@ -202,8 +208,8 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
             let (user, password_file, doveconf) = (user.as_deref(), password_file.as_deref(), doveconf.as_deref());
             commands::check(&config.config, Also { user, password_file, doveconf }).await
         }
-        Command::Sync(OneUser { config, user, password_file }) => {
-            commands::sync(&config.config, &user, &password_file).await
+        Command::Sync { user: OneUser { config, user, password_file }, rebuild } => {
+            commands::sync(&config.config, &user, &password_file, rebuild.as_deref()).await
         }
         Command::Verify { user: OneUser { config, user, password_file }, bodies, json } => {
             commands::verify(&config.config, &user, &password_file, bodies, json).await

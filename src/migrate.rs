@@ -11,6 +11,7 @@ pub mod outlook;
 mod plan;
 mod preflight;
 pub mod progress;
+pub mod rebuild;
 mod rename;
 pub mod supervisor;
 pub mod sweep;

@@ -3,6 +3,7 @@
 
 mod assign;
 mod harvest;
+mod kept;
 mod read;
 
 use super::{Platform, Stop};
@@ -17,6 +18,7 @@ use crate::user::Registry;
 
 pub(super) use assign::{Uidls, prepare};
 pub use harvest::Harvests;
+pub(super) use kept::assert_kept;
 pub(super) use read::{Content, Inbox, compare_sides};
 
 /// Both sides over POP3, where the platform has it.

@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::look::{self, Known, Sides};
 use super::plan::{Records, emptied, on_new_side, tree};
+use super::rebuild::inbox_command;
 use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, MailboxPlan, Spoilt};
@@ -409,12 +410,17 @@ impl Writer<'_> {
             }
             crate::fault::point("copy-mailbox").await;
             record.new_seen = Some(self.read_back(name, &target, &sides, &plan).await?);
+            if name.is_inbox() && known.is_some_and(|known| known.messages <= 1) {
+                let saved = plan.save.iter().filter_map(|&at| sides.source.messages.get(at)).map(|message| message.uid);
+                uidl::assert_kept(self.readers, uidls, saved).await?;
+            }
         } else {
             // It was asked before the messages were listed, and they are as they shall be.
             record.new_seen = target.status.map(|status| status.to_string());
         }
         let stopped = self.stops.get_mut(name).map(|stopped| stopped.reached = true);
-        record.old_seen = listed.status.filter(|_| stopped.is_none()).map(|status| status.to_string());
+        let whole = stopped.is_none() && !(name.is_inbox() && uidls.is_first_part());
+        record.old_seen = listed.status.filter(|_| whole).map(|status| status.to_string());
         self.platform.store.put_mailboxes(self.job.user.as_str(), vec![record.clone()]).await?;
         self.records.insert(name.clone(), record);
         Ok(Outcome::Done)
@@ -606,8 +612,8 @@ fn first_of(left: &MailboxPlan, source: &Contents) -> String {
 
 fn inbox_spoilt(login: &str, spoilt: &Spoilt) -> Stop {
     Stop::Refused(format!(
-        "mailbox `INBOX`: {spoilt}; INBOX can't be made anew from outside: on the new host run `doveadm mailbox delete -u \
-         {login} -s INBOX`, which deletes only our copy (on a Maildir remove the files of INBOX instead), then run \
-         `mailferry resume {login}` here and let the user log in again"
+        "mailbox `INBOX`: {spoilt}; INBOX is not made anew by itself: on the new host run `{}`, which deletes only our copy, \
+         then run `mailferry resume {login}` here and let the user log in again",
+        inbox_command(login)
     ))
 }

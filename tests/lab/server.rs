@@ -217,6 +217,16 @@ impl Dovecot {
         self.doveadm(&["backup", "-R", "-u", user, &place])
     }
 
+    /// Runs a line of shell on the host of this server, where `doveadm` is the one of this server.
+    pub fn on_its_host(&self, line: &str) -> Output {
+        let wrapper = self.dir.join("doveadm");
+        let config = self.inside(&self.config_path());
+        fs::write(&wrapper, format!("#!/bin/sh\nexec /usr/bin/doveadm -c {} \"$@\"\n", config.display())).unwrap();
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("PATH={}:/usr/sbin:/usr/bin:/sbin:/bin", self.inside(&self.dir).display());
+        self.program("env").arg(path).args(["sh", "-c", line]).stdin(Stdio::null()).output().unwrap()
+    }
+
     fn program(&self, name: &str) -> Command {
         self.root.as_ref().map_or_else(|| Command::new(name), |root| trixie::command(root, name))
     }

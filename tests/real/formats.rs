@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::copy::{Pair, assert_equal_everywhere, sync, verify};
+use crate::copy::{Pair, assert_equal_everywhere, on_user, shown, sync, verify};
 use crate::crash::Scene;
 use crate::crash::proxy::killed_into;
 use crate::damage;
@@ -121,6 +121,26 @@ fn killed(format: Format) {
     scene.assert_ends_well(&before);
 }
 
+/// An sdbox whose own `pop3_uidl_format` gives what the old side's does: its UIDLs are the right ones, written or not.
+fn fitting_sdbox(release: Release) -> Pair {
+    let new = Spec { own_uidls: false, ..new_side(release, Format::Sdbox) };
+    Pair { old: Dovecot::start(Spec::old(&["u1"])), new: Dovecot::start(new) }
+}
+
+/// An sdbox that would show other UIDLs for what comes after the first import: its users stay where they are.
+fn sdbox_refused(release: Release) {
+    let pair = pair(release, Format::Sdbox);
+    nasty::small(&pair.old, "u1");
+    let ferry = Ferry::start(FerrySpec { pop3: true, ..FerrySpec::between(&pair.old, &pair.new) });
+    let mut session = Imap::connect(ferry.imap());
+    session.login("u1", pair.old.password("u1"));
+    let status = ferry.wait_phase("u1", "held", LONG);
+    assert_eq!(status["authority"], "old");
+    assert!(status["reason"].as_str().is_some_and(|reason| reason.contains("sdbox-uidl")), "{status:#}");
+    // The old side goes on serving them.
+    assert_eq!(session.select("INBOX").exists, 5);
+}
+
 macro_rules! on_24 {
     ($($name:ident: $what:expr;)*) => {
         $(#[test]
@@ -147,7 +167,35 @@ fn a_nasty_account_arrives_whole_in_a_maildir() {
     nasty_account(&pair(Release::V23, Format::Maildir));
 }
 
+#[test]
+fn a_user_goes_the_whole_way_into_an_sdbox_that_computes_the_uidls_of_old() {
+    whole_way(&fitting_sdbox(Release::V23));
+}
+
+#[test]
+fn an_sdbox_that_would_forget_uidls_is_refused_at_the_first_copy() {
+    sdbox_refused(Release::V23);
+}
+
+/// With one message there is nothing to see yet; with the next there is.
+#[test]
+fn an_sdbox_that_would_forget_uidls_is_refused_at_the_second_message() {
+    let pair = pair(Release::V23, Format::Sdbox);
+    deliver(&pair.old, "u1", b"Subject: the first\n\nmail\n");
+    let ferry = Ferry::prepare(FerrySpec { pop3: true, ..FerrySpec::between(&pair.old, &pair.new) });
+    sync(&ferry, &pair, "u1");
+    assert_eq!(maildrop::shown(&pair.old, "u1"), maildrop::shown(&pair.new, "u1"));
+    deliver(&pair.old, "u1", b"Subject: the second one\n\nmail\n");
+    let refused = on_user(&ferry, &pair, &["sync"], "u1");
+    assert_eq!(refused.status.code(), Some(1), "{}", shown(&refused));
+    assert!(shown(&refused).contains("sdbox-uidl"), "{}", shown(&refused));
+    let (report, code) = verify(&ferry, &pair, "u1", "all");
+    assert_eq!((report["identical"].as_bool(), code), (Some(false), 1), "{report:#}");
+}
+
 on_24! {
+    on_dovecot_24_a_user_goes_the_whole_way_into_an_sdbox_that_fits: whole_way(&fitting_sdbox(Release::V24));
+    on_dovecot_24_an_sdbox_that_would_forget_uidls_is_refused: sdbox_refused(Release::V24);
     on_dovecot_24_a_user_goes_the_whole_way_into_a_maildir: whole_way(&pair(Release::V24, Format::Maildir));
     on_dovecot_24_a_user_goes_the_whole_way_into_an_mdbox: whole_way(&pair(Release::V24, Format::Mdbox));
     from_dovecot_24_to_dovecot_24_a_user_goes_the_whole_way: whole_way(&newest(Format::Mdbox));

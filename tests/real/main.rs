@@ -22,6 +22,7 @@ mod hostile;
 mod late;
 mod operator;
 mod pop3_front;
+mod rebuild;
 mod refusals;
 mod resume;
 mod rollback;

@@ -10,7 +10,7 @@ use super::{Exit, load, password, platform};
 use crate::config::Bodies;
 use crate::mailbox::Side;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
-use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease};
+use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, rebuild};
 use crate::source::Login;
 use crate::store::{Progress, now};
 use crate::user::NameRules;
@@ -32,11 +32,11 @@ fn ended(stop: &Stop) -> Exit {
     }
 }
 
-/// `mailferry sync USER`: copies until both sides are equal.
+/// `mailferry sync USER`: copies until both sides are equal; the mailbox `rebuild` is made anew on the new side.
 ///
 /// # Errors
 /// If the configuration, the store or the password file can't be used.
-pub async fn sync(config: &Path, typed: &str, password_file: &Path) -> anyhow::Result<Exit> {
+pub async fn sync(config: &Path, typed: &str, password_file: &Path, rebuild: Option<&str>) -> anyhow::Result<Exit> {
     let platform = platform(load(config)?)?;
     let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
     let user = names.canonical(typed);
@@ -65,7 +65,7 @@ pub async fn sync(config: &Path, typed: &str, password_file: &Path) -> anyhow::R
     }
     let bar = bar(&job.progress);
     let done = tokio::select! {
-        done = lease.during(copied(&platform, &job, readers)) => done,
+        done = lease.during(copied(&platform, &job, readers, rebuild)) => done,
         _ = tokio::signal::ctrl_c() => Err(Stop::Later("interrupted; the next run goes on from here".to_owned())),
     };
     bar.abort();
@@ -87,7 +87,15 @@ pub async fn sync(config: &Path, typed: &str, password_file: &Path) -> anyhow::R
     }
 }
 
-async fn copied(platform: &Platform, job: &Job, mut readers: Readers) -> Result<Vec<String>, Stop> {
+async fn copied(
+    platform: &Platform,
+    job: &Job,
+    mut readers: Readers,
+    rebuild: Option<&str>,
+) -> Result<Vec<String>, Stop> {
+    if let Some(mailbox) = rebuild {
+        rebuild::take_away(platform, job, &mut readers, mailbox).await?;
+    }
     let copied = copy::converge(platform, job, &mut readers).await?;
     readers.close().await;
     if !copied.settled {

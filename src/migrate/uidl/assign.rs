@@ -16,6 +16,8 @@ use crate::store::Pop3Proof;
 pub(in crate::migrate) struct Uidls {
     known: BTreeMap<Uid, (String, Option<u32>)>,
     others: Others,
+    /// Where the first import of INBOX ends: see [`super::assert_kept`].
+    first_end: Option<UidNext>,
 }
 
 /// What happens to messages whose UIDL was not read.
@@ -40,6 +42,11 @@ impl Uidls {
         }
     }
 
+    /// Whether there is more to be written as soon as this is: nothing is settled then.
+    pub(in crate::migrate) fn is_first_part(&self) -> bool {
+        self.first_end.is_some()
+    }
+
     /// Cuts INBOX off before messages whose UIDL has to be read first: the next pass does that.
     pub(in crate::migrate) fn cut(&self, name: &MailboxName, source: &mut Contents) {
         if let Some(fence) = self.fence(name, source) {
@@ -54,10 +61,12 @@ impl Uidls {
     }
 
     fn fence(&self, name: &MailboxName, source: &Contents) -> Option<UidNext> {
-        match self.others {
-            Others::Later(fence) if name.is_inbox() && fence < source.uid_next => Some(fence),
-            _ => None,
-        }
+        let later = match self.others {
+            Others::Later(fence) => Some(fence),
+            Others::None | Others::Computed(..) => None,
+        };
+        let fence = self.first_end.into_iter().chain(later).min()?;
+        (name.is_inbox() && fence < source.uid_next).then_some(fence)
     }
 }
 
@@ -82,11 +91,11 @@ pub(in crate::migrate) async fn prepare(
     if let Some(template) = known.as_ref().and_then(computable)
         && orders.is_empty()
     {
-        return Ok(Uidls { known: BTreeMap::new(), others: Others::Computed(status.uid_validity, template) });
+        return Ok(Uidls { others: Others::Computed(status.uid_validity, template), ..Uidls::default() });
     }
     if status.uid_next <= written {
         // Nothing is there to be saved; what comes from now on waits for the next pass.
-        return Ok(Uidls { known: BTreeMap::new(), others: Others::Later(status.uid_next) });
+        return Ok(Uidls { others: Others::Later(status.uid_next), ..Uidls::default() });
     }
     let contents = readers.old.contents(listed).await?;
     let mut inbox = Inbox { reader: &mut readers.old, listed, contents };
@@ -101,7 +110,7 @@ pub(in crate::migrate) async fn prepare(
             // Where they were once, new messages go on getting what the template gives. The verification decides.
             let template = known.and_then(|known| <[Template; 1]>::try_from(known.templates).ok());
             let others = template.map_or(Others::None, |[template]| Others::Computed(status.uid_validity, template));
-            return Ok(Uidls { known: BTreeMap::new(), others });
+            return Ok(Uidls { others, ..Uidls::default() });
         }
     };
     // A target that lost its INBOX begins anew: orders that were given there are gone with it.
@@ -115,7 +124,9 @@ pub(in crate::migrate) async fn prepare(
     let given = place(job, &pairing, &orders);
     platform.store.put_pop3_orders(user, status.uid_validity, Uid(written.0), &given).await?;
     let computed = known_shape(&pairing, &orders, &given, contents.uid_next).and_then(|proof| computable(&proof));
+    let second = contents.messages.get(1).map(|message| UidNext(message.uid.0));
     Ok(Uidls {
+        first_end: second.filter(|_| written.0 <= 1),
         known: pairing
             .messages
             .iter()
