@@ -179,7 +179,7 @@ namespace inbox {
   }
 }
 service doveadm {
-  inet_listener {
+  inet_listener mailferry {
     port = 24245
   }
 }

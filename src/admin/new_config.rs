@@ -13,7 +13,7 @@ pub fn dovecot23(config: &Config, seen_as: &str) -> String {
 doveadm_password = PASSWORD
 doveadm_allowed_commands = dsync-server
 service doveadm {{
-  inet_listener {{
+  inet_listener mailferry {{
     port = {port}
   }}
 }}

@@ -96,7 +96,7 @@ fn the_guide_is_true() {
     fs::write(&list, "bert\n").unwrap();
     // A host as it should be.
     let doveconf = "doveadm_allowed_commands = dsync-server\ndoveadm_password = # hidden, use -P to show it\n\
-                    login_trusted_networks = 127.0.0.1\nservice doveadm {\n  inet_listener {\n    port = PORT\n  }\n}\n\
+                    login_trusted_networks = 127.0.0.1\nservice doveadm {\n  inet_listener mailferry {\n    port = PORT\n  }\n}\n\
                     service imap {\n  process_limit = 10000\n}\nservice pop3 {\n  process_limit = 10000\n}\n";
     let doveconf = doveconf.replace("PORT", &pair.new.doveadm_port().to_string());
     fs::write(ferry.dir().join("doveconf.txt"), doveconf).unwrap();
