@@ -228,7 +228,9 @@ def compare_name(name, lists, old, new, report):
         report.add(kind, name, None, "only on the new side", None, None)
     elif held == [False, False]:
         if (entries[0] is None) != (entries[1] is None):
-            report.add("differences", name, None, "noselect", entries[0] is not None, entries[1] is not None)
+            # A folder without mail that is only on the new side is less than the empty mailbox above.
+            kind = "differences" if entries[1] is None else "notes"
+            report.add(kind, name, None, "noselect", entries[0] is not None, entries[1] is not None)
     else:
         report.mailboxes += 1
         compare_mailbox(name, old, new, report)
