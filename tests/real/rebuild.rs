@@ -150,7 +150,7 @@ fn a_user_whose_inbox_can_not_be_made_anew_is_held_with_the_command_that_helps()
         assert!(reason.contains("`INBOX`") && reason.contains("UIDVALIDITY"), "{reason}");
         session.ok("LOGOUT");
         run_what_is_told(&pair.new, reason);
-        ferry.run(&["switch", "u1", "--no-wait"]);
+        ferry.run_ok(&["resume", "u1"]);
         log_in().ok("LOGOUT");
         ferry.wait_phase("u1", "following", LONG);
         ferry.run_ok(&["switch", "u1"]);
