@@ -6,6 +6,7 @@
 
 mod client;
 mod drain;
+mod ending;
 mod login;
 mod peer;
 mod pop3;
@@ -24,9 +25,11 @@ use tracing::{info, warn};
 use crate::config::Listen;
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
-use crate::net::{Accepted, Acceptor, ConnectionSlots, ServerTls};
+use crate::net::{Accepted, Acceptor, ServerTls};
 use crate::user::{LoginSucceeded, NameRules, Protocol, Registry};
 
+pub use ending::Drain;
+use ending::Ending;
 pub use pop3::{HeldLists, Pop3Harvest};
 
 /// What a client above the limit is told.
@@ -35,7 +38,8 @@ const FULL: &[u8] = b"* BYE [UNAVAILABLE] Too many connections, try again later.
 /// The same over POP3.
 const FULL_POP3: &[u8] = b"-ERR [SYS/TEMP] Too many connections, try again later.\r\n";
 
-/// How long sessions may take to say goodbye when the server ends.
+/// How long sessions may take to say goodbye once the last one has been told that the server ends: to finish a command, to
+/// take the last words, and some.
 const GOODBYE: Duration = Duration::from_secs(10);
 
 /// What every session needs.
@@ -61,6 +65,8 @@ pub struct Front {
     pub logins: mpsc::Sender<LoginSucceeded>,
     /// Becomes true when the server ends.
     pub shutdown: watch::Receiver<bool>,
+    /// How sessions hear of that.
+    pub drain: Drain,
 }
 
 /// What POP3 sessions need.
@@ -98,7 +104,8 @@ enum Entry {
 
 impl Front {
     /// Serves clients until the shutdown, then gives sessions a moment to end politely.
-    pub async fn serve(self, listeners: Listeners, slots: ConnectionSlots) {
+    pub async fn serve(self, listeners: Listeners) {
+        let slots = self.drain.slots.clone();
         let front = Arc::new(self);
         let mut accepting = JoinSet::new();
         // Inside TLS nothing can be said before the handshake.
@@ -142,10 +149,20 @@ impl Front {
             }
         }
         drop(acceptor);
-        let ended = tokio::time::timeout(GOODBYE, async { while sessions.join_next().await.is_some() {} }).await;
+        let ended = tokio::time::timeout(self.at_most(), async { while sessions.join_next().await.is_some() {} }).await;
         if ended.is_err() {
             warn!(sessions = sessions.len(), "sessions were cut off at the end");
         }
+    }
+
+    /// The longest time from the end of the server to the end of its last session.
+    #[must_use]
+    pub fn at_most(&self) -> Duration {
+        self.drain.limit + GOODBYE
+    }
+
+    fn ending(&self) -> Ending {
+        Ending::new(self.shutdown.clone(), self.drain.clone())
     }
 
     fn may_send_cleartext(&self, peer: SocketAddr) -> bool {

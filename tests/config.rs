@@ -81,7 +81,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::None, 4));
     assert_eq!((config.switch.auto, config.switch.max_pause), (true, Duration::from_secs(2)));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::Sample(100), false));
-    assert_eq!(config.limits.connections, 10_000);
+    assert_eq!((config.limits.connections, config.limits.drain), (10_000, Duration::from_secs(10)));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn every_key_arrives() {
     assert_eq!(config.switch.wait_for_idle, Duration::from_secs(600));
     assert_eq!(config.switch.rollback_window, Duration::from_secs(21 * 24 * 60 * 60));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::All, true));
-    assert_eq!(config.limits.connections, 1234);
+    assert_eq!((config.limits.connections, config.limits.drain), (1234, Duration::from_secs(90)));
 }
 
 #[test]

@@ -163,7 +163,8 @@ PYTHON
     folder=$(mktemp -d)
     # It wants to see the binary.
     sed 's#/usr/bin/mailferry#/bin/true#' docker/mailferry.service >"$folder/mailferry.service"
-    said=$(systemd-analyze verify "$folder/mailferry.service" 2>&1 | grep mailferry || true)
+    cp docker/mailferry.socket "$folder/"
+    said=$(systemd-analyze verify "$folder/mailferry.service" "$folder/mailferry.socket" 2>&1 | grep mailferry || true)
     rm -r "$folder"
     [ -z "$said" ] || {
         echo "$said"

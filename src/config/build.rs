@@ -43,7 +43,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("migration", &Keys { known: &["enroll", "parallel"], later: &[] }),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
-    ("limits", &Keys { known: &["connections"], later: &[] }),
+    ("limits", &Keys { known: &["connections", "drain"], later: &[] }),
 ];
 
 const PERCENT_ONLY: Keys = Keys { known: &["percent"], later: &[] };
@@ -72,6 +72,10 @@ const ROLLBACK_WINDOW: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const BODIES: Bodies = Bodies::Sample(100);
 /// Each connection costs two sockets and some buffers.
 const CONNECTIONS: usize = 10_000;
+/// A restart waits for it, and clients that come back find as many others.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Nobody waits longer for a restart.
+const LONGEST_DRAIN: Duration = Duration::from_secs(600);
 /// More than one machine has file descriptors for.
 const MAX_CONNECTIONS: usize = 1_000_000;
 
@@ -361,6 +365,10 @@ fn verify(section: &Section<'_>) -> Option<Verify> {
 }
 
 fn limits(section: &Section<'_>) -> Option<Limits> {
-    let connections = section.or("connections", CONNECTIONS, |entry| entry.count(1..=MAX_CONNECTIONS))?;
-    Some(Limits { connections })
+    let connections = section.or("connections", CONNECTIONS, |entry| entry.count(1..=MAX_CONNECTIONS));
+    let drain = section.or("drain", DRAIN, |entry| match entry.parse(scalar::duration)? {
+        drain if drain > LONGEST_DRAIN => entry.fail("must be at most 10m"),
+        drain => Some(drain),
+    });
+    Some(Limits { connections: connections?, drain: drain? })
 }

@@ -296,4 +296,6 @@ pub struct BodiesError(String);
 pub struct Limits {
     /// Client connections at once; one more is told BYE.
     pub connections: usize,
+    /// When the server ends, the last session is told by then.
+    pub drain: Duration,
 }

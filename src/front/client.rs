@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zeroize::Zeroize as _;
 
 use super::{Entry, Front, drain};
-use crate::net::Stream;
+use crate::net::{ServerTls, Stream};
 use crate::wire::{imap, pop3};
 
 /// A client that has not logged in may take this long for a command: people type their password before the client connects.
@@ -21,6 +21,9 @@ pub(super) const LOGIN_DEADLINE: Duration = Duration::from_secs(180);
 
 /// A client that takes nothing we say for this long before login is gone.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// When the server ends, a handshake may go on this long.
+const HANDSHAKE_AT_THE_END: Duration = Duration::from_secs(2);
 
 /// Octets read at once.
 const READ_SIZE: usize = 4 * 1024;
@@ -59,7 +62,7 @@ impl Client {
     pub(super) async fn accept(front: &Front, tcp: TcpStream, entry: Entry, words: LastWords) -> io::Result<Self> {
         let stream = match (entry, &front.tls) {
             (Entry::Clear, _) => Stream::Plain(tcp),
-            (Entry::Tls, Some(tls)) => tls.accept(tcp).await.map_err(io::Error::other)?,
+            (Entry::Tls, Some(tls)) => handshake(tls, tcp, front.shutdown.clone()).await?,
             (Entry::Tls, None) => return Err(io::Error::other("no certificate for a TLS listener")),
         };
         let now = Instant::now();
@@ -119,7 +122,20 @@ impl Client {
         let (Some(tls), Some(tcp)) = (&front.tls, self.stream.into_plain()) else {
             return Err(io::Error::other("TLS asked for on a connection that can't have it"));
         };
-        let stream = tls.accept(tcp).await.map_err(io::Error::other)?;
+        let stream = handshake(tls, tcp, self.shutdown.clone()).await?;
         Ok(Self { stream, ..self })
+    }
+}
+
+/// Begins TLS; when the server ends, only a handshake that is about to be complete still counts.
+async fn handshake(tls: &ServerTls, tcp: TcpStream, mut shutdown: watch::Receiver<bool>) -> io::Result<Stream> {
+    let ends = async {
+        // An error means that the sender is gone, which is an end too.
+        let _ = shutdown.wait_for(|ended| *ended).await;
+        sleep(HANDSHAKE_AT_THE_END).await;
+    };
+    tokio::select! {
+        stream = tls.accept(tcp) => stream.map_err(io::Error::other),
+        () = ends => Err(io::Error::other("the server ends in the middle of the handshake")),
     }
 }

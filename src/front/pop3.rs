@@ -54,7 +54,7 @@ pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry) ->
     // A list of the new side shows nothing that we don't know.
     let wanted =
         (side == Side::Old).then(|| Wanted { give: |harvest| give(sides, &user, harvest), share: sides.held.share() });
-    let moved = relay::run(client.stream, backend, &pipelined, client.shutdown, pass, wanted).await;
+    let moved = relay::run(client.stream, backend, &pipelined, session.front.ending(), pass, wanted).await;
     let (sent, received) = (moved.to_client, moved.to_backend);
     info!(user = shown, %side, sent, received, "POP3 session ended: {}", moved.why);
     Ok(())

@@ -53,7 +53,7 @@ impl Session<'_> {
         };
         let LoggedIn { shown, backend, pipelined, pass } = logged_in;
         let side = pass.side;
-        let moved = relay::run(client.stream, backend, &pipelined, client.shutdown, pass).await;
+        let moved = relay::run(client.stream, backend, &pipelined, self.front.ending(), pass).await;
         let (sent, received) = (moved.to_client, moved.to_backend);
         info!(user = shown, %side, sent, received, "session ended: {}", moved.why);
         Ok(())

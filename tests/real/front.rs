@@ -6,6 +6,7 @@ mod capabilities;
 mod ending;
 mod held;
 mod hostile;
+mod life;
 mod login;
 mod names;
 mod refused;

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Exit, UsageError, load, platform};
 use crate::admin::control::Moves;
 use crate::admin::{Token, http};
 use crate::config::Config;
-use crate::front::{Front, HeldLists, Listeners, Pop3Backends, Pop3Harvest};
+use crate::front::{Drain, Front, HeldLists, Listeners, Pop3Backends, Pop3Harvest};
 use crate::mailbox::Side;
 use crate::migrate::Supervisor;
 use crate::migrate::uidl::Harvests;
 use crate::net::pop3::Pop3Server;
-use crate::net::{ConnectionSlots, ServerTls, bind_all};
+use crate::net::{ConnectionSlots, Descriptors, InheritError, Inherited, Notify, ServerTls};
 use crate::store::serve_alone;
 use crate::user::{LoginSucceeded, NameRules, Registry};
 
@@ -31,10 +31,17 @@ const HARVESTS: usize = 64;
 /// Windows are days.
 const BETWEEN_SETTLING: Duration = Duration::from_secs(60 * 60);
 
+/// What the end may take beyond the sessions' own time.
+const MARGIN: Duration = Duration::from_secs(10);
+
 /// What a held login waits beyond the longest pause, before it is told to come back.
 const HELD_MARGIN: Duration = Duration::from_secs(10);
 
-/// Runs the proxy until SIGTERM or SIGINT.
+/// What `systemctl status` shows while all is well.
+const SERVING: &str = "Serving clients";
+
+/// Runs the proxy until SIGTERM or SIGINT; a second one cuts sessions off that have not ended yet. SIGHUP reloads what can
+/// change without a restart.
 ///
 /// # Errors
 /// If it can't start; nothing has happened then.
@@ -43,16 +50,18 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     if config.listen.is_empty() {
         return Err(UsageError("nothing to do: [listen] names no address for clients".to_owned()).into());
     }
+    // Before anything else here opens descriptors.
+    let inherited = Inherited::take()?;
+    let descriptors = Descriptors::raise(config.migration.parallel);
+    match descriptors.warning(config.limits.connections) {
+        Some(warning) => warn!("{warning}"),
+        None => info!(descriptors = descriptors.limit, clients = descriptors.clients, "descriptors are enough"),
+    }
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
     serve_alone(&config.store.path)?;
     let mut platform = platform(Arc::clone(&config))?;
     let token = Token::load_or_create(&config.admin.token_file)?;
-    let listeners = Listeners {
-        imap: bind_all(&config.listen.imap)?,
-        imaps: bind_all(&config.listen.imaps)?,
-        pop3: bind_all(&config.listen.pop3)?,
-        pop3s: bind_all(&config.listen.pop3s)?,
-    };
+    let listeners = listeners(&config, inherited)?;
     let admin =
         crate::net::bind(config.admin.listen).with_context(|| format!("admin API on {}", config.admin.listen))?;
 
@@ -66,7 +75,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     let (harvests, harvested) = mpsc::channel(HARVESTS);
     let front = Front {
         listen: Arc::new(config.listen.clone()),
-        tls,
+        tls: tls.clone(),
         registry,
         names: names.clone(),
         old: platform.old.clone(),
@@ -75,33 +84,62 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         patience: config.switch.max_pause + HELD_MARGIN,
         logins,
         shutdown: shutdown.clone(),
+        drain: Drain { limit: config.limits.drain, slots: ConnectionSlots::new(config.limits.connections) },
     };
+    let (drain, at_most) = (front.drain.clone(), front.at_most());
     tokio::spawn(listen_to(supervisor.clone(), heard));
     tokio::spawn(settle(supervisor.clone()));
     tokio::spawn(keep(platform.harvests.clone(), harvested));
     let control = Arc::new(Moves { supervisor, names });
     let api = tokio::spawn(http::serve(admin, token, control, until(shutdown)));
-    let serving = tokio::spawn(front.serve(listeners, slots(&config)));
-    wait_for_signal().await?;
-    info!("ending: sessions are told");
-    let _ = ended.send(true);
-    if let Err(error) = serving.await {
-        error!("the front ended by itself: {error}");
+    let mut signals = Signals::listen()?;
+    let serving = tokio::spawn(front.serve(listeners));
+    let notify = Notify::from_environment();
+    notify.ready(SERVING);
+    while signals.next().await == Wanted::Reload {
+        info!("reloading (SIGHUP)");
+        notify.reloading();
+        if let Some(tls) = &tls {
+            tls.reload().await;
+        }
+        notify.ready(SERVING);
     }
-    if let Err(error) = api.await {
-        error!("the admin API ended by itself: {error}");
+    let (sessions, span) = (drain.slots.taken(), drain.span());
+    info!(sessions, ?span, "ending: sessions are told");
+    notify.stopping(&format!("Ending: {sessions} sessions are told"), at_most + MARGIN);
+    let _ = ended.send(true);
+    let all = async {
+        if let Err(error) = serving.await {
+            error!("the front ended by itself: {error}");
+        }
+        if let Err(error) = api.await {
+            error!("the admin API ended by itself: {error}");
+        }
+    };
+    tokio::select! {
+        () = all => {}
+        () = signals.end() => warn!(sessions = drain.slots.taken(), "told to end a second time: sessions are cut off"),
     }
     Ok(Exit::Done)
+}
+
+/// Every listener of the configuration, on the sockets that were passed to us where there are some.
+fn listeners(config: &Config, mut inherited: Inherited) -> Result<Listeners, InheritError> {
+    let listen = &config.listen;
+    let listeners = Listeners {
+        imap: inherited.listeners("imap", &listen.imap)?,
+        imaps: inherited.listeners("imaps", &listen.imaps)?,
+        pop3: inherited.listeners("pop3", &listen.pop3)?,
+        pop3s: inherited.listeners("pop3s", &listen.pop3s)?,
+    };
+    inherited.finish()?;
+    Ok(listeners)
 }
 
 fn pop3_backends(config: &Config, harvests: mpsc::Sender<Pop3Harvest>) -> anyhow::Result<Option<Pop3Backends>> {
     let (Some(old), Some(new)) = (&config.old.pop3, &config.new.pop3) else { return Ok(None) };
     let (old, new) = (Pop3Server::new(Side::Old, old)?, Pop3Server::new(Side::New, new)?);
     Ok(Some(Pop3Backends { old, new, harvests, held: HeldLists::default() }))
-}
-
-fn slots(config: &Config) -> ConnectionSlots {
-    ConnectionSlots::new(config.limits.connections)
 }
 
 async fn until(mut shutdown: watch::Receiver<bool>) {
@@ -133,12 +171,36 @@ async fn keep(harvests: Harvests, mut harvested: mpsc::Receiver<Pop3Harvest>) {
     }
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    End,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From then on they wait for us, instead of ending the process.
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let (interrupt, hangup) = (signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+        Ok(Self { terminate, interrupt, hangup })
     }
-    Ok(())
+
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.terminate.recv() => Wanted::End,
+            _ = self.interrupt.recv() => Wanted::End,
+            _ = self.hangup.recv() => Wanted::Reload,
+        }
+    }
+
+    async fn end(&mut self) {
+        while self.next().await != Wanted::End {}
+    }
 }

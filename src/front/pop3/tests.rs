@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::{Endpoint, Listen, Security};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::{Front, drain};
+use crate::front::{Drain, Front, drain};
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
 use crate::store::Store;
@@ -49,6 +49,7 @@ async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
         pop3: Some(pop3),
         logins: mpsc::channel(1).0,
         shutdown: ends,
+        drain: Drain::at_once(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::{Endpoint, Listen, Security};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::drain;
+use crate::front::{Drain, drain};
 use crate::mailbox::Side;
 use crate::net::Stream;
 use crate::net::imap::ImapServer;
@@ -46,6 +46,7 @@ async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stag
         pop3: None,
         logins: mpsc::channel(1).0,
         shutdown: ends,
+        drain: Drain::at_once(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());

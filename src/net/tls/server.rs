@@ -84,6 +84,13 @@ impl ServerTls {
         }
     }
 
+    /// Looks at the files now, whenever the last look was.
+    pub async fn reload(&self) {
+        let this = self.clone();
+        // Files may lie on a slow disk. A panic in there has been reported by its own hook, and changes nothing.
+        let _ = tokio::task::spawn_blocking(move || this.look()).await;
+    }
+
     /// The pair to use now.
     async fn current(&self) -> Arc<ServerConfig> {
         let due = self.with_state(|state| {
@@ -95,9 +102,7 @@ impl ServerTls {
             due
         });
         if due {
-            let this = self.clone();
-            // Files may lie on a slow disk. A panic in there has been reported by its own hook, and changes nothing.
-            let _ = tokio::task::spawn_blocking(move || this.look()).await;
+            self.reload().await;
         }
         self.with_state(|state| Arc::clone(&state.config))
     }
