@@ -76,9 +76,9 @@ struct OneUser {
     config: Config,
     /// The user, as they log in.
     user: String,
-    /// A file with the user's password.
+    /// A file with the user's password; not needed where master users are configured for both sides.
     #[arg(long, value_name = "FILE")]
-    password_file: PathBuf,
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -127,10 +127,10 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Serve(Config { config }) => commands::serve(&config).await,
         Command::Check(Config { config }) => commands::check(&config).await,
         Command::Sync(OneUser { config, user, password_file }) => {
-            commands::sync(&config.config, &user, &password_file).await
+            commands::sync(&config.config, &user, password_file.as_deref()).await
         }
         Command::Verify { user: OneUser { config, user, password_file }, bodies, json } => {
-            commands::verify(&config.config, &user, &password_file, bodies, json).await
+            commands::verify(&config.config, &user, password_file.as_deref(), bodies, json).await
         }
         Command::Status { server, user, json } => commands::status(&server.into(), user.as_deref(), json).await,
         Command::Switch { server, users, list, no_wait } => {

@@ -3,6 +3,7 @@
 //! Every write is one transaction with `synchronous=FULL`: what was told to anybody survives a power loss.
 
 mod late;
+mod locked_out;
 pub mod model;
 mod pop3;
 mod sqlite;

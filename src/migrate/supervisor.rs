@@ -1,5 +1,7 @@
 //! Starts, finds and ends the workers of users; answers what the operator asks about them.
 
+mod go_on;
+
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -11,7 +13,7 @@ use tracing::{debug, error, info};
 use super::gate::advance;
 pub use super::worker::SwitchOutcome;
 use super::worker::{Ear, Worker, recover};
-use super::{Platform, Stop};
+use super::{Platform, Stop, need_no_password};
 use crate::config::Enroll;
 use crate::mailbox::Side;
 use crate::source::Login;
@@ -41,13 +43,17 @@ impl Supervisor {
         &self.platform
     }
 
-    /// Puts right what the last process left: gates that were closed, users whose password is lost.
+    /// Puts right what the last process left: gates that were closed, users whose password is lost. Where no password is
+    /// needed the work goes on by itself.
     ///
     /// # Errors
     /// If the store can't be used.
     pub async fn recover(&self) -> Result<(), Stop> {
         for record in self.platform.store.users_at_work().await? {
             recover(&self.platform, &record).await?;
+        }
+        if need_no_password(&self.platform.config) {
+            tokio::spawn(self.clone().go_on());
         }
         Ok(())
     }
@@ -75,7 +81,7 @@ impl Supervisor {
             record = Some(self.start(&login).await?);
         }
         let Some(record) = record.filter(|record| self.at_work(record)) else { return Ok(()) };
-        let newest = Login { name: login.login.typed.clone(), password: Arc::clone(&login.password) };
+        let newest = Login { name: login.login.typed.clone(), password: Some(Arc::clone(&login.password)) };
         loop {
             let ear = self.worker(&record).await?;
             ear.login.send_replace(Some(newest.clone()));

@@ -14,11 +14,12 @@ use super::model::{
 use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
 
 /// Schema versions in order; number N is the N-th.
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
+    include_str!("schema/0006.sql"),
 ];
 
 /// How long a query waits for another process (`mailferry sync` beside `serve`).
