@@ -16,6 +16,7 @@ mod front;
 mod gate;
 mod hostile;
 mod late;
+mod master_users;
 mod pop3_front;
 mod refusals;
 mod resume;
