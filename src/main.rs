@@ -32,7 +32,7 @@ enum Command {
         config: Config,
         /// The user, as they log in.
         user: Option<String>,
-        /// A file with the user's password.
+        /// A file with the user's password; not needed where master users are configured for both sides.
         #[arg(long, value_name = "FILE", requires = "user")]
         password_file: Option<PathBuf>,
         /// What `doveconf -n` prints on the new host: it is looked over.
@@ -147,9 +147,9 @@ struct OneUser {
     config: Config,
     /// The user, as they log in.
     user: String,
-    /// A file with the user's password.
+    /// A file with the user's password; not needed where master users are configured for both sides.
     #[arg(long, value_name = "FILE")]
-    password_file: PathBuf,
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -209,10 +209,10 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
             commands::check(&config.config, Also { user, password_file, doveconf }).await
         }
         Command::Sync { user: OneUser { config, user, password_file }, rebuild } => {
-            commands::sync(&config.config, &user, &password_file, rebuild.as_deref()).await
+            commands::sync(&config.config, &user, password_file.as_deref(), rebuild.as_deref()).await
         }
         Command::Verify { user: OneUser { config, user, password_file }, bodies, json } => {
-            commands::verify(&config.config, &user, &password_file, bodies, json).await
+            commands::verify(&config.config, &user, password_file.as_deref(), bodies, json).await
         }
         Command::Status { server, user, json, watch } => {
             commands::status(&server.into(), user.as_deref(), json, watch).await

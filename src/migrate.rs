@@ -2,6 +2,7 @@
 
 mod back;
 pub mod copy;
+mod credentials;
 mod enrolled;
 mod gate;
 mod halt;
@@ -25,13 +26,14 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::mailbox::Side;
-use crate::net::TlsError;
 use crate::net::imap::ImapServer;
+use crate::net::{Refusal, TlsError};
 use crate::source::{Login, ReadError, Reader};
 use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
 use crate::user::{CanonicalUser, Registry};
 
+pub use credentials::{Masters, need_no_password, side_without_password};
 pub use progress::ProgressMeter;
 pub use supervisor::{Order, Outcome, Supervisor};
 use uidl::Pop3Reader;
@@ -62,6 +64,8 @@ pub struct Platform {
     pub pop3: Option<Pop3Sides>,
     /// POP3 lists that passed by in users' sessions.
     pub harvests: Harvests,
+    /// How master users fare.
+    pub masters: Masters,
 }
 
 impl Platform {
@@ -82,6 +86,7 @@ impl Platform {
             registry: None,
             pop3: Pop3Sides::new(&config)?,
             harvests: Harvests::default(),
+            masters: Masters::default(),
             config,
             store,
         })
@@ -106,9 +111,9 @@ impl Readers {
     /// # Errors
     /// [`Stop`].
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
-        let new = Reader::open(&platform.new, login).await?;
-        let old = Reader::open(&platform.old, login).await?;
-        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login) })
+        let new = credentials::open(platform, Side::New, login).await?;
+        let old = credentials::open(platform, Side::Old, login).await?;
+        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)? })
     }
 
     /// Says goodbye to both.
@@ -122,7 +127,7 @@ impl Readers {
 pub struct Job {
     /// The user.
     pub user: CanonicalUser,
-    /// How the sides know the user; the password is the user's own.
+    /// How the sides know the user, and the user's own password where it is known.
     pub login: Login,
     /// Where progress is shown.
     pub progress: ProgressMeter,
@@ -143,6 +148,12 @@ pub enum Stop {
     /// The operator wants it broken off.
     #[error("broken off by the operator")]
     Halted,
+    /// A side refused a master user: nothing is wrong with the user.
+    #[error("{0}")]
+    MasterRefused(String),
+    /// The new side refuses the user's own password, though it can be written and read: they would be locked out there.
+    #[error("{0}")]
+    LockedOut(String),
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -151,9 +162,16 @@ pub enum Stop {
 impl From<ReadError> for Stop {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::LoginRefused { .. } => Self::LoginRefused(error.to_string()),
+            ReadError::LoginRefused(refusal) => refusal.into(),
             other => Self::Later(other.to_string()),
         }
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        let said = refusal.to_string();
+        if refusal.is_masters() { Self::MasterRefused(said) } else { Self::LoginRefused(said) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Listeners, TLS, dialling, what the system lets us have: bytes in and out, with a deadline on every wait.
 
+pub mod access;
 pub mod descriptors;
 pub mod dial;
 pub mod imap;
@@ -10,6 +11,7 @@ pub mod pop3;
 pub mod stream;
 pub mod tls;
 
+pub use access::{Access, Refusal};
 pub use descriptors::Descriptors;
 pub use dial::{DialError, dial};
 pub use inherit::{InheritError, Inherited};

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::credentials::credentials;
 use super::endpoint;
 use super::model::{
-    Admin, Bodies, Config, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide, Pin, Security,
-    StoreConfig, Switch, TlsFiles, Users, Verify,
+    Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
+    Pin, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::scalar;
@@ -196,13 +197,13 @@ fn old(section: &Section<'_>) -> Option<OldSide> {
     if let Some(source) = section.get("source").and_then(|entry| entry.section()) {
         kind(&source, "imap", &["dsync"], &KIND_ONLY);
     }
-    let (imap, pop3) = sides?;
-    Some(OldSide { imap, pop3 })
+    let Side { imap, pop3, credentials } = sides?;
+    Some(OldSide { imap, pop3, credentials })
 }
 
 fn new(section: &Section<'_>, old: Option<&OldSide>) -> Option<NewSide> {
     let sides = side(section, "imap://10.0.0.5:143");
-    if let (Some((imap, pop3)), Some(old)) = (&sides, old) {
+    if let (Some(Side { imap, pop3, .. }), Some(old)) = (&sides, old) {
         if (&imap.host, imap.port) == (&old.imap.host, old.imap.port) {
             section.get("imap")?.fail::<()>(format!("{imap} is old.imap: the two sides must be two servers"));
         }
@@ -214,25 +215,30 @@ fn new(section: &Section<'_>, old: Option<&OldSide>) -> Option<NewSide> {
     }
     let example = "{ kind = \"dsync\", url = \"doveadm://10.0.0.5:24245\", password_file = \"doveadm.secret\" }";
     let target = section.require("target", example).and_then(|entry| entry.section()).and_then(|s| target(&s));
-    let (imap, pop3) = sides?;
-    Some(NewSide { imap, pop3, target: target? })
+    let Side { imap, pop3, credentials } = sides?;
+    Some(NewSide { imap, pop3, credentials, target: target? })
 }
 
 /// What both sides have: IMAP, POP3, their certificates, credentials, and LMTP for later.
-fn side(section: &Section<'_>, example: &str) -> Option<(Endpoint, Option<Endpoint>)> {
+struct Side {
+    imap: Endpoint,
+    pop3: Option<Endpoint>,
+    credentials: Credentials,
+}
+
+fn side(section: &Section<'_>, example: &str) -> Option<Side> {
     let imap = section.require("imap", &format!("\"{example}\"")).and_then(|entry| entry.parse(endpoint::imap));
     let pop3 = section.or("pop3", None, |entry| entry.parse(endpoint::pop3).map(Some));
     if let Some(lmtp) = section.get("lmtp") {
         lmtp.parse(endpoint::lmtp);
     }
-    if let Some(credentials) = section.get("credentials").and_then(|entry| entry.section()) {
-        kind(&credentials, "user", &["master-user", "master-password"], &KIND_ONLY);
-    }
+    let credentials =
+        section.or("credentials", Credentials::User, |entry| entry.section().and_then(|section| credentials(&section)));
     let trust = trust(section);
     let (mut imap, mut pop3) = (imap?, pop3?);
     let none = "no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)";
     trust?.give(std::iter::once(&mut imap).chain(&mut pop3), none)?;
-    Some((imap, pop3))
+    Some(Side { imap, pop3, credentials: credentials? })
 }
 
 /// What is trusted in place of the system's authorities.

@@ -1,5 +1,7 @@
 //! Starts, finds and ends the workers of users; answers what the operator asks about them.
 
+mod go_on;
+
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -12,7 +14,7 @@ use super::enrolled::is_enrolled;
 use super::gate::advance;
 use super::worker::{Asked, Ear, Worker, recover};
 pub use super::worker::{Order, Outcome};
-use super::{Platform, Stop};
+use super::{Platform, Stop, need_no_password};
 use crate::mailbox::Side;
 use crate::source::Login;
 use crate::store::{Phase, Progress, Scope, StoreError, UserRecord, Verdict, now};
@@ -41,13 +43,17 @@ impl Supervisor {
         &self.platform
     }
 
-    /// Puts right what the last process left: gates that were closed, users whose password is lost.
+    /// Puts right what the last process left: gates that were closed, users whose password is lost. Where no password is
+    /// needed the work goes on by itself.
     ///
     /// # Errors
     /// If the store can't be used.
     pub async fn recover(&self) -> Result<(), Stop> {
         for record in self.platform.store.users_at_work().await? {
             recover(&self.platform, &record).await?;
+        }
+        if need_no_password(&self.platform.config) {
+            tokio::spawn(self.clone().go_on());
         }
         self.settle_overdue().await
     }
@@ -94,7 +100,7 @@ impl Supervisor {
             "" => self.platform.store.name_login(user.as_str(), &login.login.typed).await?,
             name => name.to_owned(),
         };
-        let newest = Login { name, password: Arc::clone(&login.password) };
+        let newest = Login { name, password: Some(Arc::clone(&login.password)) };
         loop {
             let ear = self.worker(&record).await?;
             ear.login.send_replace(Some(newest.clone()));

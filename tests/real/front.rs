@@ -11,7 +11,7 @@ mod login;
 mod names;
 mod refused;
 mod relay;
-mod secrets;
+pub(crate) mod secrets;
 mod transcript;
 
 use std::fs;

@@ -20,6 +20,7 @@ mod gate;
 mod guide;
 mod hostile;
 mod late;
+mod master_users;
 mod operator;
 mod pop3_front;
 mod rebuild;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Exit, UsageError, load, password};
+use super::{Exit, UsageError, load, own_password};
 use crate::admin::doveconf::Doveconf;
 use crate::admin::{new_config, text};
 use crate::config::Config;
@@ -198,19 +198,22 @@ fn side_by_side(old: &BTreeSet<String>, new: &BTreeSet<String>) {
 
 /// What would happen to a user.
 async fn user(platform: &Platform, typed: &str, password_file: Option<&Path>) -> anyhow::Result<bool> {
-    let Some(password_file) = password_file else {
-        return Err(UsageError(format!("--password-file with the password of {typed} is missing")).into());
-    };
-    let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
-    let user = names.canonical(typed);
+    let user = NameRules::of(&platform.config).canonical(typed);
     let known = platform.store.user(user.as_str()).await?.map(|record| record.login_name);
     let name = known.filter(|name| !name.is_empty()).unwrap_or_else(|| typed.to_owned());
-    let login = Login { name, password: password(password_file)? };
+    let login = Login { name, password: own_password(&platform.config, typed, password_file)? };
     let job = Job { user, login, progress: ProgressMeter::default() };
     println!("\n{}", job.user);
     match Outlook::of(platform, &job).await {
         Ok(outlook) => Ok(show(&outlook, &platform.config)),
-        Err(stop @ (Stop::Refused(_) | Stop::Later(_) | Stop::LoginRefused(_) | Stop::Halted)) => {
+        Err(
+            stop @ (Stop::Refused(_)
+            | Stop::Later(_)
+            | Stop::LoginRefused(_)
+            | Stop::MasterRefused(_)
+            | Stop::LockedOut(_)
+            | Stop::Halted),
+        ) => {
             println!("  can't be looked at: {stop}");
             Ok(false)
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Exit, load, password, platform};
+use super::{Exit, load, own_password, platform};
 use crate::config::Bodies;
 use crate::mailbox::Side;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
@@ -15,11 +15,19 @@ use crate::source::Login;
 use crate::store::{Progress, now};
 use crate::user::NameRules;
 
-fn job(platform: &Platform, typed: &str, password_file: &Path, login_name: Option<String>) -> anyhow::Result<Job> {
-    let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
+fn job(
+    platform: &Platform,
+    typed: &str,
+    password_file: Option<&Path>,
+    login_name: Option<String>,
+) -> anyhow::Result<Job> {
+    let names = NameRules::of(&platform.config);
     Ok(Job {
         user: names.canonical(typed),
-        login: Login { name: login_name.unwrap_or_else(|| typed.to_owned()), password: password(password_file)? },
+        login: Login {
+            name: login_name.unwrap_or_else(|| typed.to_owned()),
+            password: own_password(&platform.config, typed, password_file)?,
+        },
         progress: ProgressMeter::default(),
     })
 }
@@ -27,7 +35,7 @@ fn job(platform: &Platform, typed: &str, password_file: &Path, login_name: Optio
 fn ended(stop: &Stop) -> Exit {
     eprintln!("mailferry: {stop}");
     match stop {
-        Stop::Refused(_) | Stop::LoginRefused(_) => Exit::Different,
+        Stop::Refused(_) | Stop::LoginRefused(_) | Stop::MasterRefused(_) | Stop::LockedOut(_) => Exit::Different,
         Stop::Later(_) | Stop::Halted | Stop::Store(_) => Exit::TryAgain,
     }
 }
@@ -36,9 +44,14 @@ fn ended(stop: &Stop) -> Exit {
 ///
 /// # Errors
 /// If the configuration, the store or the password file can't be used.
-pub async fn sync(config: &Path, typed: &str, password_file: &Path, rebuild: Option<&str>) -> anyhow::Result<Exit> {
+pub async fn sync(
+    config: &Path,
+    typed: &str,
+    password_file: Option<&Path>,
+    rebuild: Option<&str>,
+) -> anyhow::Result<Exit> {
     let platform = platform(load(config)?)?;
-    let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
+    let names = NameRules::of(&platform.config);
     let user = names.canonical(typed);
     let known = platform.store.user(user.as_str()).await?;
     let known = known.map(|record| record.login_name).filter(|name| !name.is_empty());
@@ -133,12 +146,12 @@ fn bar(meter: &ProgressMeter) -> tokio::task::JoinHandle<()> {
 pub async fn verify(
     config: &Path,
     typed: &str,
-    password_file: &Path,
+    password_file: Option<&Path>,
     bodies: Option<Bodies>,
     json: bool,
 ) -> anyhow::Result<Exit> {
     let platform = platform(load(config)?)?;
-    let names = NameRules { default_domain: platform.config.users.default_domain.clone() };
+    let names = NameRules::of(&platform.config);
     let record = platform.store.user(names.canonical(typed).as_str()).await?;
     let job =
         job(&platform, typed, password_file, record.map(|record| record.login_name).filter(|name| !name.is_empty()))?;

@@ -69,7 +69,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     platform.registry = Some(registry.clone());
     let supervisor = Supervisor::new(platform.clone(), registry.clone());
     supervisor.recover().await?;
-    let names = NameRules { default_domain: config.users.default_domain.clone() };
+    let names = NameRules::of(&config);
     let (ended, shutdown) = watch::channel(false);
     let (logins, heard) = mpsc::channel(LOGINS);
     let (harvests, harvested) = mpsc::channel(HARVESTS);
