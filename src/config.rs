@@ -6,6 +6,7 @@
 mod build;
 mod credentials;
 mod diagnose;
+mod doors;
 mod endpoint;
 mod model;
 mod network;
@@ -17,7 +18,7 @@ use std::path::Path;
 pub use diagnose::{ConfigError, Problem};
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
-    Migration, NewSide, OldSide, Pin, PinError, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
+    Migration, NewSide, OldSide, Pin, PinError, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

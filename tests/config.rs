@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mailferry::config::{Bodies, Config, Credentials, Enroll, MasterUser, Security, load};
+use mailferry::config::{Bodies, Config, Credentials, Enroll, MasterUser, Security, TlsFiles, load};
 use secrecy::ExposeSecret;
 
 fn folder(name: &str) -> PathBuf {
@@ -95,7 +95,15 @@ fn every_key_arrives() {
     let networks: Vec<String> = config.listen.allow_cleartext.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["127.0.0.0/8", "::1/128", "fd00::/8"]);
     let tls = config.tls.unwrap();
-    assert_eq!((tls.cert, tls.key), (here.join("cert.pem"), PathBuf::from("/etc/mailferry/key.pem")));
+    let pair = |cert: &str, key: &str| (here.join(cert), here.join(key));
+    let pairs = |pairs: &[TlsFiles]| -> Vec<(PathBuf, PathBuf)> {
+        pairs.iter().map(|pair| (pair.cert.clone(), pair.key.clone())).collect()
+    };
+    assert_eq!(pairs(&tls.pairs), [pair("cert.pem", "/etc/mailferry/key.pem")]);
+    assert_eq!(tls.sni.len(), 2);
+    assert_eq!(tls.sni[0].names, ["mail.example.net", "*.example.org"]);
+    assert_eq!(pairs(&tls.sni[0].pairs), [pair("ecdsa.pem", "ecdsa.key"), pair("rsa.pem", "rsa.key")]);
+    assert_eq!((tls.sni[1].names.as_slice(), tls.sni[1].pairs.len()), (&["imap.example.com".to_owned()][..], 1));
     assert_eq!(
         (config.old.imap.to_string().as_str(), config.old.imap.security),
         ("old.example:1143", Security::StartTls)

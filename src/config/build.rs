@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::credentials;
+use super::doors;
 use super::endpoint;
 use super::model::{
-    Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
-    Pin, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
+    Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide, Pin,
+    Security, StoreConfig, Switch, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::scalar;
@@ -23,7 +24,7 @@ const ROOT: Keys = Keys {
 /// Every section's keys, in the order of the example file.
 static SECTIONS: [(&str, &Keys); 11] = [
     ("listen", &Keys { known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext"], later: &["lmtp", "socketmap"] }),
-    ("tls", &Keys { known: &["cert", "key"], later: &["sni"] }),
+    ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
     (
         "old",
         &Keys {
@@ -71,14 +72,6 @@ const WAIT_FOR_IDLE: Duration = Duration::from_secs(60 * 60);
 const ROLLBACK_WINDOW: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// A full verification reads this many bodies of each mailbox.
 const BODIES: Bodies = Bodies::Sample(100);
-/// Each connection costs two sockets and some buffers.
-const CONNECTIONS: usize = 10_000;
-/// A restart waits for it, and clients that come back find as many others.
-const DRAIN: Duration = Duration::from_secs(10);
-/// Nobody waits longer for a restart.
-const LONGEST_DRAIN: Duration = Duration::from_secs(600);
-/// More than one machine has file descriptors for.
-const MAX_CONNECTIONS: usize = 1_000_000;
 
 /// Builds the whole configuration; what is wrong is in the section's report.
 pub(super) fn config(root: &Section<'_>) -> Option<Config> {
@@ -90,8 +83,8 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         }
         Some(section)
     };
-    let tls = section("tls").and_then(|section| tls(&section));
-    let listen = section("listen").and_then(|section| listen(&section, matches!(tls, Some(None))));
+    let tls = section("tls").and_then(|section| doors::tls(&section));
+    let listen = section("listen").and_then(|section| doors::listen(&section, matches!(tls, Some(None))));
     let old = section("old").and_then(|section| old(&section));
     let new = section("new").and_then(|section| new(&section, old.as_ref()));
     if let (Some(listen), Some(old), Some(new)) = (&listen, &old, &new) {
@@ -103,7 +96,7 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     let migration = section("migration").and_then(|section| migration(&section));
     let switch = section("switch").and_then(|section| switch(&section));
     let verify = section("verify").and_then(|section| verify(&section));
-    let limits = section("limits").and_then(|section| limits(&section));
+    let limits = section("limits").and_then(|section| doors::limits(&section));
     Some(Config {
         listen: listen?,
         tls: tls?,
@@ -119,60 +112,8 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     })
 }
 
-fn tls(section: &Section<'_>) -> Option<Option<TlsFiles>> {
-    if !section.is_written() {
-        return Some(None);
-    }
-    let cert = section.require("cert", "\"/etc/mailferry/cert.pem\"").and_then(|entry| entry.path());
-    let key = section.require("key", "\"/etc/mailferry/key.pem\"").and_then(|entry| entry.path());
-    Some(Some(TlsFiles { cert: cert?, key: key? }))
-}
-
-fn listen(section: &Section<'_>, without_tls: bool) -> Option<Listen> {
-    let mut seen = Vec::new();
-    let mut addresses = |key: &str| section.or(key, Vec::new(), |entry| sockets(entry, &mut seen));
-    let (imap, imaps) = (addresses("imap"), addresses("imaps"));
-    let (pop3, pop3s) = (addresses("pop3"), addresses("pop3s"));
-    let networks = section.or("allow_cleartext", Vec::new(), |entry| each(entry, |item| item.parse(str::parse)));
-    let listen = Listen { imap: imap?, imaps: imaps?, pop3: pop3?, pop3s: pop3s?, allow_cleartext: networks? };
-    if without_tls {
-        for (key, addresses, start) in [("imap", &listen.imap, "STARTTLS"), ("pop3", &listen.pop3, "STLS")] {
-            if !addresses.is_empty() && listen.allow_cleartext.is_empty() {
-                return section.get(key)?.fail(format!(
-                    "nobody could log in here: {start} needs [tls] with cert and key, logins without TLS need \
-                     allow_cleartext"
-                ));
-            }
-        }
-        for (key, addresses) in [("imaps", &listen.imaps), ("pop3s", &listen.pop3s)] {
-            if !addresses.is_empty() {
-                return section.get(key)?.fail("needs [tls] with cert and key");
-            }
-        }
-    }
-    Some(listen)
-}
-
-/// A list of addresses to listen on, none of which is `seen` already.
-fn sockets(entry: &Entry<'_>, seen: &mut Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
-    each(entry, |item| {
-        let address = socket(item)?;
-        if address.port() != 0 && seen.contains(&address) {
-            return item.fail(format!("{address} is listed twice"));
-        }
-        seen.push(address);
-        Some(address)
-    })
-}
-
-fn socket(entry: &Entry<'_>) -> Option<SocketAddr> {
-    entry.parse(|text| {
-        text.parse().map_err(|_| format!("\"{text}\" is not an address such as \"127.0.0.1:143\" or \"[::]:143\""))
-    })
-}
-
 /// Every item of a list, or nothing if one of them is wrong; all are looked at.
-fn each<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Entry<'a>) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn each<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Entry<'a>) -> Option<T>) -> Option<Vec<T>> {
     let items: Vec<Option<T>> = entry.list()?.iter().map(&mut read).collect();
     items.into_iter().collect()
 }
@@ -322,7 +263,7 @@ fn admin(section: &Section<'_>, clients: Option<&Listen>) -> Option<Admin> {
     let taken = |address: &SocketAddr| {
         address.port() != 0 && clients.is_some_and(|clients| clients.all().any(|taken| taken == *address))
     };
-    let listen = section.or("listen", ADMIN_LISTEN, |entry| match socket(entry)? {
+    let listen = section.or("listen", ADMIN_LISTEN, |entry| match doors::socket(entry)? {
         address if taken(&address) => entry.fail(format!("{address} is a listener for clients already")),
         address => Some(address),
     });
@@ -368,13 +309,4 @@ fn verify(section: &Section<'_>) -> Option<Verify> {
     let bodies = section.or("bodies", BODIES, |entry| entry.parse(str::parse));
     let strict = section.or("strict", false, Entry::boolean);
     Some(Verify { bodies: bodies?, strict: strict? })
-}
-
-fn limits(section: &Section<'_>) -> Option<Limits> {
-    let connections = section.or("connections", CONNECTIONS, |entry| entry.count(1..=MAX_CONNECTIONS));
-    let drain = section.or("drain", DRAIN, |entry| match entry.parse(scalar::duration)? {
-        drain if drain > LONGEST_DRAIN => entry.fail("must be at most 10m"),
-        drain => Some(drain),
-    });
-    Some(Limits { connections: connections?, drain: drain? })
 }

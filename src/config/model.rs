@@ -16,8 +16,8 @@ use super::network::Network;
 pub struct Config {
     /// `[listen]`: where clients reach us.
     pub listen: Listen,
-    /// `[tls]`: our certificate. Present whenever a listener needs one.
-    pub tls: Option<TlsFiles>,
+    /// `[tls]`: our certificates. Present whenever a listener needs one.
+    pub tls: Option<Tls>,
     /// `[old]`: the server that users come from.
     pub old: OldSide,
     /// `[new]`: the server that users go to.
@@ -66,7 +66,26 @@ impl Listen {
     }
 }
 
-/// `[tls]`: a PEM certificate chain and its PEM private key.
+/// `[tls]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// For clients that ask for no name, or for one that isn't listed; at least one. A client gets the first one that it can
+    /// check.
+    pub pairs: Vec<TlsFiles>,
+    /// For clients that ask for certain names.
+    pub sni: Vec<Sni>,
+}
+
+/// `[[tls.sni]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sni {
+    /// Host names, lower case; `*.` in front stands for any one label. No name is listed twice in a configuration.
+    pub names: Vec<String>,
+    /// At least one, as in [`Tls::pairs`].
+    pub pairs: Vec<TlsFiles>,
+}
+
+/// A PEM certificate chain and its PEM private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificate chain, the server's own certificate first.

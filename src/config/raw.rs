@@ -214,6 +214,11 @@ impl<'a> Entry<'a> {
         Some(items.iter().map(entry).collect())
     }
 
+    /// The values of a list, or the one value that stands for a list of it.
+    pub(super) fn one_or_more(self) -> Vec<Entry<'a>> {
+        if self.value.is_array() { self.list().unwrap_or_default() } else { vec![self] }
+    }
+
     /// Whether this is a table.
     pub(super) fn is_table(&self) -> bool {
         self.value.is_table()

@@ -3,6 +3,7 @@
 
 mod big;
 mod capabilities;
+mod certificates;
 mod ending;
 mod held;
 mod hostile;

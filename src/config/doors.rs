@@ -1,0 +1,117 @@
+//! What clients come through: listeners, certificates, limits.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::build::each;
+use super::model::{Limits, Listen, Sni, Tls, TlsFiles};
+use super::raw::{Entry, Keys, Section};
+use super::scalar;
+
+const SNI: Keys = Keys { known: &["names", "cert", "key"], later: &[] };
+
+/// Each connection costs two sockets and some buffers.
+const CONNECTIONS: usize = 10_000;
+/// More than one machine has file descriptors for.
+const MAX_CONNECTIONS: usize = 1_000_000;
+/// A restart waits for it, and clients that come back find as many others.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Nobody waits longer for a restart.
+const LONGEST_DRAIN: Duration = Duration::from_secs(600);
+
+pub(super) fn tls(section: &Section<'_>) -> Option<Option<Tls>> {
+    if !section.is_written() {
+        return Some(None);
+    }
+    let own = pairs(section);
+    let mut seen = Vec::new();
+    let sni = section.or("sni", Vec::new(), |entry| each(entry, |table| sni(&table.section()?, &mut seen)));
+    Some(Some(Tls { pairs: own?, sni: sni? }))
+}
+
+/// `[[tls.sni]]`; its names are added to `seen`.
+fn sni(section: &Section<'_>, seen: &mut Vec<String>) -> Option<Sni> {
+    section.check(&SNI, &[]);
+    let names = section.require("names", "[\"mail.example.net\", \"*.example.org\"]");
+    let names = names.and_then(|entry| {
+        let names = each(&entry, |item| {
+            let name = item.parse(scalar::server_name)?;
+            if seen.contains(&name) {
+                return item.fail(format!("\"{name}\" is listed twice: give all its certificates in one list"));
+            }
+            seen.push(name.clone());
+            Some(name)
+        })?;
+        if names.is_empty() { entry.fail("names nobody: list at least one name") } else { Some(names) }
+    });
+    let pairs = pairs(section);
+    Some(Sni { names: names?, pairs: pairs? })
+}
+
+/// `cert` and `key`: a file each, or as many of the one as of the other.
+fn pairs(section: &Section<'_>) -> Option<Vec<TlsFiles>> {
+    let files = |entry: Entry<'_>| entry.one_or_more().iter().map(Entry::path).collect::<Option<Vec<_>>>();
+    let certs = section.require("cert", "\"/etc/mailferry/cert.pem\"").and_then(files);
+    let keys = section.require("key", "\"/etc/mailferry/key.pem\"").and_then(files);
+    let (certs, keys) = (certs?, keys?);
+    if certs.is_empty() || certs.len() != keys.len() {
+        let (certs, keys) = (certs.len(), keys.len());
+        return section.get("key")?.fail(format!(
+            "{certs} certificates in cert and {keys} keys here: each certificate needs its key, in the same order"
+        ));
+    }
+    Some(certs.into_iter().zip(keys).map(|(cert, key)| TlsFiles { cert, key }).collect())
+}
+
+pub(super) fn listen(section: &Section<'_>, without_tls: bool) -> Option<Listen> {
+    let mut seen = Vec::new();
+    let mut addresses = |key: &str| section.or(key, Vec::new(), |entry| sockets(entry, &mut seen));
+    let (imap, imaps) = (addresses("imap"), addresses("imaps"));
+    let (pop3, pop3s) = (addresses("pop3"), addresses("pop3s"));
+    let networks = section.or("allow_cleartext", Vec::new(), |entry| each(entry, |item| item.parse(str::parse)));
+    let listen = Listen { imap: imap?, imaps: imaps?, pop3: pop3?, pop3s: pop3s?, allow_cleartext: networks? };
+    if without_tls {
+        for (key, addresses, start) in [("imap", &listen.imap, "STARTTLS"), ("pop3", &listen.pop3, "STLS")] {
+            if !addresses.is_empty() && listen.allow_cleartext.is_empty() {
+                return section.get(key)?.fail(format!(
+                    "nobody could log in here: {start} needs [tls] with cert and key, logins without TLS need \
+                     allow_cleartext"
+                ));
+            }
+        }
+        for (key, addresses) in [("imaps", &listen.imaps), ("pop3s", &listen.pop3s)] {
+            if !addresses.is_empty() {
+                return section.get(key)?.fail("needs [tls] with cert and key");
+            }
+        }
+    }
+    Some(listen)
+}
+
+/// A list of addresses to listen on, none of which is `seen` already.
+fn sockets(entry: &Entry<'_>, seen: &mut Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
+    each(entry, |item| {
+        let address = socket(item)?;
+        if address.port() != 0 && seen.contains(&address) {
+            return item.fail(format!("{address} is listed twice"));
+        }
+        seen.push(address);
+        Some(address)
+    })
+}
+
+/// An address to listen on.
+pub(super) fn socket(entry: &Entry<'_>) -> Option<SocketAddr> {
+    entry.parse(|text| {
+        text.parse().map_err(|_| format!("\"{text}\" is not an address such as \"127.0.0.1:143\" or \"[::]:143\""))
+    })
+}
+
+pub(super) fn limits(section: &Section<'_>) -> Option<Limits> {
+    let connections = section.or("connections", CONNECTIONS, |entry| entry.count(1..=MAX_CONNECTIONS));
+    let drain = section.or("drain", DRAIN, |entry| match entry.parse(scalar::duration)? {
+        drain if drain > LONGEST_DRAIN => entry.fail("must be at most 10m"),
+        drain => Some(drain),
+    });
+    Some(Limits { connections: connections?, drain: drain? })
+}
