@@ -18,7 +18,8 @@ use std::path::Path;
 pub use diagnose::{ConfigError, Problem};
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
-    Migration, NewSide, OldSide, Pin, PinError, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, Users, Verify,
+    Migration, NewSide, OldSide, Passthrough, Pin, PinError, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, Users,
+    Verify,
 };
 pub use network::{Network, NetworkError};
 

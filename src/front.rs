@@ -8,6 +8,7 @@ mod client;
 mod drain;
 mod ending;
 mod login;
+mod passthrough;
 mod peer;
 mod pop3;
 mod relay;
@@ -17,16 +18,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::config::Listen;
+use crate::config::{Listen, Passthrough};
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
+use crate::net::proxied::{ProxiedError, read_header};
 use crate::net::{Accepted, Acceptor, ServerTls};
 use crate::user::{LoginSucceeded, NameRules, Protocol, Registry};
+use crate::wire::proxy::Ends;
 
 pub use ending::Drain;
 use ending::Ending;
@@ -93,6 +96,8 @@ pub struct Listeners {
     pub pop3: Vec<TcpListener>,
     /// POP3 inside TLS.
     pub pop3s: Vec<TcpListener>,
+    /// What is handed through, and where to.
+    pub passthrough: Vec<(TcpListener, Passthrough)>,
 }
 
 /// How a client came in.
@@ -100,6 +105,13 @@ pub struct Listeners {
 enum Entry {
     Clear,
     Tls,
+}
+
+/// What is behind a listener.
+#[derive(Clone, Debug)]
+enum Door {
+    Mail(Protocol, Entry),
+    Through(Arc<Passthrough>),
 }
 
 impl Front {
@@ -121,13 +133,21 @@ impl Front {
                     info!(%address, ?protocol, tls = entry == Entry::Tls, "listening for clients");
                 }
                 let acceptor = Acceptor::new(listener, slots.clone(), refusal);
-                accepting.spawn(Arc::clone(&front).accept(acceptor, protocol, entry));
+                accepting.spawn(Arc::clone(&front).accept(acceptor, Door::Mail(protocol, entry)));
             }
+        }
+        for (listener, route) in listeners.passthrough {
+            if let Ok(address) = listener.local_addr() {
+                info!(%address, to = %route.to, "listening for connections to hand through");
+            }
+            // What could be said depends on what they speak.
+            let acceptor = Acceptor::new(listener, slots.clone(), b"");
+            accepting.spawn(Arc::clone(&front).accept(acceptor, Door::Through(Arc::new(route))));
         }
         while accepting.join_next().await.is_some() {}
     }
 
-    async fn accept(self: Arc<Self>, acceptor: Acceptor, protocol: Protocol, entry: Entry) {
+    async fn accept(self: Arc<Self>, acceptor: Acceptor, door: Door) {
         let mut shutdown = self.shutdown.clone();
         let mut sessions = JoinSet::new();
         loop {
@@ -135,9 +155,12 @@ impl Front {
                 _ = shutdown.wait_for(|ended| *ended) => break,
                 accepted = acceptor.next() => {
                     let Accepted { tcp, peer, slot } = accepted;
-                    let front = Arc::clone(&self);
+                    let (front, door) = (Arc::clone(&self), door.clone());
                     sessions.spawn(async move {
-                        session::run(front, tcp, peer, protocol, entry).await;
+                        match door {
+                            Door::Mail(protocol, entry) => session::run(front, tcp, peer, protocol, entry).await,
+                            Door::Through(route) => passthrough::run(front, tcp, peer, route).await,
+                        }
                         drop(slot);
                     });
                 }
@@ -163,6 +186,24 @@ impl Front {
 
     fn ending(&self) -> Ending {
         Ending::new(self.shutdown.clone(), self.drain.clone())
+    }
+
+    /// Whose connection it is that `peer` has made: its own, or where `peer` is a proxy of ours, that of the client which it
+    /// names. None if it names nobody though it should: nothing that came through it can be believed then.
+    async fn whose(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Option<Ends> {
+        let own = Ends { client: peer, server: tcp.local_addr().ok()? };
+        if !self.listen.proxy_protocol.iter().any(|network| network.contains(peer.ip())) {
+            return Some(own);
+        }
+        match read_header(tcp).await {
+            Ok(ends) => Some(ends.unwrap_or(own)),
+            // Whoever only looks whether we are there sends nothing.
+            Err(ProxiedError::Lost(_)) => None,
+            Err(error) => {
+                warn!(%peer, "connection refused: {error}");
+                None
+            }
+        }
     }
 
     fn may_send_cleartext(&self, peer: SocketAddr) -> bool {

@@ -8,6 +8,7 @@ pub mod inherit;
 pub mod listen;
 pub mod notify;
 pub mod pop3;
+pub mod proxied;
 pub mod stream;
 pub mod tls;
 

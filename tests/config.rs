@@ -94,6 +94,7 @@ fn every_key_arrives() {
     assert_eq!(config.listen.pop3s, ["[::]:1995".parse().unwrap()]);
     let networks: Vec<String> = config.listen.allow_cleartext.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["127.0.0.0/8", "::1/128", "fd00::/8"]);
+    assert_eq!(config.listen.proxy_protocol, ["10.0.0.0/8".parse().unwrap()]);
     let tls = config.tls.unwrap();
     let pair = |cert: &str, key: &str| (here.join(cert), here.join(key));
     let pairs = |pairs: &[TlsFiles]| -> Vec<(PathBuf, PathBuf)> {
@@ -112,6 +113,9 @@ fn every_key_arrives() {
     assert_eq!((config.new.imap.to_string().as_str(), config.new.imap.security), ("[2001:db8::5]:1993", Security::Tls));
     assert_eq!(config.new.imap.ca_file, Some(here.join("../new-ca.pem")));
     let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());
+    assert_eq!((config.old.imap.proxy_protocol, old_pop3.proxy_protocol), (true, true));
+    assert_eq!((config.new.imap.proxy_protocol, new_pop3.proxy_protocol), (false, false));
+    assert!(!config.new.target.endpoint.proxy_protocol);
     assert_eq!((old_pop3.to_string().as_str(), old_pop3.security), ("old.example:1110", Security::StartTls));
     assert_eq!(old_pop3.ca_file, Some(here.join("old-ca.pem")));
     assert_eq!((new_pop3.to_string().as_str(), new_pop3.security), ("[2001:db8::5]:995", Security::Tls));
@@ -129,6 +133,10 @@ fn every_key_arrives() {
     assert_eq!(config.switch.rollback_window, Duration::from_secs(21 * 24 * 60 * 60));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::All, true));
     assert_eq!((config.limits.connections, config.limits.drain), (1234, Duration::from_secs(90)));
+    let doors =
+        config.passthrough.iter().map(|door| (door.listen.to_string(), door.to.to_string(), door.to.proxy_protocol));
+    let expected = [("0.0.0.0:1587", "old.example:587", false), ("[::1]:4190", "[2001:db8::5]:4190", true)];
+    assert_eq!(doors.collect::<Vec<_>>(), expected.map(|(from, to, told)| (from.to_owned(), to.to_owned(), told)));
 }
 
 #[test]
@@ -190,13 +198,14 @@ fn the_example_file_loads() {
     assert_eq!(all_on.users.default_domain.as_deref(), Some("example.net"));
     assert!(all_on.old.imap.ca_file.is_some() && all_on.old.pop3.is_some() && all_on.new.pop3.is_some());
     assert!(!all_on.listen.pop3.is_empty() && !all_on.listen.pop3s.is_empty());
-    assert_eq!(all_on.listen.allow_cleartext.len(), 1);
+    assert_eq!((all_on.listen.allow_cleartext.len(), all_on.listen.proxy_protocol.len()), (1, 1));
     assert_eq!(all_on.store, as_shipped.store);
     assert_eq!(all_on.admin, as_shipped.admin);
     assert_eq!(all_on.migration.parallel, as_shipped.migration.parallel);
     assert_eq!(all_on.switch, as_shipped.switch);
     assert_eq!(all_on.verify, as_shipped.verify);
     assert_eq!(all_on.limits, as_shipped.limits);
+    assert_eq!((all_on.passthrough.len(), as_shipped.passthrough.len()), (1, 0));
 }
 
 /// Every key that the reader knows is in the example file.

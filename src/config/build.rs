@@ -17,25 +17,44 @@ use super::raw::{Entry, Keys, Section};
 use super::scalar;
 
 const ROOT: Keys = Keys {
-    known: &["listen", "tls", "old", "new", "users", "store", "admin", "migration", "switch", "verify", "limits"],
+    known: &[
+        "listen",
+        "tls",
+        "old",
+        "new",
+        "users",
+        "store",
+        "admin",
+        "migration",
+        "switch",
+        "verify",
+        "limits",
+        "passthrough",
+    ],
     later: &["realm"],
 };
 
 /// Every section's keys, in the order of the example file.
 static SECTIONS: [(&str, &Keys); 11] = [
-    ("listen", &Keys { known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext"], later: &["lmtp", "socketmap"] }),
+    (
+        "listen",
+        &Keys {
+            known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext", "proxy_protocol"],
+            later: &["lmtp", "socketmap"],
+        },
+    ),
     ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
     (
         "old",
         &Keys {
-            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "source"],
+            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "proxy_protocol", "credentials", "source"],
             later: &["sieve", "target"],
         },
     ),
     (
         "new",
         &Keys {
-            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "target"],
+            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "proxy_protocol", "credentials", "target"],
             later: &["sieve", "source"],
         },
     ),
@@ -92,7 +111,9 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     }
     let users = section("users").and_then(|section| users(&section));
     let store = section("store").and_then(|section| store(&section));
-    let admin = section("admin").and_then(|section| admin(&section, listen.as_ref()));
+    let passthrough = root.or("passthrough", Vec::new(), |entry| doors::passthrough(entry, listen.as_ref()));
+    let clients = || listen.iter().flat_map(Listen::all).chain(passthrough.iter().flatten().map(|door| door.listen));
+    let admin = section("admin").and_then(|section| admin(&section, &clients().collect::<Vec<_>>()));
     let migration = section("migration").and_then(|section| migration(&section));
     let switch = section("switch").and_then(|section| switch(&section));
     let verify = section("verify").and_then(|section| verify(&section));
@@ -109,6 +130,7 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         switch: switch?,
         verify: verify?,
         limits: limits?,
+        passthrough: passthrough?,
     })
 }
 
@@ -179,6 +201,8 @@ fn side(section: &Section<'_>, example: &str) -> Option<Side> {
     let (mut imap, mut pop3) = (imap?, pop3?);
     let none = "no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)";
     trust?.give(std::iter::once(&mut imap).chain(&mut pop3), none)?;
+    let proxy_protocol = section.or("proxy_protocol", false, Entry::boolean)?;
+    std::iter::once(&mut imap).chain(&mut pop3).for_each(|endpoint| endpoint.proxy_protocol = proxy_protocol);
     Some(Side { imap, pop3, credentials: credentials? })
 }
 
@@ -259,10 +283,8 @@ fn store(section: &Section<'_>) -> Option<StoreConfig> {
     Some(StoreConfig { path })
 }
 
-fn admin(section: &Section<'_>, clients: Option<&Listen>) -> Option<Admin> {
-    let taken = |address: &SocketAddr| {
-        address.port() != 0 && clients.is_some_and(|clients| clients.all().any(|taken| taken == *address))
-    };
+fn admin(section: &Section<'_>, clients: &[SocketAddr]) -> Option<Admin> {
+    let taken = |address: &SocketAddr| address.port() != 0 && clients.contains(address);
     let listen = section.or("listen", ADMIN_LISTEN, |entry| match doors::socket(entry)? {
         address if taken(&address) => entry.fail(format!("{address} is a listener for clients already")),
         address => Some(address),

@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::build::each;
-use super::model::{Limits, Listen, Sni, Tls, TlsFiles};
+use super::endpoint;
+use super::model::{Endpoint, Limits, Listen, Passthrough, Sni, Tls, TlsFiles};
 use super::raw::{Entry, Keys, Section};
 use super::scalar;
 
 const SNI: Keys = Keys { known: &["names", "cert", "key"], later: &[] };
+
+const PASSTHROUGH: Keys = Keys { known: &["listen", "to", "proxy_protocol"], later: &[] };
 
 /// Each connection costs two sockets and some buffers.
 const CONNECTIONS: usize = 10_000;
@@ -68,8 +71,16 @@ pub(super) fn listen(section: &Section<'_>, without_tls: bool) -> Option<Listen>
     let mut addresses = |key: &str| section.or(key, Vec::new(), |entry| sockets(entry, &mut seen));
     let (imap, imaps) = (addresses("imap"), addresses("imaps"));
     let (pop3, pop3s) = (addresses("pop3"), addresses("pop3s"));
-    let networks = section.or("allow_cleartext", Vec::new(), |entry| each(entry, |item| item.parse(str::parse)));
-    let listen = Listen { imap: imap?, imaps: imaps?, pop3: pop3?, pop3s: pop3s?, allow_cleartext: networks? };
+    let networks = |key: &str| section.or(key, Vec::new(), |entry| each(entry, |item| item.parse(str::parse)));
+    let (allow_cleartext, proxy_protocol) = (networks("allow_cleartext"), networks("proxy_protocol"));
+    let listen = Listen {
+        imap: imap?,
+        imaps: imaps?,
+        pop3: pop3?,
+        pop3s: pop3s?,
+        allow_cleartext: allow_cleartext?,
+        proxy_protocol: proxy_protocol?,
+    };
     if without_tls {
         for (key, addresses, start) in [("imap", &listen.imap, "STARTTLS"), ("pop3", &listen.pop3, "STLS")] {
             if !addresses.is_empty() && listen.allow_cleartext.is_empty() {
@@ -105,6 +116,34 @@ pub(super) fn socket(entry: &Entry<'_>) -> Option<SocketAddr> {
     entry.parse(|text| {
         text.parse().map_err(|_| format!("\"{text}\" is not an address such as \"127.0.0.1:143\" or \"[::]:143\""))
     })
+}
+
+/// `[[passthrough]]`, beside what `listen` takes already.
+pub(super) fn passthrough(entry: &Entry<'_>, listen: Option<&Listen>) -> Option<Vec<Passthrough>> {
+    let mut seen: Vec<SocketAddr> = listen.iter().flat_map(|listen| listen.all()).collect();
+    let doors = each(entry, |table| {
+        let section = table.section()?;
+        section.check(&PASSTHROUGH, &[]);
+        let listen = section.require("listen", "\"0.0.0.0:587\"").and_then(|entry| {
+            let address = socket(&entry)?;
+            if address.port() != 0 && seen.contains(&address) {
+                return entry.fail(format!("{address} is listed twice"));
+            }
+            seen.push(address);
+            Some(address)
+        });
+        let to = section.require("to", "\"old.example:587\"");
+        let to = to.and_then(|entry| entry.parse(endpoint::host_and_port).map(|to| (entry, to)));
+        let proxy_protocol = section.or("proxy_protocol", false, Entry::boolean);
+        let (entry, to) = to?;
+        Some((Passthrough { listen: listen?, to: Endpoint { proxy_protocol: proxy_protocol?, ..to } }, entry))
+    })?;
+    for (Passthrough { to, .. }, entry) in &doors {
+        if to.host.parse().is_ok_and(|host| seen.contains(&SocketAddr::new(host, to.port))) {
+            return entry.fail(format!("{to} is a listener of ours: it would go round in a circle"));
+        }
+    }
+    Some(doors.into_iter().map(|(door, _)| door).collect())
 }
 
 pub(super) fn limits(section: &Section<'_>) -> Option<Limits> {

@@ -36,6 +36,8 @@ pub struct Config {
     pub verify: Verify,
     /// `[limits]`: bounds of the whole process.
     pub limits: Limits,
+    /// `[[passthrough]]`: what is handed through without being understood.
+    pub passthrough: Vec<Passthrough>,
 }
 
 /// `[listen]`. Every list may be empty; `serve` needs at least one address (see [`Listen::is_empty`]).
@@ -51,6 +53,8 @@ pub struct Listen {
     pub pop3s: Vec<SocketAddr>,
     /// Client networks that may log in without TLS.
     pub allow_cleartext: Vec<Network>,
+    /// Networks whose connections begin with a PROXY header that names the client.
+    pub proxy_protocol: Vec<Network>,
 }
 
 impl Listen {
@@ -64,6 +68,15 @@ impl Listen {
     pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
         [&self.imap, &self.imaps, &self.pop3, &self.pop3s].into_iter().flatten().copied()
     }
+}
+
+/// `[[passthrough]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passthrough {
+    /// Where clients reach us.
+    pub listen: SocketAddr,
+    /// Where their connections go, octet by octet: in clear, as far as we know.
+    pub to: Endpoint,
 }
 
 /// `[tls]`.
@@ -131,6 +144,8 @@ pub struct Endpoint {
     pub ca_file: Option<PathBuf>,
     /// The one key to trust, whatever certificate it comes in. Only with TLS, and without `ca_file`.
     pub pin: Option<Pin>,
+    /// Connections begin with a PROXY header, version 2, that names the client.
+    pub proxy_protocol: bool,
 }
 
 /// For messages: `host:port`, an IPv6 address in brackets.

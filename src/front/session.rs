@@ -12,6 +12,7 @@ use super::login::{self, LoggedIn};
 use super::{Entry, Front, pop3, relay};
 use crate::user::Protocol;
 use crate::wire::imap::prelogin::{Action, PreLogin, PreLoginConfig};
+use crate::wire::proxy::Ends;
 
 const LAST_WORDS: LastWords = LastWords {
     too_slow: b"* BYE Too slow to log in.\r\n",
@@ -19,12 +20,13 @@ const LAST_WORDS: LastWords = LastWords {
 };
 
 /// Serves one client to its end.
-pub(super) async fn run(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr, protocol: Protocol, entry: Entry) {
+pub(super) async fn run(front: Arc<Front>, mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, entry: Entry) {
+    let Some(Ends { client: peer, server: local }) = front.whose(&mut tcp, peer).await else { return };
     let id = format!("{:016x}", rand::random::<u64>());
     // Of the highest level, so that whatever is logged says which session it is about.
     let span = error_span!("session", id, %peer);
     async move {
-        let session = Session { front: &front, peer, id: &id };
+        let session = Session { front: &front, peer, local, id: &id };
         let ended = match protocol {
             Protocol::Imap => session.serve(tcp, entry).await,
             Protocol::Pop3 => pop3::serve(session, tcp, entry).await,
@@ -41,11 +43,18 @@ pub(super) async fn run(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr, pro
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Session<'a> {
     pub(super) front: &'a Front,
+    /// The client.
     pub(super) peer: SocketAddr,
+    /// Where it has connected to.
+    pub(super) local: SocketAddr,
     pub(super) id: &'a str,
 }
 
 impl Session<'_> {
+    pub(super) fn ends(self) -> Ends {
+        Ends { client: self.peer, server: self.local }
+    }
+
     async fn serve(self, tcp: TcpStream, entry: Entry) -> io::Result<()> {
         let client = Client::accept(self.front, tcp, entry, LAST_WORDS).await?;
         let Some((client, logged_in)) = self.log_in(client, entry).await? else {

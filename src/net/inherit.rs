@@ -84,17 +84,18 @@ impl Inherited {
     }
 
     /// The listeners for `key` of the configuration: the sockets of that name in place of `addresses`; else, of
-    /// `addresses`, what was passed, and the others bound.
+    /// `addresses`, what was passed, and the others bound. Without a key there is no such name.
     ///
     /// # Errors
     /// [`InheritError`] for the first address that fails.
-    pub fn listeners(&mut self, key: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, InheritError> {
+    pub fn listeners(&mut self, key: Option<&str>, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, InheritError> {
         if addresses.is_empty() {
             return Ok(Vec::new());
         }
-        let mut found: Vec<Passed> = self.0.extract_if(.., |passed| passed.name == key).collect();
+        let is_called = |passed: &Passed| key.is_some_and(|key| passed.name == key);
+        let mut found: Vec<Passed> = self.0.extract_if(.., |passed| is_called(passed)).collect();
         let named = !found.is_empty();
-        found.extend(self.0.extract_if(.., |passed| passed.name != key && addresses.contains(&passed.address)));
+        found.extend(self.0.extract_if(.., |passed| addresses.contains(&passed.address)));
         let missing: Vec<SocketAddr> = addresses
             .iter()
             .filter(|address| !named && !found.iter().any(|passed| passed.address == **address))
@@ -248,11 +249,11 @@ mod tests {
             listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
         };
         // 127.0.0.1:0 was not passed.
-        let imap = inherited.listeners("imap", &["127.0.0.1:0".parse().unwrap(), first]).unwrap();
+        let imap = inherited.listeners(Some("imap"), &["127.0.0.1:0".parse().unwrap(), first]).unwrap();
         let imap = where_they_listen(imap);
         assert!(imap.len() == 2 && imap.contains(&first), "{imap:?}");
         // Whatever the configuration says, which could not be bound here.
-        let pop3 = inherited.listeners("pop3", &["192.0.2.1:110".parse().unwrap()]).unwrap();
+        let pop3 = inherited.listeners(Some("pop3"), &["192.0.2.1:110".parse().unwrap()]).unwrap();
         assert_eq!(where_they_listen(pop3), [second]);
         inherited.finish().unwrap();
     }
@@ -260,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn a_socket_that_nobody_wants_is_an_error() {
         let mut inherited = Inherited(vec![listening("imaps")]);
-        assert!(inherited.listeners("imaps", &[]).unwrap().is_empty(), "there is no such listener");
+        assert!(inherited.listeners(Some("imaps"), &[]).unwrap().is_empty(), "there is no such listener");
         let error = inherited.finish().unwrap_err().to_string();
         assert!(error.contains("127.0.0.1:") && error.contains("\"imaps\""), "{error}");
     }

@@ -10,6 +10,8 @@ mod hostile;
 mod life;
 mod login;
 mod names;
+mod passthrough;
+mod proxied;
 mod refused;
 mod relay;
 pub(crate) mod secrets;

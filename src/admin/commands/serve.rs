@@ -47,7 +47,7 @@ const SERVING: &str = "Serving clients";
 /// If it can't start; nothing has happened then.
 pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     let config = load(config)?;
-    if config.listen.is_empty() {
+    if config.listen.is_empty() && config.passthrough.is_empty() {
         return Err(UsageError("nothing to do: [listen] names no address for clients".to_owned()).into());
     }
     // Before anything else here opens descriptors.
@@ -126,11 +126,17 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
 /// Every listener of the configuration, on the sockets that were passed to us where there are some.
 fn listeners(config: &Config, mut inherited: Inherited) -> Result<Listeners, InheritError> {
     let listen = &config.listen;
+    let mut passthrough = Vec::new();
+    for door in &config.passthrough {
+        let bound = inherited.listeners(None, &[door.listen])?;
+        passthrough.extend(bound.into_iter().map(|listener| (listener, door.clone())));
+    }
     let listeners = Listeners {
-        imap: inherited.listeners("imap", &listen.imap)?,
-        imaps: inherited.listeners("imaps", &listen.imaps)?,
-        pop3: inherited.listeners("pop3", &listen.pop3)?,
-        pop3s: inherited.listeners("pop3s", &listen.pop3s)?,
+        passthrough,
+        imap: inherited.listeners(Some("imap"), &listen.imap)?,
+        imaps: inherited.listeners(Some("imaps"), &listen.imaps)?,
+        pop3: inherited.listeners(Some("pop3"), &listen.pop3)?,
+        pop3s: inherited.listeners(Some("pop3s"), &listen.pop3s)?,
     };
     inherited.finish()?;
     Ok(listeners)

@@ -125,7 +125,7 @@ async fn at_side(
         Side::Old => &sides.old,
         Side::New => &sides.new,
     };
-    let mut connection = server.connect().await?;
+    let mut connection = server.connect_for(Some(session.ends())).await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     connection.identify(session.peer, session.id).await?;
     let Credentials { user, authzid, password } = credentials;

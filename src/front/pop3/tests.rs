@@ -29,7 +29,14 @@ struct Stage {
 /// A client of a proxy whose sides both are the server at `port`.
 async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
     let folder = tempfile::tempdir().unwrap();
-    let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, ca_file: None, pin: None };
+    let side = Endpoint {
+        host: "127.0.0.1".to_owned(),
+        port,
+        security: Security::Clear,
+        ca_file: None,
+        pin: None,
+        proxy_protocol: false,
+    };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
     let (shutdown, ends) = watch::channel(false);
     let pop3 = Pop3Backends {
@@ -54,7 +61,8 @@ async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let (tcp, peer) = accepted.unwrap();
-    let session = tokio::spawn(async move { serve(Session { front: &front, peer, id: "s1" }, tcp, entry).await });
+    let session =
+        tokio::spawn(async move { serve(Session { front: &front, peer, local: peer, id: "s1" }, tcp, entry).await });
     Stage { _folder: folder, client: client.unwrap(), session, shutdown }
 }
 
