@@ -7,6 +7,7 @@
 mod client;
 mod drain;
 mod ending;
+mod guard;
 mod login;
 mod passthrough;
 mod peer;
@@ -33,6 +34,7 @@ use crate::wire::proxy::Ends;
 
 pub use ending::Drain;
 use ending::Ending;
+pub use guard::Guard;
 pub use pop3::{HeldLists, Pop3Harvest};
 
 /// What a client above the limit is told.
@@ -70,6 +72,8 @@ pub struct Front {
     pub shutdown: watch::Receiver<bool>,
     /// How sessions hear of that.
     pub drain: Drain,
+    /// Who may come in, and how fast.
+    pub guard: Guard,
 }
 
 /// What POP3 sessions need.

@@ -64,7 +64,23 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("migration", &Keys { known: &["enroll", "parallel"], later: &[] }),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
-    ("limits", &Keys { known: &["connections", "drain"], later: &[] }),
+    (
+        "limits",
+        &Keys {
+            known: &[
+                "connections",
+                "drain",
+                "connections_per_address",
+                "strangers_per_address",
+                "sessions_per_user",
+                "logins_per_second",
+                "logins_per_second_per_address",
+                "login_delay",
+                "exempt",
+            ],
+            later: &[],
+        },
+    ),
 ];
 
 const PERCENT_ONLY: Keys = Keys { known: &["percent"], later: &[] };

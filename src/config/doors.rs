@@ -17,6 +17,22 @@ const PASSTHROUGH: Keys = Keys { known: &["listen", "to", "proxy_protocol"], lat
 const CONNECTIONS: usize = 10_000;
 /// More than one machine has file descriptors for.
 const MAX_CONNECTIONS: usize = 1_000_000;
+/// An office or a carrier's whole district may be one address.
+const PER_ADDRESS: usize = 1_000;
+/// A client logs in within a second.
+const STRANGERS: usize = 250;
+/// A user has some devices, of which each opens some connections.
+const PER_USER: usize = 200;
+/// What a modest server stands when everybody comes back at once.
+const RATE: usize = 200;
+/// More than people do.
+const RATE_OF_ADDRESS: usize = 50;
+/// More than any server.
+const MAX_RATE: usize = 1_000_000;
+/// Unpleasant for whoever guesses, and less than a client waits.
+const LOGIN_DELAY: Duration = Duration::from_secs(15);
+/// Clients wait a minute for an answer, and the server behind us needs time as well.
+const LONGEST_LOGIN_DELAY: Duration = Duration::from_secs(30);
 /// A restart waits for it, and clients that come back find as many others.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Nobody waits longer for a restart.
@@ -152,5 +168,29 @@ pub(super) fn limits(section: &Section<'_>) -> Option<Limits> {
         drain if drain > LONGEST_DRAIN => entry.fail("must be at most 10m"),
         drain => Some(drain),
     });
-    Some(Limits { connections: connections?, drain: drain? })
+    let places = |key: &str, default| section.or(key, default, |entry| entry.count(1..=MAX_CONNECTIONS));
+    let per_address = places("connections_per_address", PER_ADDRESS);
+    let strangers = places("strangers_per_address", STRANGERS);
+    let per_user = places("sessions_per_user", PER_USER);
+    let rate = |key: &str, default| section.or(key, default, |entry| entry.count(0..=MAX_RATE));
+    let (rate, rate_of_address) =
+        (rate("logins_per_second", RATE), rate("logins_per_second_per_address", RATE_OF_ADDRESS));
+    let login_delay = section.or("login_delay", LOGIN_DELAY, |entry| match entry.parse(scalar::duration)? {
+        delay if delay > LONGEST_LOGIN_DELAY => {
+            entry.fail("must be at most 30s: clients would give up before their answer")
+        }
+        delay => Some(delay),
+    });
+    let exempt = section.or("exempt", Vec::new(), |entry| each(entry, |item| item.parse(str::parse)));
+    Some(Limits {
+        connections: connections?,
+        drain: drain?,
+        connections_per_address: per_address?,
+        strangers_per_address: strangers?,
+        sessions_per_user: per_user?,
+        logins_per_second: rate?,
+        logins_per_second_per_address: rate_of_address?,
+        login_delay: login_delay?,
+        exempt: exempt?,
+    })
 }

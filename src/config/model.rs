@@ -368,4 +368,36 @@ pub struct Limits {
     pub connections: usize,
     /// When the server ends, the last session is told by then.
     pub drain: Duration,
+    /// Connections at once of one address, passthrough included.
+    pub connections_per_address: usize,
+    /// Of those, connections that have not logged in yet.
+    pub strangers_per_address: usize,
+    /// Sessions at once of one user.
+    pub sessions_per_user: usize,
+    /// Logins tried a second; 0: as many as come.
+    pub logins_per_second: usize,
+    /// The same of one address.
+    pub logins_per_second_per_address: usize,
+    /// The longest that a login waits after failures.
+    pub login_delay: Duration,
+    /// Client networks for which nothing is counted by address.
+    pub exempt: Vec<Network>,
+}
+
+impl Limits {
+    /// No limit at all.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self {
+            connections: usize::MAX,
+            drain: Duration::ZERO,
+            connections_per_address: usize::MAX,
+            strangers_per_address: usize::MAX,
+            sessions_per_user: usize::MAX,
+            logins_per_second: 0,
+            logins_per_second_per_address: 0,
+            login_delay: Duration::ZERO,
+            exempt: Vec::new(),
+        }
+    }
 }

@@ -25,6 +25,9 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// When the server ends, a handshake may go on this long.
 const HANDSHAKE_AT_THE_END: Duration = Duration::from_secs(2);
 
+/// All that a client may say before it has logged in. Twenty failed logins with long tokens are less.
+const OCTETS_MAX: usize = 512 * 1024;
+
 /// Octets read at once.
 const READ_SIZE: usize = 4 * 1024;
 const _: () = assert!(READ_SIZE <= imap::prelogin::INPUT_MAX && READ_SIZE <= pop3::prelogin::INPUT_MAX);
@@ -33,6 +36,7 @@ const _: () = assert!(READ_SIZE <= imap::prelogin::INPUT_MAX && READ_SIZE <= pop
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LastWords {
     pub(super) too_slow: &'static [u8],
+    pub(super) too_much: &'static [u8],
     pub(super) going_down: &'static [u8],
 }
 
@@ -55,6 +59,8 @@ pub(super) struct Client {
     pub(super) command_by: Instant,
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) words: LastWords,
+    /// Octets that it has sent.
+    pub(super) octets: usize,
 }
 
 impl Client {
@@ -67,7 +73,7 @@ impl Client {
         };
         let now = Instant::now();
         let (login_by, command_by) = (now + LOGIN_DEADLINE, now + COMMAND_DEADLINE);
-        Ok(Self { stream, login_by, command_by, shutdown: front.shutdown.clone(), words })
+        Ok(Self { stream, login_by, command_by, shutdown: front.shutdown.clone(), words, octets: 0 })
     }
 
     pub(super) async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
@@ -99,6 +105,9 @@ impl Client {
     pub(super) async fn read(&mut self, hear: impl FnOnce(&[u8])) -> io::Result<Heard> {
         let mut buffer = [0; READ_SIZE];
         let deadline = self.login_by.min(self.command_by);
+        if self.octets > OCTETS_MAX {
+            return Ok(Heard::Enough(self.words.too_much));
+        }
         let Self { stream, shutdown, words, .. } = self;
         let read = tokio::select! {
             // In this order, or a client that always has something to say would never be too slow.
@@ -110,6 +119,7 @@ impl Client {
         match read? {
             0 => Ok(Heard::End),
             count => {
+                self.octets = self.octets.saturating_add(count);
                 hear(buffer.get(..count).unwrap_or_default());
                 // A password may have been in it.
                 buffer.zeroize();

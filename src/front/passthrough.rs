@@ -37,6 +37,12 @@ pub(super) async fn run(front: Arc<Front>, mut tcp: TcpStream, peer: SocketAddr,
     let Some(ends) = front.whose(&mut tcp, peer).await else { return };
     let id = format!("{:016x}", rand::random::<u64>());
     let span = error_span!("passthrough", id, peer = %ends.client, to = %route.to);
+    // Nobody logs in here: it is as good as known.
+    let mut place = match front.guard.enter(ends.client.ip()) {
+        Ok(place) => place,
+        Err(full) => return span.in_scope(|| warn!("connection refused: {full}")),
+    };
+    place.known();
     let (shutdown, limit) = (front.shutdown.clone(), front.drain.limit);
     let served = async {
         let to = &route.to;
@@ -59,6 +65,7 @@ pub(super) async fn run(front: Arc<Front>, mut tcp: TcpStream, peer: SocketAddr,
         }
     };
     served.instrument(span).await;
+    drop(place);
 }
 
 /// What has passed between two peers.

@@ -15,6 +15,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::client::{Client, Heard, LastWords};
+use super::guard::Place;
 use super::session::Session;
 use super::{Entry, Pop3Backends};
 use crate::mailbox::Side;
@@ -28,6 +29,7 @@ pub use share::HeldLists;
 
 const LAST_WORDS: LastWords = LastWords {
     too_slow: b"-ERR Too slow to log in.\r\n",
+    too_much: b"-ERR Too much was said without logging in.\r\n",
     going_down: b"-ERR [SYS/TEMP] The server is going down, connect again.\r\n",
 };
 
@@ -41,7 +43,7 @@ pub struct Pop3Harvest {
 }
 
 /// Serves one client to its end.
-pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry) -> io::Result<()> {
+pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry, mut place: Place) -> io::Result<()> {
     let Some(sides) = &session.front.pop3 else {
         return Err(io::Error::other("no POP3 server for a POP3 listener"));
     };
@@ -49,7 +51,8 @@ pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry) ->
     let Some((client, logged_in, pipelined)) = log_in(session, sides, client, entry).await? else {
         return Ok(());
     };
-    let LoggedIn { user, shown, backend, pass } = logged_in;
+    place.known();
+    let LoggedIn { user, shown, backend, pass, seat: _seat } = logged_in;
     let side = pass.side;
     // A list of the new side shows nothing that we don't know.
     let wanted =

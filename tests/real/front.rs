@@ -8,6 +8,7 @@ mod ending;
 mod held;
 mod hostile;
 mod life;
+mod limits;
 mod login;
 mod names;
 mod passthrough;

@@ -13,7 +13,7 @@ use super::{Exit, UsageError, load, platform};
 use crate::admin::control::Moves;
 use crate::admin::{Token, http};
 use crate::config::Config;
-use crate::front::{Drain, Front, HeldLists, Listeners, Pop3Backends, Pop3Harvest};
+use crate::front::{Drain, Front, Guard, HeldLists, Listeners, Pop3Backends, Pop3Harvest};
 use crate::mailbox::Side;
 use crate::migrate::Supervisor;
 use crate::migrate::uidl::Harvests;
@@ -85,6 +85,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         logins,
         shutdown: shutdown.clone(),
         drain: Drain { limit: config.limits.drain, slots: ConnectionSlots::new(config.limits.connections) },
+        guard: Guard::new(&config.limits),
     };
     let (drain, at_most) = (front.drain.clone(), front.at_most());
     tokio::spawn(listen_to(supervisor.clone(), heard));

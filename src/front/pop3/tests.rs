@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security};
+use crate::config::{Endpoint, Limits, Listen, Security};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::{Drain, Front, drain};
+use crate::front::{Drain, Front, Guard, drain};
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
 use crate::store::Store;
@@ -57,12 +57,17 @@ async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
         logins: mpsc::channel(1).0,
         shutdown: ends,
         drain: Drain::at_once(),
+        guard: Guard::new(&Limits::none()),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let (tcp, peer) = accepted.unwrap();
-    let session =
-        tokio::spawn(async move { serve(Session { front: &front, peer, local: peer, id: "s1" }, tcp, entry).await });
+    let session = tokio::spawn(async move {
+        {
+            let place = front.guard.enter(peer.ip()).unwrap();
+            serve(Session { front: &front, peer, local: peer, id: "s1" }, tcp, entry, place).await
+        }
+    });
     Stage { _folder: folder, client: client.unwrap(), session, shutdown }
 }
 

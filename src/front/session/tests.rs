@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security};
+use crate::config::{Endpoint, Limits, Listen, Security};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::{Drain, drain};
+use crate::front::{Drain, Guard, drain};
 use crate::mailbox::Side;
 use crate::net::Stream;
 use crate::net::imap::ImapServer;
@@ -54,6 +54,7 @@ async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stag
         logins: mpsc::channel(1).0,
         shutdown: ends,
         drain: Drain::at_once(),
+        guard: Guard::new(&Limits::none()),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
@@ -103,7 +104,7 @@ async fn a_client_that_always_has_something_to_say_is_too_slow_as_well() {
     let (_shutdown, ends) = watch::channel(false);
     let past = Instant::now() - Duration::from_secs(1);
     let stream = Stream::Plain(tcp);
-    let mut client = Client { stream, login_by: past, command_by: past, shutdown: ends, words: LAST_WORDS };
+    let mut client = Client { stream, login_by: past, command_by: past, shutdown: ends, words: LAST_WORDS, octets: 0 };
     let heard = client.read(|_| panic!("too late")).await.unwrap();
     assert_eq!(heard, Heard::Enough(LAST_WORDS.too_slow));
 }
