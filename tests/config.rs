@@ -148,6 +148,19 @@ fn master_users_arrive_in_both_forms() {
 }
 
 #[test]
+fn realms_arrive_with_the_sides_that_they_leave_out() {
+    let config = valid("realms.toml");
+    let [one, three] = config.realms.as_slice() else { panic!("{:?}", config.realms) };
+    assert_eq!(one.domains, ["one.example", "two.example"]);
+    assert_eq!((one.old.imap.host.as_str(), one.new.imap.host.as_str()), ("old.one.example", "10.0.0.5"));
+    assert!(one.old.credentials.master().is_some() && config.old.credentials.master().is_none());
+    assert_eq!((three.old.imap.host.as_str(), three.new.imap.host.as_str()), ("old.three.example", "10.0.0.6"));
+    let within = config.within(one);
+    assert_eq!((within.old.imap.host.as_str(), within.domains), ("old.one.example", one.domains.clone()));
+    assert_eq!((config.old.imap.host.as_str(), config.domains.len()), ("old.example", 0));
+}
+
+#[test]
 fn no_password_is_shown() {
     for (file, secrets) in [("everything.toml", &["doveadm secret"][..]), ("master-users.toml", &["master secret"])] {
         let shown = format!("{:?}", valid(file));

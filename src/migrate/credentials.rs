@@ -90,7 +90,7 @@ pub fn side_without_password(config: &Config) -> Option<Side> {
 
 /// Whether all work can be done without any user's password.
 #[must_use]
-pub fn need_no_password(config: &Config) -> bool {
+pub(super) fn need_no_password(config: &Config) -> bool {
     side_without_password(config).is_none()
 }
 

@@ -15,6 +15,12 @@ impl CanonicalUser {
         Self(key)
     }
 
+    /// What stands behind the `@`.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        self.0.rsplit_once('@').map(|(_, domain)| domain)
+    }
+
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -55,8 +61,10 @@ impl NameRules {
     /// The rules that `config` names.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let sides = [&config.old.credentials, &config.new.credentials];
-        let separators = sides.into_iter().filter_map(|side| side.master()?.separator).collect();
+        let realms = config.realms.iter().map(|realm| (&realm.old, &realm.new));
+        let sides = std::iter::once((&config.old, &config.new)).chain(realms);
+        let credentials = sides.flat_map(|(old, new)| [&old.credentials, &new.credentials]);
+        let separators = credentials.filter_map(|side| side.master()?.separator).collect();
         Self { default_domain: config.users.default_domain.clone(), separators }
     }
 

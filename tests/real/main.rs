@@ -23,6 +23,7 @@ mod late;
 mod master_users;
 mod operator;
 mod pop3_front;
+mod realms;
 mod rebuild;
 mod refusals;
 mod resume;
