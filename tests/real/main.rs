@@ -21,6 +21,7 @@ mod guide;
 mod hostile;
 mod late;
 mod master_users;
+mod names;
 mod operator;
 mod pop3_front;
 mod realms;
