@@ -47,7 +47,7 @@ fn settle(ferry: &Ferry, pair: &Pair) {
 }
 
 /// A user with an IMAP and a POP3 client is copied, followed while mail comes and changes, compared and switched.
-fn whole_way(pair: &Pair) {
+pub(crate) fn whole_way(pair: &Pair) {
     nasty::small(&pair.old, "u1");
     let ferry = Ferry::start(FerrySpec { auto: false, pop3: true, ..FerrySpec::between(&pair.old, &pair.new) });
     let password = pair.old.password("u1");

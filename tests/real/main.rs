@@ -21,6 +21,7 @@ mod guide;
 mod hostile;
 mod late;
 mod master_users;
+mod new_config;
 mod operator;
 mod pop3_front;
 mod rebuild;

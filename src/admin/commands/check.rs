@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::{Exit, UsageError, load, own_password};
 use crate::admin::doveconf::Doveconf;
-use crate::admin::{new_config, text};
+use crate::admin::new_config::{self, Dialect};
+use crate::admin::text;
 use crate::config::Config;
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Outlook};
@@ -98,11 +99,11 @@ pub async fn check(config: &Path, also: Also<'_>) -> anyhow::Result<Exit> {
     Ok(if good { Exit::Done } else { Exit::Different })
 }
 
-/// Prints what the new Dovecot's configuration needs for the move.
+/// Prints what the new Dovecot's configuration needs for the move, in the words of its release.
 ///
 /// # Errors
 /// If the configuration can't be used.
-pub async fn new_config(config: &Path) -> anyhow::Result<Exit> {
+pub async fn new_config(config: &Path, dialect: Dialect) -> anyhow::Result<Exit> {
     let config = load(config)?;
     let server = ImapServer::new(Side::New, &config.new.imap)?;
     // The new host needs these lines before it can be reached.
@@ -110,7 +111,7 @@ pub async fn new_config(config: &Path) -> anyhow::Result<Exit> {
         Ok(connection) => connection.local_address(),
         Err(_) => "ADDRESS-OF-THE-PROXY".to_owned(),
     };
-    print!("{}", new_config::dovecot23(&config, &us));
+    print!("{}", new_config::lines(&config, dialect, &us));
     Ok(Exit::Done)
 }
 
