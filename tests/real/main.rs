@@ -22,6 +22,7 @@ mod hostile;
 mod late;
 mod master_users;
 mod names;
+mod new_config;
 mod operator;
 mod pop3_front;
 mod realms;
