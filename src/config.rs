@@ -8,18 +8,21 @@ mod credentials;
 mod diagnose;
 mod doors;
 mod endpoint;
+mod login_name;
 mod model;
 mod network;
 mod raw;
+mod realm;
 mod scalar;
 
 use std::path::Path;
 
 pub use diagnose::{ConfigError, Problem};
+pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
-    Migration, NewSide, OldSide, Passthrough, Pin, PinError, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, Users,
-    Verify,
+    Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles,
+    Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

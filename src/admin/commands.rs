@@ -21,6 +21,7 @@ use crate::config::{self, Config};
 use crate::migrate::{Platform, side_without_password};
 use crate::net::InheritError;
 use crate::store::{Store, StoreError};
+use crate::user::Realms;
 
 /// How a command ended (DESIGN §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +85,8 @@ pub struct Server {
     pub token_file: Option<PathBuf>,
 }
 
-fn platform(config: Arc<Config>) -> anyhow::Result<Platform> {
-    let store = Store::open(&config.store.path)?;
-    Ok(Platform::new(config, store)?)
+fn platforms(config: &Arc<Config>) -> anyhow::Result<Realms<Platform>> {
+    Ok(Platform::all(config, &Store::open(&config.store.path)?, None)?)
 }
 
 fn load(path: &Path) -> Result<Arc<Config>, config::ConfigError> {

@@ -44,8 +44,14 @@ pub(super) fn tls(section: &Section<'_>) -> Option<Option<Tls>> {
     }
     let own = pairs(section);
     let mut seen = Vec::new();
-    let sni = section.or("sni", Vec::new(), |entry| each(entry, |table| sni(&table.section()?, &mut seen)));
+    let sni = section.or("sni", Vec::new(), |entry| tables(entry, |table| sni(table, &mut seen)));
     Some(Some(Tls { pairs: own?, sni: sni? }))
+}
+
+/// Every table of a `[[list]]`, or nothing if one of them is wrong; all are looked at.
+fn tables<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Section<'a>) -> Option<T>) -> Option<Vec<T>> {
+    let tables: Vec<Option<T>> = entry.tables()?.iter().map(|table| read(&table.section()?)).collect();
+    tables.into_iter().collect()
 }
 
 /// `[[tls.sni]]`; its names are added to `seen`.
@@ -137,8 +143,7 @@ pub(super) fn socket(entry: &Entry<'_>) -> Option<SocketAddr> {
 /// `[[passthrough]]`, beside what `listen` takes already.
 pub(super) fn passthrough(entry: &Entry<'_>, listen: Option<&Listen>) -> Option<Vec<Passthrough>> {
     let mut seen: Vec<SocketAddr> = listen.iter().flat_map(|listen| listen.all()).collect();
-    let doors = each(entry, |table| {
-        let section = table.section()?;
+    let doors = tables(entry, |section| {
         section.check(&PASSTHROUGH, &[]);
         let listen = section.require("listen", "\"0.0.0.0:587\"").and_then(|entry| {
             let address = socket(&entry)?;
