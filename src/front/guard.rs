@@ -6,6 +6,7 @@
 mod failures;
 mod places;
 mod rate;
+mod recent;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,7 +61,7 @@ impl Guard {
         Self {
             places: Arc::new(Places::new(limits)),
             failures: Arc::new(Mutex::new(Failures::new(limits.login_delay, Instant::now()))),
-            rates: Arc::new(Mutex::new(Rates::new(limits))),
+            rates: Arc::new(Mutex::new(Rates::new(limits, Instant::now()))),
             exempt: limits.exempt.clone().into(),
         }
     }

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Outlook};
 use crate::migrate::{Job, Platform, ProgressMeter, Stop};
+use crate::net::ServerTls;
 use crate::net::imap::{ImapError, ImapServer};
 use crate::net::pop3::{Pop3Error, Pop3Server};
 use crate::source::Login;
@@ -64,6 +65,10 @@ pub async fn check(config: &Path, also: Also<'_>) -> anyhow::Result<Exit> {
         return Err(UsageError(several.to_owned()).into());
     }
     let mut good = true;
+    if let Some(Err(error)) = config.tls.as_ref().map(ServerTls::load) {
+        println!("certificates   of no use: {error}");
+        good = false;
+    }
     let mut us = None;
     for platform in &looked_at {
         if !config.realms.is_empty() {

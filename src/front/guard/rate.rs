@@ -1,23 +1,23 @@
 //! How many logins are tried a second, in all and of one address: the rest wait their turn. The servers behind us thank us for
 //! it when all clients come back at once.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::recent::Recent;
 use super::{Busy, Net};
 use crate::config::Limits;
 
-/// Addresses whose rate is remembered; beyond it those that have been quiet are forgotten.
-const ADDRESSES: usize = 32 * 1024;
+/// An address whose last login is longer ago is as good as new.
+const MEMORY: Duration = Duration::from_secs(60);
 
 /// When the next login may be tried, in all and for each address.
 #[derive(Debug)]
 pub(super) struct Rates {
     all: Option<Rate>,
     each: Option<Rate>,
-    of_address: HashMap<Net, Instant>,
+    of_address: Recent<Net, Instant>,
     next: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ struct Rate {
 const BURST: Duration = Duration::from_secs(1);
 
 impl Rates {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
         let rate = |key, a_second: usize| {
             let a_second = u32::try_from(a_second).ok().filter(|rate| *rate > 0)?;
             Some(Rate { key, interval: Duration::from_secs(1) / a_second })
@@ -40,7 +40,7 @@ impl Rates {
         Self {
             all: rate("limits.logins_per_second", limits.logins_per_second),
             each: rate("limits.logins_per_second_per_address", limits.logins_per_second_per_address),
-            of_address: HashMap::new(),
+            of_address: Recent::new(now, MEMORY),
             next: None,
         }
     }
@@ -57,16 +57,10 @@ impl Rates {
         };
         let (wait_all, next_all) = of(self.all, self.next)?;
         let each = self.each.filter(|_| net.is_some());
-        let (wait_each, next_each) = of(each, net.and_then(|net| self.of_address.get(&net).copied()))?;
+        let (wait_each, next_each) = of(each, net.and_then(|net| self.of_address.get(&net, now)))?;
         self.next = next_all;
         if let (Some(net), Some(next)) = (net, next_each) {
-            if self.of_address.len() >= ADDRESSES {
-                self.of_address.retain(|_, next| *next > now);
-            }
-            // Were they all busy, one more would not be remembered; the rate in all still holds.
-            if self.of_address.len() < ADDRESSES || self.of_address.contains_key(&net) {
-                self.of_address.insert(net, next);
-            }
+            self.of_address.set(net, next, now);
         }
         Ok(wait_all.max(wait_each))
     }
@@ -80,7 +74,10 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     fn rates(all: usize, each: usize) -> Rates {
-        Rates::new(&Limits { logins_per_second: all, logins_per_second_per_address: each, ..Limits::none() })
+        Rates::new(
+            &Limits { logins_per_second: all, logins_per_second_per_address: each, ..Limits::none() },
+            Instant::now(),
+        )
     }
 
     fn net(number: u32) -> Option<Net> {
@@ -107,19 +104,6 @@ mod tests {
         assert_eq!(rates.turn(net(1), now, PATIENCE).unwrap_err().limit, "limits.logins_per_second_per_address");
         assert_eq!(rates.turn(net(2), now, PATIENCE), Ok(Duration::ZERO));
         assert!((0..1000).all(|_| rates.turn(None, now, PATIENCE) == Ok(Duration::ZERO)), "exempt");
-    }
-
-    #[test]
-    fn memory_has_a_bound() {
-        let (mut rates, now) = (rates(0, 1), Instant::now());
-        for number in 0..100_000 {
-            let _ = rates.turn(net(number), now, PATIENCE);
-            let _ = rates.turn(net(number), now, PATIENCE);
-        }
-        assert!(rates.of_address.len() <= ADDRESSES);
-        let later = now + Duration::from_secs(60);
-        assert_eq!(rates.turn(net(7), later, PATIENCE), Ok(Duration::ZERO));
-        assert_eq!(rates.of_address.len(), 1);
     }
 
     #[test]

@@ -119,3 +119,15 @@ fn a_reload_shows_new_clients_the_new_certificate_and_drops_nobody() {
     assert!(bench.ferry.log().lines().any(|line| line.contains("ERROR") && line.contains("other.pem")));
     before.ok("NOOP");
 }
+
+#[test]
+fn check_finds_a_certificate_of_no_use_before_a_start_does() {
+    let bench = bench();
+    let good = bench.ferry.run(&["check"]);
+    assert!(!String::from_utf8_lossy(&good.stdout).contains("certificates"), "{good:?}");
+    fs::copy(bench.ferry.dir().join("rsa.key"), bench.ferry.dir().join("other.key")).unwrap();
+    let bad = bench.ferry.run(&["check"]);
+    let said = String::from_utf8_lossy(&bad.stdout).into_owned();
+    assert!(said.contains("certificates   of no use: ") && said.contains("other.pem"), "{said}");
+    assert_eq!(bad.status.code(), Some(1), "{said}");
+}
