@@ -33,6 +33,9 @@ enum Command {
         config: Config,
         /// The user, as they log in.
         user: Option<String>,
+        /// Look only at the sides of this domain's users.
+        #[arg(long, value_name = "DOMAIN", conflicts_with = "user")]
+        domain: Option<String>,
         /// A file with the user's password; not needed where master users are configured for both sides.
         #[arg(long, value_name = "FILE", requires = "user")]
         password_file: Option<PathBuf>,
@@ -211,10 +214,13 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(Config { config }) => commands::serve(&config).await,
-        Command::Check { config, new_config: Some(dialect), .. } => commands::new_config(&config.config, dialect).await,
-        Command::Check { config, user, password_file, doveconf, .. } => {
-            let (user, password_file, doveconf) = (user.as_deref(), password_file.as_deref(), doveconf.as_deref());
-            commands::check(&config.config, Also { user, password_file, doveconf }).await
+        Command::Check { config, new_config: Some(dialect), domain, .. } => {
+            commands::new_config(&config.config, dialect, domain.as_deref()).await
+        }
+        Command::Check { config, user, domain, password_file, doveconf, .. } => {
+            let (user, domain) = (user.as_deref(), domain.as_deref());
+            let (password_file, doveconf) = (password_file.as_deref(), doveconf.as_deref());
+            commands::check(&config.config, Also { user, domain, password_file, doveconf }).await
         }
         Command::Sync { user: OneUser { config, user, password_file }, rebuild } => {
             commands::sync(&config.config, &user, password_file.as_deref(), rebuild.as_deref()).await
