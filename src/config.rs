@@ -14,6 +14,7 @@ mod network;
 mod raw;
 mod realm;
 mod scalar;
+mod trust;
 
 use std::path::Path;
 
@@ -22,7 +23,7 @@ pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
     Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles,
-    Users, Verify,
+    TlsVersion, Trust, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

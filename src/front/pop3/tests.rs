@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Limits, Listen, Security, SideNames};
+use crate::config::{Endpoint, Limits, Listen, Security, SideNames, Trust};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
 use crate::front::{Backends, BothSides, Drain, Front, Guard, drain};
 use crate::net::imap::ImapServer;
@@ -33,8 +33,7 @@ async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
         host: "127.0.0.1".to_owned(),
         port,
         security: Security::Clear,
-        ca_file: None,
-        pin: None,
+        trust: Trust::default(),
         proxy_protocol: false,
     };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();

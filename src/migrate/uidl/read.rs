@@ -279,7 +279,7 @@ mod tests {
 
     use super::super::{Harvests, Pop3Sides};
     use super::*;
-    use crate::config::{Endpoint, Security};
+    use crate::config::{Endpoint, Security, Trust};
     use crate::mailbox::diff::tests::{contents, message};
     use crate::mailbox::pop3::Template;
     use crate::mailbox::{Side, UidValidity};
@@ -329,8 +329,7 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port: 1,
             security: Security::Clear,
-            ca_file: None,
-            pin: None,
+            trust: Trust::default(),
             proxy_protocol: false,
         };
         let server = |side| Pop3Server::new(side, &endpoint).unwrap();

@@ -19,7 +19,7 @@ fn files(desk: &Desk, file: &str) -> TlsFiles {
 fn issue(desk: &Desk, file: &str, hosts: &[&str]) -> ClientTls {
     let authority = desk.authority(&format!("{file}-ca.pem"));
     reissue(desk, &authority, file, hosts);
-    ClientTls::new(Some(&desk.path(&format!("{file}-ca.pem")))).unwrap()
+    ClientTls::new(&trusting(&desk.path(&format!("{file}-ca.pem")))).unwrap()
 }
 
 fn reissue(desk: &Desk, authority: &Authority, file: &str, hosts: &[&str]) {
@@ -73,8 +73,8 @@ async fn one_bad_file_keeps_its_own_certificate_and_holds_no_other_one_up() {
     }
     let tls = Tls { pairs: vec![files(&desk, "a")], sni: vec![sni(&desk, &["b.example.net"], "b")] };
     let server = ServerTls::load_with(&tls, Duration::from_secs(3600)).unwrap();
-    let trusts_first = ClientTls::new(Some(&desk.path("first.pem"))).unwrap();
-    let trusts_second = ClientTls::new(Some(&desk.path("second.pem"))).unwrap();
+    let trusts_first = ClientTls::new(&trusting(&desk.path("first.pem"))).unwrap();
+    let trusts_second = ClientTls::new(&trusting(&desk.path("second.pem"))).unwrap();
 
     reissue(&desk, &second, "a", &["a.example.net"]);
     fs::write(files(&desk, "b").cert, "nonsense").unwrap();
