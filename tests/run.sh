@@ -113,6 +113,57 @@ install_trixie() {
     fi
 }
 
+# Cyrus, whose packages can't be installed beside Dovecot's: unpacked into a folder of its own with all that it needs and this
+# machine lacks, once, and kept in the user's cache (40 MB).
+cyrus=${MAILFERRY_CYRUS:-${XDG_CACHE_HOME:-$HOME/.cache}/mailferry/cyrus}
+without_cyrus=
+
+install_cyrus() {
+    [ -x "$cyrus/usr/lib/cyrus/bin/master" ] && return
+    local new log
+    command -v apt-get >/dev/null || { without_cyrus='its Debian packages are needed, and there is no apt-get' && return; }
+    say "unpacking Cyrus into $cyrus"
+    mkdir -p "$(dirname "$cyrus")"
+    new=$(mktemp -d "$cyrus.XXXXXX")
+    log=$(mktemp)
+    if (cd "$new" && unpack_cyrus) >"$log" 2>&1; then
+        rm -f "$log"
+        chmod 755 "$new"
+        # An empty folder may be there already; anything else is not ours to replace.
+        mv -T "$new" "$cyrus" || { without_cyrus="$cyrus is in the way" && rm -rf "$new"; }
+    else
+        tail -n 5 "$log" >&2
+        without_cyrus="its packages could not be unpacked, see $log"
+        rm -rf "$new"
+    fi
+}
+
+# Into the current folder. (Called in an `if`, so errors don't end it by themselves.)
+unpack_cyrus() {
+    local own='cyrus-common cyrus-imapd cyrus-pop3d sasl2-bin libsasl2-modules-db' wanted package program libraries
+    # The lists of packages may never have been fetched.
+    wanted=$(wanted_packages "$own") || { apt-get update -q && wanted=$(wanted_packages "$own"); } || return
+    # shellcheck disable=SC2086 # a list that is meant to be split
+    apt-get -q download $wanted || return
+    for package in *.deb; do
+        dpkg-deb -x "$package" . || return
+    done
+    rm -f -- *.deb
+    libraries=$(find "$PWD/usr/lib" "$PWD/lib" -maxdepth 1 -name '*-linux-gnu' 2>/dev/null | paste -s -d :)
+    for program in master imapd pop3d lmtpd idled ctl_cyrusdb; do
+        if LD_LIBRARY_PATH=$libraries ldd "usr/lib/cyrus/bin/$program" | grep 'not found'; then
+            return 1
+        fi
+    done
+}
+
+# Packages, and what they need that isn't installed here: neither mail server nor Perl is used.
+wanted_packages() {
+    # shellcheck disable=SC2086 # a list that is meant to be split
+    apt-get -s install --no-install-recommends $1 </dev/null |
+        awk -v own="$1" '$1 == "Inst" && $2 !~ /^exim4|perl/ { print $2 } END { print own }' | tr ' ' '\n' | sort -u
+}
+
 failed=()
 summary=()
 
@@ -174,9 +225,11 @@ PYTHON
 install_packages
 install_cargo_tools
 install_trixie
-export MAILFERRY_TRIXIE=$trixie
+install_cyrus
+export MAILFERRY_TRIXIE=$trixie MAILFERRY_CYRUS=$cyrus
 # Loud, and once more at the end.
 [ -n "$without_trixie" ] && say "NOT RUN: Dovecot 2.4 ($without_trixie)"
+[ -n "$without_cyrus" ] && say "NOT RUN: Cyrus ($without_cyrus)"
 
 if [ -n "$filter" ]; then
     exec cargo nextest run --locked "$filter"
@@ -194,9 +247,10 @@ step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
 say 'summary'
 [ -n "$without_trixie" ] && summary+=("NOT RUN Dovecot 2.4 as new side: $without_trixie")
+[ -n "$without_cyrus" ] && summary+=("NOT RUN Cyrus as old side: $without_cyrus")
 printf '%s\n' "${summary[@]}"
 if [ ${#failed[@]} -gt 0 ]; then
     printf '\nNOT GREEN: %s\n' "${failed[*]}"
     exit 1
 fi
-printf '\nall green in %s s%s\n' "$SECONDS" "${without_trixie:+, but NOT RUN: Dovecot 2.4}"
+printf '\nall green in %s s%s\n' "$SECONDS" "${without_trixie:+, but NOT RUN: Dovecot 2.4}${without_cyrus:+, but NOT RUN: Cyrus}"

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::account::{instant, list_item};
+use super::brand::Server;
 use super::imap::{Imap, flags_of, literal, lossy, quoted};
-use super::server::Dovecot;
 
 /// Everything of an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Shelf {
 
 impl World {
     /// Reads everything of `user` from a server, without a proxy.
-    pub fn of(server: &Dovecot, user: &str) -> Self {
+    pub fn of(server: &dyn Server, user: &str) -> Self {
         let mut imap = Imap::connect(server.imap_port());
         imap.login(user, server.password(user));
         Self::read(&mut imap)

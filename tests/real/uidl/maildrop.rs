@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::lab::Dovecot;
+use crate::lab::{Dovecot, Server};
 
 /// UIDL and size of each message, in the server's order.
 pub(crate) type Shown = Vec<(String, u64)>;
@@ -65,7 +65,7 @@ impl Session {
 }
 
 /// What `server` shows `user` over POP3.
-pub(crate) fn shown(server: &Dovecot, user: &str) -> Shown {
+pub(crate) fn shown(server: &dyn Server, user: &str) -> Shown {
     let mut session = Session::open(server.pop3_port(), user, server.password(user));
     let shown = session.shown();
     session.command("QUIT");
