@@ -114,8 +114,9 @@ install_trixie() {
 }
 
 # Cyrus, whose packages can't be installed beside Dovecot's: unpacked into a folder of its own with all that it needs and this
-# machine lacks, once, and kept in the user's cache (40 MB).
+# machine lacks, once, and kept in a cache (40 MB). Started by root it runs as another user, who can't look into root's home.
 cyrus=${MAILFERRY_CYRUS:-${XDG_CACHE_HOME:-$HOME/.cache}/mailferry/cyrus}
+[ -n "${MAILFERRY_CYRUS:-}" ] || [ "$(id -u)" -ne 0 ] || cyrus=/var/cache/mailferry/cyrus
 without_cyrus=
 
 install_cyrus() {

@@ -87,10 +87,14 @@ impl CyrusSpec {
     }
 }
 
-/// Where the unpacked packages are, if they are: `$MAILFERRY_CYRUS`, or their place in the user's cache.
+/// Where the unpacked packages are, if they are: `$MAILFERRY_CYRUS`, or `/var/cache` where the server's own user must get at
+/// them, or the user's cache.
 pub fn root() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    let cache = || match is_root() {
+        true => Some(PathBuf::from("/var/cache")),
+        false => variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache"))),
+    };
     let root = variable("MAILFERRY_CYRUS").or_else(|| Some(cache()?.join("mailferry/cyrus")))?;
     root.join("usr/lib/cyrus/bin/master").exists().then_some(root)
 }
@@ -101,7 +105,7 @@ pub fn is_here() -> bool {
     if !here {
         eprintln!(
             "\n#### NOT RUN: this test needs Cyrus, and there is none here. Its Debian packages lie unpacked in\n\
-             #### $MAILFERRY_CYRUS or ~/.cache/mailferry/cyrus, and tests/run.sh puts them there.\n"
+             #### $MAILFERRY_CYRUS, /var/cache/mailferry/cyrus (root) or ~/.cache/mailferry/cyrus; tests/run.sh does it.\n"
         );
     }
     here

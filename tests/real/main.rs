@@ -10,6 +10,7 @@ mod at_the_gate;
 mod check;
 mod copy;
 mod crash;
+mod cyrus;
 mod damage;
 mod doveadm_tls;
 mod every_phase;
