@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::enrolled::is_enrolled;
 use super::uidl::{Content, Inbox};
 use super::{Job, Platform, Readers, Stop, preflight};
+use crate::mailbox::compare::left_behind;
 use crate::mailbox::{Account, MailboxName};
 use crate::source::Reader;
 use crate::store::{Phase, UserRecord};
@@ -36,6 +37,8 @@ pub struct Outlook {
     pub new: Holdings,
     /// What each side announces after the login.
     pub capabilities: [BTreeSet<String>; 2],
+    /// Mailboxes that others share with the user on the old side only, in words.
+    pub shared: Option<String>,
     /// What is known of POP3.
     pub pop3: String,
     /// What keeps the user from being switched.
@@ -83,7 +86,8 @@ impl Outlook {
             }
         };
         readers.close().await;
-        Ok(Self { record, enrolled, old: old_holds, new: new_holds, capabilities, pop3, blocks })
+        let shared = left_behind(&old, &new);
+        Ok(Self { record, enrolled, shared, old: old_holds, new: new_holds, capabilities, pop3, blocks })
     }
 }
 

@@ -1,5 +1,5 @@
 //! What is refused before anything is written: an account on the new side that holds what is not ours (SYN-17), a
-//! separator that clients would see change, names that the target would alter.
+//! separator or prefix that clients would see change, names that the target would alter.
 
 use super::Stop;
 use super::plan::Records;
@@ -22,6 +22,14 @@ pub(super) fn check(old: &Account, new: &Account, records: &Records) -> Result<(
              set `separator` in the new side's namespace",
             old.separator.unwrap_or(' '),
             new.separator.unwrap_or(' ')
+        ));
+    }
+    if let (Some(prefix), Some(other)) = (&old.prefix, &new.prefix)
+        && prefix != other
+    {
+        found.push(format!(
+            "the names of a user's mailboxes begin with {prefix:?} on the old side and with {other:?} on the new side \
+             (NAMESPACE), and clients would take them for others: set `prefix = {prefix}` in the new side's namespace"
         ));
     }
     found.extend(old.unreadable.iter().map(|(raw, why)| format!("mailbox `{raw}` on the old side {why}")));
@@ -153,10 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_separator_that_clients_would_see_change_is_refused() {
+    fn a_separator_or_prefix_that_clients_would_see_change_is_refused() {
         let old = account(&[("INBOX", 7, 20, 9)]);
         let mut new = account(&[("INBOX", 99, 1, 0)]);
         new.separator = Some('.');
         assert!(check(&old, &new, &Records::new()).unwrap_err().to_string().contains("separator"));
+        let with = |prefix: Option<&str>| Account { prefix: prefix.map(str::to_owned), ..old.clone() };
+        let refusal = |old, new| check(&with(old), &with(new), &ours(7)).err().map(|stop| stop.to_string());
+        assert!(refusal(Some("INBOX."), Some("")).unwrap().contains("`prefix = INBOX.`"));
+        assert_eq!((refusal(Some("INBOX."), Some("INBOX.")), refusal(None, Some("INBOX."))), (None, None));
     }
 }

@@ -6,6 +6,7 @@ mod bodies;
 mod changes;
 mod listing;
 mod quiet;
+mod refused;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -43,6 +44,16 @@ pub enum ReadError {
     /// The server refused the login: don't try again with the same password.
     #[error("{server} refuses the login of {name}: {text}")]
     LoginRefused {
+        /// Which server, with its side.
+        server: String,
+        /// The login name.
+        name: String,
+        /// What it said.
+        text: String,
+    },
+    /// The server refused the login for a reason that says nothing about the password.
+    #[error("{server} does not let {name} log in now: {text}")]
+    Busy {
         /// Which server, with its side.
         server: String,
         /// The login name.
@@ -97,7 +108,7 @@ impl Reader {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// [`ReadError::LoginRefused`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
+    /// [`ReadError::LoginRefused`] or [`ReadError::Busy`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
     pub async fn open(server: &ImapServer, login: &Login) -> Result<Self, ReadError> {
         let connection = Self::connect(server, login).await?;
         Ok(Self {
@@ -117,7 +128,12 @@ impl Reader {
         match connection.login(&login.name, None, login.password.expose_secret()).await? {
             LoginAnswer::Accepted { .. } => Ok(connection),
             LoginAnswer::Refused { raw, .. } => {
-                Err(ReadError::LoginRefused { server: shown, name: login.name.clone(), text: printable(&raw) })
+                let (server, name, text) = (shown, login.name.clone(), printable(&raw));
+                Err(if refused::is_for_later(&text) {
+                    ReadError::Busy { server, name, text }
+                } else {
+                    ReadError::LoginRefused { server, name, text }
+                })
             }
         }
     }

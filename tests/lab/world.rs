@@ -193,7 +193,7 @@ impl Mail {
 fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
     let mut shelf = Shelf::default();
     let (tagged, untagged) = imap.cmd(&format!("EXAMINE {}", quoted(name)));
-    let gone = ["Mailbox doesn't exist", "Mailbox was deleted under us"];
+    let gone = ["Mailbox doesn't exist", "Mailbox was deleted under us", "Mailbox does not exist"];
     let said = tagged.strip_prefix("NO ").unwrap_or_default();
     let said = said.strip_prefix("[NONEXISTENT] ").unwrap_or(said);
     if gone.iter().any(|words| said.starts_with(words)) {

@@ -226,6 +226,9 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     row("now", &standing(outlook));
     row("old side", &holds(&outlook.old));
     row("new side", &holds(&outlook.new));
+    if let Some(shared) = &outlook.shared {
+        row("shared", &format!("{shared}; they are not moved"));
+    }
     row("POP3", &outlook.pop3);
     let [old, new] = &outlook.capabilities;
     println!("  after login:");

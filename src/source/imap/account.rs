@@ -33,9 +33,16 @@ impl Reader {
         let personal = namespaces.personal.first();
         let delimiter =
             personal.and_then(|space| space.delimiter).or_else(|| items.iter().find_map(|item| item.delimiter));
-        let mut account = Account { separator: delimiter.map(char::from), ..Account::default() };
-        for item in items.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
+        let prefix = personal.map(|space| printable(&space.prefix));
+        let mut account = Account { separator: delimiter.map(char::from), prefix, ..Account::default() };
+        for item in items {
             let raw = printable(&item.name);
+            if !is_personal(&item.name, &namespaces) {
+                if is_selectable(&item) {
+                    account.others.insert(raw, false);
+                }
+                continue;
+            }
             match name_of(&item.name, delimiter) {
                 Ok(name) => {
                     if account.mailboxes.insert(name, listed(item)).is_some() {
@@ -53,7 +60,11 @@ impl Reader {
             selectable: true,
             ..Listed::default()
         });
-        for item in subscribed.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
+        for item in subscribed {
+            if !is_personal(&item.name, &namespaces) {
+                account.others.insert(printable(&item.name), true);
+                continue;
+            }
             match name_of(&item.name, delimiter) {
                 Ok(name) => drop(account.subscriptions.insert(name)),
                 Err(why) => account.unreadable.push((printable(&item.name), why)),
@@ -177,10 +188,10 @@ impl Reader {
     }
 }
 
-/// Whether a refusal says that there is no such mailbox any more, and not only that it can't be read now. Dovecot 2.3 sends no
-/// NONEXISTENT (RFC 5530 §3) with STATUS.
+/// Whether a refusal says that there is no such mailbox any more, and not only that it can't be read now. Dovecot 2.3
+/// sends no NONEXISTENT (RFC 5530 §3) with STATUS, and Cyrus none at all.
 pub(super) fn is_nonexistent(text: &str) -> bool {
-    let known = ["Mailbox doesn't exist", "Mailbox was deleted under us"];
+    let known = ["Mailbox doesn't exist", "Mailbox was deleted under us", "Mailbox does not exist"];
     text.to_ascii_uppercase().starts_with("[NONEXISTENT]") || known.iter().any(|known| text.starts_with(known))
 }
 
@@ -203,13 +214,18 @@ fn is_personal(raw: &[u8], namespaces: &Namespaces) -> bool {
         let own = namespaces.personal.iter().any(|space| !space.prefix.is_empty() && raw.starts_with(&space.prefix));
         return own || raw.eq_ignore_ascii_case(b"INBOX");
     }
-    !foreign.any(|prefix| raw.starts_with(prefix))
+    // A prefix may be listed as a mailbox itself, without its delimiter.
+    !foreign.any(|prefix| raw.starts_with(prefix) || prefix.split_last().is_some_and(|(_, name)| name == raw))
+}
+
+fn is_selectable(item: &ListItem) -> bool {
+    let has = |name: &str| item.attributes.iter().any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+    !has("\\NoSelect") && !has("\\NonExistent")
 }
 
 fn listed(item: ListItem) -> Listed {
-    let has = |name: &str| item.attributes.iter().any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
     Listed {
-        selectable: !has("\\NoSelect") && !has("\\NonExistent"),
+        selectable: is_selectable(&item),
         special_use: special_use(&item.attributes),
         raw: item.name,
         status: None,
@@ -258,6 +274,7 @@ mod tests {
     fn only_a_mailbox_that_is_not_there_counts_as_missing() {
         assert!(is_nonexistent("Mailbox doesn't exist: Empty (0.001 + 0.000 secs)."));
         assert!(is_nonexistent("[NONEXISTENT] Unknown mailbox"));
+        assert!(is_nonexistent("Mailbox does not exist"));
         for text in ["[SERVERBUG] Internal error", "[NOPERM] Permission denied", "[INUSE] locked", "NO"] {
             assert!(!is_nonexistent(text), "{text}");
         }
@@ -270,6 +287,7 @@ mod tests {
             Namespaces { personal: vec![space("")], other: vec![space("user.")], shared: vec![space("Public.")] };
         assert!(is_personal(b"INBOX", &usual) && is_personal(b"a.b", &usual));
         assert!(!is_personal(b"Public.x", &usual) && !is_personal(b"user.x", &usual));
+        assert!(!is_personal(b"Public", &usual) && is_personal(b"Publi", &usual) && is_personal(b"Publics", &usual));
         let cyrus =
             Namespaces { personal: vec![space("INBOX.")], other: vec![space("user.")], shared: vec![space("")] };
         assert!(is_personal(b"INBOX", &cyrus) && is_personal(b"INBOX.a", &cyrus));
