@@ -221,7 +221,10 @@ impl Cyrus {
 
     /// A user's INBOX, as the administrator calls it.
     pub fn inbox_of(&self, user: &str) -> String {
-        format!("user{}{user}", self.spec.names.separator())
+        // A dot in the name of a user is no separator.
+        let separator = self.spec.names.separator();
+        let user = if separator == '.' { user.replace('.', "^") } else { user.to_owned() };
+        format!("user{separator}{user}")
     }
 
     /// From a user's next session on, writes down what is said in it; [`Cyrus::recorded`] gives it.
@@ -261,8 +264,13 @@ impl Cyrus {
 
     /// The file of one message of a user's INBOX.
     pub fn message_file(&self, user: &str, uid: u32) -> PathBuf {
-        let inbox = wait_for("the folder of an INBOX", START_PATIENCE, || find(&self.dir.join("spool"), user));
-        inbox.join(format!("{uid}."))
+        let mut command = self.program("usr/lib/cyrus/bin/mbpath");
+        command.arg("-C").arg(self.dir.join("imapd.conf")).arg(self.inbox_of(user)).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "mbpath: {output:?}");
+        let file = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join(format!("{uid}."));
+        assert!(file.exists(), "{}", file.display());
+        file
     }
 
     fn log(&self) -> String {
@@ -332,6 +340,7 @@ impl Cyrus {
         let owner = if is_root() { "mail:mail".to_owned() } else { current_user() };
         let (user, group) = owner.split_once(':').unwrap();
         let mut lines: BTreeMap<String, String> = BTreeMap::new();
+        // (Of mailboxes that it keeps when they are deleted it can't keep two with one name in one second.)
         let text = format!(
             "configdirectory: {dir}/conf\npartition-default: {dir}/spool\ndefaultpartition: default\n\
              servername: localhost\ncyrus_user: {user}\ncyrus_group: {group}\nadmins: {ADMIN}\n\
@@ -340,7 +349,7 @@ impl Cyrus {
              sasl_mech_list: PLAIN LOGIN\ntls_server_cert: {dir}/tls.pem\ntls_server_key: {dir}/tls.key\n\
              proc_path: {dir}/run/proc\nmboxname_lockpath: {dir}/run/lock\nidlesocket: {dir}/run/idle\n\
              notifysocket: {dir}/run/notify\nlmtpsocket: {dir}/run/lmtp\nsievedir: {dir}/conf/sieve\n\
-             skiplist_unsafe: yes\n",
+             skiplist_unsafe: yes\ndelete_mode: immediate\n",
             yes(names.separator() == '/'),
             yes(names.prefix().is_empty())
         );
@@ -393,11 +402,6 @@ fn give(path: &Path, uid: u32, gid: u32) {
     if path.is_dir() {
         fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path(), uid, gid));
     }
-}
-
-fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    let folders = fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-    folders.map(|path| if path.ends_with(name) { Some(path) } else { find(&path, name) }).find_map(|found| found)
 }
 
 fn current_user() -> String {

@@ -2,6 +2,10 @@
 //! account meanwhile, what only Cyrus does, and what it never sees from us. Where the machine has no Cyrus, these tests say so
 //! (and `tests/run.sh` in its summary).
 
+mod follow;
+mod nasty;
+mod quirks;
+
 use std::process::Output;
 use std::time::Duration;
 

@@ -102,7 +102,24 @@ impl Reader {
             sent.push_back((name, tag));
         }
         self.connection.flush().await?;
-        self.lists_answered(sent).await
+        let mut lists = self.lists_answered(sent).await?;
+        if extended && lists.subscribed.iter().any(|item| has(item, "\\NonExistent")) {
+            self.without_hidden(&mut lists).await?;
+        }
+        Ok(lists)
+    }
+
+    /// Leaves out subscriptions to mailboxes that don't exist where the server's own LSUB does (Cyrus): clients that ask by LSUB
+    /// would see them appear on a server that shows them.
+    async fn without_hidden(&mut self, lists: &mut Lists) -> Result<(), ReadError> {
+        let tag = self.connection.tag();
+        let command = self.connection.encoded(command::lsub(&tag, b"*"))?;
+        self.connection.send(command).await?;
+        self.connection.flush().await?;
+        let shown = self.lists_answered([("LSUB", tag)].into()).await?.subscribed;
+        let shown: BTreeSet<Vec<u8>> = shown.into_iter().map(|item| item.name).collect();
+        lists.subscribed.retain(|item| !has(item, "\\NonExistent") || shown.contains(&item.name));
+        Ok(())
     }
 
     async fn lists_answered(&mut self, mut sent: VecDeque<(&'static str, String)>) -> Result<Lists, ReadError> {
@@ -218,9 +235,12 @@ fn is_personal(raw: &[u8], namespaces: &Namespaces) -> bool {
     !foreign.any(|prefix| raw.starts_with(prefix) || prefix.split_last().is_some_and(|(_, name)| name == raw))
 }
 
+fn has(item: &ListItem, attribute: &str) -> bool {
+    item.attributes.iter().any(|known| known.eq_ignore_ascii_case(attribute.as_bytes()))
+}
+
 fn is_selectable(item: &ListItem) -> bool {
-    let has = |name: &str| item.attributes.iter().any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
-    !has("\\NoSelect") && !has("\\NonExistent")
+    !has(item, "\\NoSelect") && !has(item, "\\NonExistent")
 }
 
 fn listed(item: ListItem) -> Listed {

@@ -1,0 +1,159 @@
+//! Everything that has ever broken a migration, as far as a Cyrus takes it, arrives as the Cyrus serves it.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::lab::imap::quoted;
+use crate::lab::nasty;
+
+/// What became of an account that was put into a Cyrus message by message.
+#[derive(Debug, Default)]
+struct Loaded {
+    /// Messages that it took, by mailbox (as wanted), subject and body.
+    taken: usize,
+    /// What it said no to, and how often.
+    refused: BTreeMap<String, usize>,
+    /// Messages that it took and serves with other octets: what they begin with, before and after.
+    altered: Vec<(String, String)>,
+}
+
+/// Puts every mailbox and message of `world` into `user`'s account.
+fn load(old: &Cyrus, user: &str, world: &World) -> Loaded {
+    let names = old.spec().names;
+    let mut loaded = Loaded::default();
+    let mut imap = old.log_in(user);
+    let mut refused = |what: &str, said: &str| {
+        *loaded.refused.entry(format!("{what}: {said}")).or_default() += 1;
+    };
+    let mut put = Vec::new();
+    for (name, shelf) in &world.mailboxes {
+        // `world` has "/" and no prefix; names are modified UTF-7 in it already.
+        let raw = names.spell(name);
+        if name != "INBOX" {
+            let (said, _) = imap.cmd(&format!("CREATE {}", quoted(&raw)));
+            // (Parents come with their children.)
+            if !said.starts_with("OK") && !said.contains("already exists") {
+                refused("CREATE", &said);
+                continue;
+            }
+        }
+        for mail in shelf.mails.values() {
+            match append(&mut imap, &raw, mail) {
+                Ok(uid) => put.push((raw.clone(), uid, mail)),
+                Err(said) => refused("APPEND", &said),
+            }
+        }
+    }
+    for name in &world.subscriptions {
+        let (said, _) = imap.cmd(&format!("SUBSCRIBE {}", quoted(&names.spell(name))));
+        if !said.starts_with("OK") {
+            refused("SUBSCRIBE", &said);
+        }
+    }
+    imap.ok("LOGOUT");
+    let there = World::of(old, user);
+    for (raw, uid, mail) in &put {
+        let found = &there.mailboxes[raw].mails[uid];
+        if found.body != mail.body {
+            let start = |body: &[u8]| String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+            loaded.altered.push((start(&mail.body), start(&found.body)));
+        }
+    }
+    loaded.taken = put.len();
+    loaded
+}
+
+/// With its date and those of its flags that the server takes.
+fn append(imap: &mut Imap, raw: &str, mail: &crate::lab::world::Mail) -> Result<u32, String> {
+    let flags: Vec<&str> = mail.flags.iter().map(String::as_str).collect();
+    let tag = imap.start(&format!(
+        "APPEND {} ({}) \"{}\" {{{}}}",
+        quoted(raw),
+        flags.join(" "),
+        internal_date(mail.date),
+        mail.body.len()
+    ));
+    let answer = String::from_utf8_lossy(&imap.response()).into_owned();
+    if !answer.starts_with('+') {
+        return Err(answer.trim_start_matches(&format!("{tag} ")).to_owned());
+    }
+    imap.send(&mail.body);
+    // It does not wait for what is no message.
+    if !mail.body.is_empty() {
+        imap.send(b"\r\n");
+    }
+    let (said, _) = imap.finish(&tag);
+    let uid = said.split_once("APPENDUID ").and_then(|(_, rest)| rest.split([' ', ']']).nth(1)?.parse().ok());
+    uid.ok_or(said)
+}
+
+/// An instant as INTERNALDATE, in UTC.
+fn internal_date(instant: i64) -> String {
+    let (days, seconds) = (instant.div_euclid(86_400), instant.rem_euclid(86_400));
+    // Civil date from days, counting years from March.
+    let era = days + 719_468;
+    let (century, of_era) = (era.div_euclid(146_097), era.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + century * 400 + i64::from(month <= 2);
+    let name = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let name = name[usize::try_from(month - 1).unwrap()];
+    format!(
+        "{day:2}-{name}-{year} {:02}:{:02}:{:02} +0000",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+fn arrives(names: Names, extra: &str, world: &World) -> Loaded {
+    let spec = CyrusSpec { extra: extra.to_owned(), ..CyrusSpec::with(names, &["u1"]) };
+    let sides = Sides::start(spec, Format::Mdbox);
+    let loaded = load(&sides.old, "u1", world);
+    let ferry = Ferry::prepare(sides.spec());
+    sides.sync(&ferry, "u1");
+    let report = sides.verify(&ferry, "u1");
+    let [old, new] = sides.worlds("u1");
+    assert_eq!(old.differences(&new, Next::Equal), Vec::<String>::new());
+    assert_eq!(report["messages"].as_u64(), Some(old.count() as u64), "{report:#}");
+    assert_eq!(old.count(), loaded.taken);
+    assert_eq!(report["altered"], 0, "{report:#}");
+    sides.assert_foreign_judge_agrees("u1");
+    assert_eq!(maildrop::shown(&sides.old, "u1"), maildrop::shown(&sides.new, "u1"));
+    loaded
+}
+
+#[test]
+fn from_cyrus_a_nasty_account_arrives_as_it_is_served() {
+    if !cyrus::is_here() {
+        return;
+    }
+    let source = Dovecot::start(Spec::old(&["u1"]));
+    nasty::full(&source, "u1");
+    let world = World::of(&source, "u1");
+    drop(source);
+    for (names, extra) in [(Names::Dots, ""), (Names::AltSlashes, "munge8bit: no\n")] {
+        let loaded = arrives(names, extra, &world);
+        eprintln!("{names:?}: {loaded:#?}");
+        assert!(loaded.taken > world.count() / 2, "{loaded:#?}");
+    }
+}
+
+#[test]
+fn from_cyrus_the_corpus_arrives_as_it_is_served() {
+    if !cyrus::is_here() {
+        return;
+    }
+    let source = Dovecot::start(Spec::old(&["u1"]));
+    if nasty::corpus(&source, "u1").is_none() {
+        return;
+    }
+    let world = World::of(&source, "u1");
+    drop(source);
+    let loaded = arrives(Names::AltSlashes, "", &world);
+    eprintln!("{loaded:#?}");
+    assert!(loaded.taken > world.count() / 2, "{loaded:#?}");
+}
