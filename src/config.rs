@@ -4,19 +4,21 @@
 //! together; a key that isn't known, or whose feature doesn't exist yet, is an error and never ignored.
 
 mod build;
+mod credentials;
 mod diagnose;
 mod endpoint;
 mod model;
 mod network;
 mod raw;
+mod realm;
 mod scalar;
 
 use std::path::Path;
 
 pub use diagnose::{ConfigError, Problem};
 pub use model::{
-    Admin, Bodies, BodiesError, Config, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
-    Pin, PinError, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
+    Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
+    Migration, NewSide, OldSide, Pin, PinError, Realm, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

@@ -32,7 +32,10 @@ enum Command {
         config: Config,
         /// The user, as they log in.
         user: Option<String>,
-        /// A file with the user's password.
+        /// Look only at the sides of this domain's users.
+        #[arg(long, value_name = "DOMAIN", conflicts_with = "user")]
+        domain: Option<String>,
+        /// A file with the user's password; not needed where master users are configured for both sides.
         #[arg(long, value_name = "FILE", requires = "user")]
         password_file: Option<PathBuf>,
         /// What `doveconf -n` prints on the new host: it is looked over.
@@ -147,9 +150,9 @@ struct OneUser {
     config: Config,
     /// The user, as they log in.
     user: String,
-    /// A file with the user's password.
+    /// A file with the user's password; not needed where master users are configured for both sides.
     #[arg(long, value_name = "FILE")]
-    password_file: PathBuf,
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -203,16 +206,19 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(Config { config }) => commands::serve(&config).await,
-        Command::Check { config, new_config: true, .. } => commands::new_config(&config.config).await,
-        Command::Check { config, user, password_file, doveconf, .. } => {
-            let (user, password_file, doveconf) = (user.as_deref(), password_file.as_deref(), doveconf.as_deref());
-            commands::check(&config.config, Also { user, password_file, doveconf }).await
+        Command::Check { config, new_config: true, domain, .. } => {
+            commands::new_config(&config.config, domain.as_deref()).await
+        }
+        Command::Check { config, user, domain, password_file, doveconf, .. } => {
+            let (user, domain) = (user.as_deref(), domain.as_deref());
+            let (password_file, doveconf) = (password_file.as_deref(), doveconf.as_deref());
+            commands::check(&config.config, Also { user, domain, password_file, doveconf }).await
         }
         Command::Sync { user: OneUser { config, user, password_file }, rebuild } => {
-            commands::sync(&config.config, &user, &password_file, rebuild.as_deref()).await
+            commands::sync(&config.config, &user, password_file.as_deref(), rebuild.as_deref()).await
         }
         Command::Verify { user: OneUser { config, user, password_file }, bodies, json } => {
-            commands::verify(&config.config, &user, &password_file, bodies, json).await
+            commands::verify(&config.config, &user, password_file.as_deref(), bodies, json).await
         }
         Command::Status { server, user, json, watch } => {
             commands::status(&server.into(), user.as_deref(), json, watch).await

@@ -2,6 +2,7 @@
 
 mod back;
 pub mod copy;
+mod credentials;
 mod enrolled;
 mod gate;
 mod halt;
@@ -25,13 +26,14 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::mailbox::Side;
-use crate::net::TlsError;
 use crate::net::imap::ImapServer;
+use crate::net::{Refusal, TlsError};
 use crate::source::{Login, ReadError, Reader};
 use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
-use crate::user::{CanonicalUser, Registry};
+use crate::user::{CanonicalUser, Realms, Registry};
 
+pub use credentials::{Masters, side_without_password};
 pub use progress::ProgressMeter;
 pub use supervisor::{Order, Outcome, Supervisor};
 use uidl::Pop3Reader;
@@ -41,10 +43,10 @@ pub use uidl::{Harvests, Pop3Sides};
 /// to open a huge mailbox meanwhile.
 const TARGET_SILENCE: Duration = Duration::from_secs(300);
 
-/// Both sides, the store, and who we are: what every piece of work on a user needs.
+/// Both sides of a realm, the store, and who we are: what every piece of work on a user needs.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    /// The configuration.
+    /// The configuration, as it is for the users of this realm.
     pub config: Arc<Config>,
     /// The records.
     pub store: Store,
@@ -62,9 +64,23 @@ pub struct Platform {
     pub pop3: Option<Pop3Sides>,
     /// POP3 lists that passed by in users' sessions.
     pub harvests: Harvests,
+    /// How master users fare.
+    pub masters: Masters,
 }
 
 impl Platform {
+    /// The platform of each realm; nothing is connected yet. `registry` knows who is logged in, where this is the proxy.
+    ///
+    /// # Errors
+    /// If certificates to trust can't be read.
+    pub fn all(config: &Arc<Config>, store: &Store, registry: Option<&Registry>) -> Result<Realms<Self>, TlsError> {
+        let (owner, harvests) = (Arc::<str>::from(lease::owner()), Harvests::default());
+        Realms::build(config, |within| {
+            let one = Self::new(within, store.clone())?;
+            Ok(Self { owner: Arc::clone(&owner), harvests: harvests.clone(), registry: registry.cloned(), ..one })
+        })
+    }
+
     /// Everything that `config` names; nothing is connected yet.
     ///
     /// # Errors
@@ -82,6 +98,7 @@ impl Platform {
             registry: None,
             pop3: Pop3Sides::new(&config)?,
             harvests: Harvests::default(),
+            masters: Masters::default(),
             config,
             store,
         })
@@ -106,9 +123,9 @@ impl Readers {
     /// # Errors
     /// [`Stop`].
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
-        let new = Reader::open(&platform.new, login).await?;
-        let old = Reader::open(&platform.old, login).await?;
-        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login) })
+        let new = credentials::open(platform, Side::New, login).await?;
+        let old = credentials::open(platform, Side::Old, login).await?;
+        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)? })
     }
 
     /// Says goodbye to both.
@@ -122,7 +139,7 @@ impl Readers {
 pub struct Job {
     /// The user.
     pub user: CanonicalUser,
-    /// How the sides know the user; the password is the user's own.
+    /// How the sides know the user, and the user's own password where it is known.
     pub login: Login,
     /// Where progress is shown.
     pub progress: ProgressMeter,
@@ -143,6 +160,12 @@ pub enum Stop {
     /// The operator wants it broken off.
     #[error("broken off by the operator")]
     Halted,
+    /// A side refused a master user: nothing is wrong with the user.
+    #[error("{0}")]
+    MasterRefused(String),
+    /// The new side refuses the user's own password, though it can be written and read: they would be locked out there.
+    #[error("{0}")]
+    LockedOut(String),
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -151,9 +174,16 @@ pub enum Stop {
 impl From<ReadError> for Stop {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::LoginRefused { .. } => Self::LoginRefused(error.to_string()),
+            ReadError::LoginRefused(refusal) => refusal.into(),
             other => Self::Later(other.to_string()),
         }
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        let said = refusal.to_string();
+        if refusal.is_masters() { Self::MasterRefused(said) } else { Self::LoginRefused(said) }
     }
 }
 

@@ -7,6 +7,7 @@ mod enrolment;
 mod history;
 mod late;
 mod lease;
+mod locked_out;
 pub mod model;
 mod pop3;
 mod sqlite;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mailferry::config::{Bodies, Config, Enroll, Security, load};
+use mailferry::config::{Bodies, Config, Credentials, Enroll, MasterUser, Security, load};
 use secrecy::ExposeSecret;
 
 fn folder(name: &str) -> PathBuf {
@@ -136,9 +136,40 @@ fn pins_arrive_where_tls_is_and_nowhere_else() {
 }
 
 #[test]
-fn the_password_is_not_shown() {
-    let shown = format!("{:?}", valid("everything.toml"));
-    assert!(!shown.contains("doveadm secret"), "{shown}");
+fn master_users_arrive_in_both_forms() {
+    let config = valid("master-users.toml");
+    let Credentials::Master(MasterUser { user, separator, password }) = &config.old.credentials else { panic!() };
+    assert_eq!((user.as_str(), *separator), ("cyrus@admin", Some('%')));
+    assert_eq!(password.expose_secret(), b"master secret");
+    let master = config.new.credentials.master().unwrap();
+    assert_eq!((master.user.as_str(), master.separator), ("mover", None));
+    let plain = valid("everything.toml");
+    assert!(plain.old.credentials.master().is_none() && plain.new.credentials.master().is_none());
+}
+
+#[test]
+fn realms_arrive_with_the_sides_that_they_leave_out() {
+    let config = valid("realms.toml");
+    let [one, three] = config.realms.as_slice() else { panic!("{:?}", config.realms) };
+    assert_eq!(one.domains, ["one.example", "two.example"]);
+    assert_eq!((one.old.imap.host.as_str(), one.new.imap.host.as_str()), ("old.one.example", "10.0.0.5"));
+    assert!(one.old.credentials.master().is_some() && config.old.credentials.master().is_none());
+    assert_eq!((three.old.imap.host.as_str(), three.new.imap.host.as_str()), ("old.three.example", "10.0.0.6"));
+    let within = config.within(one);
+    assert_eq!((within.old.imap.host.as_str(), within.domains), ("old.one.example", one.domains.clone()));
+    assert_eq!((config.old.imap.host.as_str(), config.domains.len()), ("old.example", 0));
+}
+
+#[test]
+fn no_password_is_shown() {
+    for (file, secrets) in [("everything.toml", &["doveadm secret"][..]), ("master-users.toml", &["master secret"])] {
+        let shown = format!("{:?}", valid(file));
+        for secret in secrets {
+            // As text, and as octets.
+            let octets: Vec<String> = secret.bytes().map(|octet| octet.to_string()).collect();
+            assert!(!shown.contains(secret) && !shown.contains(&octets.join(", ")), "{shown}");
+        }
+    }
 }
 
 /// The example file loads as it is shipped, once its secret lies where it says; and so it does with every key that is

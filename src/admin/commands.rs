@@ -18,8 +18,9 @@ pub use serve::serve;
 
 use crate::admin::{ClientError, TokenError};
 use crate::config::{self, Config};
-use crate::migrate::Platform;
+use crate::migrate::{Platform, side_without_password};
 use crate::store::{Store, StoreError};
+use crate::user::Realms;
 
 /// How a command ended (DESIGN §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +81,25 @@ pub struct Server {
     pub token_file: Option<PathBuf>,
 }
 
-fn platform(config: Arc<Config>) -> anyhow::Result<Platform> {
-    let store = Store::open(&config.store.path)?;
-    Ok(Platform::new(config, store)?)
+fn platforms(config: &Arc<Config>) -> anyhow::Result<Realms<Platform>> {
+    Ok(Platform::all(config, &Store::open(&config.store.path)?, None)?)
 }
 
 fn load(path: &Path) -> Result<Arc<Config>, config::ConfigError> {
     config::load(path).map(Arc::new)
+}
+
+/// The user's password, if it is given; it must be, where a side is asked with it.
+fn own_password(config: &Config, user: &str, file: Option<&Path>) -> anyhow::Result<Option<Arc<SecretSlice<u8>>>> {
+    match (file, side_without_password(config)) {
+        (Some(file), _) => password(file).map(Some),
+        (None, None) => Ok(None),
+        (None, Some(side)) => Err(UsageError(format!(
+            "the {side} side is asked with the password of {user}: give it with --password-file, or let a master user \
+             ask ({side}.credentials)"
+        ))
+        .into()),
+    }
 }
 
 /// The user's password: the file's content without its last line end.

@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{SecretSlice, SecretString};
 
 use super::network::Network;
 
@@ -21,6 +22,10 @@ pub struct Config {
     pub old: OldSide,
     /// `[new]`: the server that users go to.
     pub new: NewSide,
+    /// `[[realm]]`: domains whose users have other sides.
+    pub realms: Vec<Realm>,
+    /// Whose sides `old` and `new` are; empty: of all whose domain has no realm.
+    pub domains: Vec<String>,
     /// `[users]`: how login names become users.
     pub users: Users,
     /// `[store]`: where durable records lie.
@@ -35,6 +40,26 @@ pub struct Config {
     pub verify: Verify,
     /// `[limits]`: bounds of the whole process.
     pub limits: Limits,
+}
+
+/// `[[realm]]`: the sides of the users of some domains. What it leaves out is filled in from `[old]` and `[new]`.
+#[derive(Clone, Debug)]
+pub struct Realm {
+    /// Lower case; no other realm has them.
+    pub domains: Vec<String>,
+    /// The server that these users come from.
+    pub old: OldSide,
+    /// The server that they go to.
+    pub new: NewSide,
+}
+
+impl Config {
+    /// The configuration as it is for the users of `realm`: its sides are `old` and `new`.
+    #[must_use]
+    pub fn within(&self, realm: &Realm) -> Self {
+        let Realm { domains, old, new } = realm.clone();
+        Self { old, new, domains, realms: Vec::new(), ..self.clone() }
+    }
 }
 
 /// `[listen]`. Every list may be empty; `serve` needs at least one address (see [`Listen::is_empty`]).
@@ -59,6 +84,12 @@ impl Listen {
         self.all().next().is_none()
     }
 
+    /// Whether clients reach us over POP3.
+    #[must_use]
+    pub fn has_pop3(&self) -> bool {
+        !self.pop3.is_empty() || !self.pop3s.is_empty()
+    }
+
     /// Every address clients reach us at.
     pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
         [&self.imap, &self.imaps, &self.pop3, &self.pop3s].into_iter().flatten().copied()
@@ -81,6 +112,8 @@ pub struct OldSide {
     pub imap: Endpoint,
     /// Where it speaks POP3; `None`: this platform has no POP3.
     pub pop3: Option<Endpoint>,
+    /// With what our own connections log in there.
+    pub credentials: Credentials,
 }
 
 /// `[new]`.
@@ -90,6 +123,8 @@ pub struct NewSide {
     pub imap: Endpoint,
     /// Where it speaks POP3; both sides have it or none.
     pub pop3: Option<Endpoint>,
+    /// With what our own connections log in there.
+    pub credentials: Credentials,
     /// How the new server is written.
     pub target: DsyncTarget,
 }
@@ -107,6 +142,14 @@ pub struct Endpoint {
     pub ca_file: Option<PathBuf>,
     /// The one key to trust, whatever certificate it comes in. Only with TLS, and without `ca_file`.
     pub pin: Option<Pin>,
+}
+
+impl Endpoint {
+    /// Whether both name the same host and port.
+    #[must_use]
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
 }
 
 /// For messages: `host:port`, an IPv6 address in brackets.
@@ -172,6 +215,37 @@ impl fmt::Debug for Pin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not \"sha256:\" and 64 hexadecimal digits")]
 pub struct PinError(String);
+
+/// `credentials = { kind = …, … }`: with what our own connections log in at a side. Clients always log in with what they bring.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// `user`: what the user's own login brought.
+    User,
+    /// `master-user`: a master user, who needs no user's password.
+    Master(MasterUser),
+}
+
+impl Credentials {
+    /// The master user, if it is one.
+    #[must_use]
+    pub const fn master(&self) -> Option<&MasterUser> {
+        match self {
+            Self::User => None,
+            Self::Master(master) => Some(master),
+        }
+    }
+}
+
+/// A user of a side who may log in as anybody.
+#[derive(Clone, Debug)]
+pub struct MasterUser {
+    /// Its name.
+    pub user: String,
+    /// It logs in as `USER<separator>MASTER`; none: by SASL PLAIN with USER as authorization identity.
+    pub separator: Option<char>,
+    /// Its password, read from `password_file` with its line end removed.
+    pub password: Arc<SecretSlice<u8>>,
+}
 
 /// `target = { kind = "dsync", … }`: a Dovecot's doveadm service.
 #[derive(Clone, Debug)]

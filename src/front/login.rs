@@ -125,10 +125,7 @@ async fn at_side(
     authzid: Option<&str>,
     password: &[u8],
 ) -> Result<(ImapConnection, LoginAnswer), ImapError> {
-    let server = match side {
-        Side::Old => &session.front.old,
-        Side::New => &session.front.new,
-    };
+    let server = session.front.backends.of(&name.user).imap.of(side);
     let mut connection = server.connect().await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());

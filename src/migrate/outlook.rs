@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::credentials::own_login;
 use super::enrolled::is_enrolled;
 use super::uidl::{Content, Inbox};
 use super::{Job, Platform, Readers, Stop, preflight};
@@ -86,6 +87,9 @@ impl Outlook {
             }
         };
         readers.close().await;
+        if let Some(Err(refusal)) = own_login(platform, &job.login).await? {
+            blocks.push(refusal);
+        }
         let shared = left_behind(&old, &new);
         Ok(Self { record, enrolled, shared, old: old_holds, new: new_holds, capabilities, pop3, blocks })
     }

@@ -73,7 +73,7 @@ impl From<ReadError> for Failed {
 impl From<AppendError> for Failed {
     fn from(error: AppendError) -> Self {
         Self::All(match error {
-            AppendError::LoginRefused { .. } => Stop::LoginRefused(error.to_string()),
+            AppendError::LoginRefused(refusal) => refusal.into(),
             AppendError::Imap(_) => Stop::Later(error.to_string()),
         })
     }

@@ -10,6 +10,7 @@ use super::{Platform, Stop};
 use crate::config::Config;
 use crate::mailbox::Side;
 use crate::mailbox::pop3::Doubt;
+use crate::net::Access;
 use crate::net::TlsError;
 use crate::net::pop3::Pop3Server;
 use crate::source::{Login, MaildropError};
@@ -45,7 +46,8 @@ impl Pop3Sides {
 #[derive(Clone, Debug)]
 pub(super) struct Pop3Reader {
     sides: Pop3Sides,
-    login: Login,
+    old: Access,
+    new: Access,
     store: Store,
     /// Where the user's own sessions are known: ours must not lock them out.
     registry: Option<Registry>,
@@ -54,14 +56,19 @@ pub(super) struct Pop3Reader {
 
 impl Pop3Reader {
     /// A reader, if the platform has POP3.
-    pub(super) fn of(platform: &Platform, login: &Login) -> Option<Self> {
-        Some(Self {
-            sides: platform.pop3.clone()?,
-            login: login.clone(),
+    ///
+    /// # Errors
+    /// If there is nothing to log in with.
+    pub(super) fn of(platform: &Platform, login: &Login) -> Result<Option<Self>, Stop> {
+        let Some(sides) = platform.pop3.clone() else { return Ok(None) };
+        Ok(Some(Self {
+            sides,
+            old: platform.access(Side::Old, login)?,
+            new: platform.access(Side::New, login)?,
             store: platform.store.clone(),
             registry: platform.registry.clone(),
             harvests: platform.harvests.clone(),
-        })
+        }))
     }
 }
 
@@ -71,7 +78,7 @@ type Certain<T> = Result<T, Doubt>;
 impl From<MaildropError> for Stop {
     fn from(error: MaildropError) -> Self {
         match error {
-            MaildropError::LoginRefused { .. } => Self::LoginRefused(error.to_string()),
+            MaildropError::LoginRefused(refusal) => refusal.into(),
             other => Self::Later(other.to_string()),
         }
     }

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::gate::{Attempt, advance, attempt};
 use super::halt::Halt;
 use super::verify::KnownBodies;
-use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, sweep};
+use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, credentials, lease, sweep};
 use crate::fault;
 use crate::source::Login;
 use crate::store::{Phase, UserRecord, now};
@@ -87,6 +87,10 @@ pub(super) struct Worker {
     watch_until: Option<Instant>,
     /// Bodies compared by earlier attempts.
     known: KnownBodies,
+    /// Why the user must not be switched: the new side has refused their own password.
+    locked_out: Option<String>,
+    /// When such a password may be tried there again.
+    lock_backoff: Backoff,
     /// The fingerprint of the password that a server refused last.
     refused: Option<blake3::Hash>,
     /// For fingerprints: worth nothing outside this worker.
@@ -109,14 +113,17 @@ impl Worker {
         let user = CanonicalUser::from_stored(record.user.clone());
         progress.update(|meter| *meter = record.progress);
         let now = Instant::now();
+        let locked_out = platform.store.locked_out(&record.user).await?;
         Ok(Self {
+            login: credentials::without_password(&platform, &record.login_name),
+            locked_out,
+            lock_backoff: Backoff::new(now),
             watch_until: Self::watch_until(&platform, record),
             platform,
             gate: registry.gate(&user).await?,
             user,
             life: Life::of(record),
             login_name: record.login_name.clone(),
-            login: None,
             progress,
             newest: Arc::clone(&ear.login),
             orders,
@@ -193,7 +200,7 @@ impl Worker {
             }
             let following = self.life.phase == Phase::Following;
             let auto = following && self.platform.config.switch.auto;
-            self.gate.set_ready(auto && now >= self.backoff.until());
+            self.gate.set_ready(auto && now >= self.backoff.until() && self.locked_out.is_none());
             if let Some(task) = self.task(now) {
                 return Next::Task(task);
             }
@@ -250,7 +257,7 @@ impl Worker {
         let sessions = self.gate.sessions();
         let switch = &self.platform.config.switch;
         match (sessions.none(), sessions.pop3) {
-            _ if !switch.auto => None,
+            _ if !switch.auto || self.locked_out.is_some() => None,
             (true, _) => Some(Close::WhenIdle),
             (false, 0) if now >= self.patient_since + switch.wait_for_idle => Some(Close::Live),
             _ => None,
@@ -276,11 +283,13 @@ impl Worker {
     fn take_login(&mut self) {
         if let Some(login) = self.newest.send_replace(None) {
             let now = Instant::now();
-            if self.refused.is_some_and(|refused| refused == self.fingerprint(&login)) && now < self.backoff.until() {
+            let rest = if self.locked_out.is_some() { self.lock_backoff } else { self.backoff };
+            if self.refused.is_some() && self.refused == self.fingerprint(&login) && now < rest.until() {
                 // A server has refused it a moment ago: asking at every login would lock the user out there.
                 return;
             }
-            if self.login.is_none() {
+            // (It is still in the store, until the new side has accepted this one.)
+            if self.locked_out.take().is_some() || self.login.is_none() {
                 self.backoff.at_once(now);
             }
             self.sweeps.soon(now);
@@ -288,7 +297,9 @@ impl Worker {
                 self.login_name.clone_from(&login.name);
             }
             // Only the password is new: the sides keep being asked for the name that started the move.
-            self.login = Some(Login { name: self.login_name.clone(), ..login });
+            let login = Login { name: self.login_name.clone(), ..login };
+            let moved = self.life.phase == Phase::New;
+            self.login = Some(if moved { credentials::spared(&self.platform, login) } else { login });
         }
     }
 
@@ -324,6 +335,9 @@ impl Worker {
             // Refuse at once rather than after a long verification.
             self.answer(Outcome::TryAgain(busy));
             return Ok(());
+        }
+        if matches!(task, Task::Switch(_)) {
+            credentials::admits(platform, with.0, self.locked_out.as_deref()).await?;
         }
         let halt = self.halt.clone();
         // (Boxed: one task holds all of these, one after the other.)
@@ -371,9 +385,10 @@ impl Worker {
         readable(&copied)?;
         let now = Instant::now();
         self.rounds.done(now, now - began, copied.passes > 0);
-        if !matches!(self.failed, Some(Task::Switch(_))) && self.life.reason.take().is_some() {
+        if !matches!(self.failed, Some(Task::Switch(_))) && self.life.reason != self.locked_out {
             // What was wrong with following is over; why the user could not be switched is not.
-            platform.store.set_reason(self.user.as_str(), None).await?;
+            self.life.reason.clone_from(&self.locked_out);
+            platform.store.set_reason(self.user.as_str(), self.locked_out.as_deref()).await?;
         }
         self.backoff.worked(now);
         debug!(user = %self.user, passes = copied.passes, settled = copied.settled, "followed");
@@ -398,6 +413,8 @@ impl Worker {
                 let now = Instant::now();
                 self.known.clear();
                 self.backoff.worked(now);
+                self.lock_backoff.worked(now);
+                self.login = self.login.take().map(|login| credentials::spared(platform, login));
                 self.sweeps = Sweeps::new(now);
                 self.watch_until = Some(now + platform.config.switch.rollback_window);
                 platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
@@ -466,10 +483,20 @@ impl Worker {
                 self.answer(Outcome::Refused(reason));
             }
             Stop::LoginRefused(_) => {
-                self.refused = self.login.take().map(|login| self.fingerprint(&login));
+                self.refused = self.login.take().and_then(|login| self.fingerprint(&login));
                 self.explain(reason).await;
             }
-            Stop::Later(_) | Stop::Refused(_) | Stop::Halted => self.explain(reason).await,
+            Stop::LockedOut(_) => {
+                if self.locked_out.is_none() {
+                    self.lock_backoff.failed(Instant::now());
+                    let login = self.login.take();
+                    self.refused = login.as_ref().and_then(|login| self.fingerprint(login));
+                    self.login = login.map(|login| credentials::spared(&self.platform, login));
+                    self.locked_out = Some(reason.clone());
+                }
+                self.explain(reason).await;
+            }
+            Stop::Later(_) | Stop::MasterRefused(_) | Stop::Refused(_) | Stop::Halted => self.explain(reason).await,
             Stop::Store(_) => {
                 self.explain(reason).await;
                 self.learn().await;
@@ -505,8 +532,9 @@ impl Worker {
     }
 
     /// Tells one password from another without keeping it.
-    fn fingerprint(&self, login: &Login) -> blake3::Hash {
-        blake3::keyed_hash(&self.key, login.password.expose_secret())
+    fn fingerprint(&self, login: &Login) -> Option<blake3::Hash> {
+        let password = login.password.as_ref()?;
+        Some(blake3::keyed_hash(&self.key, password.expose_secret()))
     }
 
     async fn explain(&mut self, reason: String) {
@@ -535,6 +563,9 @@ pub(super) async fn recover(platform: &Platform, record: &UserRecord) -> Result<
         if life.phase == Phase::New {
             return Ok(());
         }
+    }
+    if credentials::need_no_password(&platform.config) {
+        return Ok(());
     }
     info!(user = %record.user, phase = %record.phase, "waiting for the user's next login");
     platform.store.set_reason(&record.user, Some("waiting for the user's next login")).await?;

@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretSlice};
+use secrecy::SecretSlice;
 use tokio::time::Instant;
 
 pub use arrivals::{Arrival, Arrivals};
@@ -23,16 +23,17 @@ pub use changes::{Changes, Seen};
 
 use crate::mailbox::{Contents, Listed, Message, ModSeq, Uid, UidNext, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
+use crate::net::{Access, Refusal};
 use crate::wire::imap::command::{self, Fragments, Simple};
 use crate::wire::imap::scan::{self, Namespaces, Response};
 
-/// Who logs in to a side, and with what.
+/// What is known of a user that our own logins can be made of.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The name, as the side knows it.
+    /// The name, as the sides know it.
     pub name: String,
-    /// The password.
-    pub password: Arc<SecretSlice<u8>>,
+    /// The user's own password, where it is known.
+    pub password: Option<Arc<SecretSlice<u8>>>,
 }
 
 /// What can go wrong while a side is read.
@@ -42,25 +43,11 @@ pub enum ReadError {
     #[error(transparent)]
     Imap(#[from] ImapError),
     /// The server refused the login: don't try again with the same password.
-    #[error("{server} refuses the login of {name}: {text}")]
-    LoginRefused {
-        /// Which server, with its side.
-        server: String,
-        /// The login name.
-        name: String,
-        /// What it said.
-        text: String,
-    },
+    #[error("{0}")]
+    LoginRefused(Refusal),
     /// The server refused the login for a reason that says nothing about the password.
-    #[error("{server} does not let {name} log in now: {text}")]
-    Busy {
-        /// Which server, with its side.
-        server: String,
-        /// The login name.
-        name: String,
-        /// What it said.
-        text: String,
-    },
+    #[error("not now: {0}")]
+    Busy(Refusal),
     /// A mailbox can't be read.
     #[error("{mailbox}: {what}")]
     Mailbox {
@@ -89,7 +76,7 @@ pub struct Reader {
     connection: ImapConnection,
     /// For connecting again.
     server: ImapServer,
-    login: Login,
+    access: Access,
     /// Raw name of the mailbox that is open.
     open: Option<Vec<u8>>,
     /// Mailbox and UID of a message at which the connection broke.
@@ -109,12 +96,12 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReadError::LoginRefused`] or [`ReadError::Busy`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
-    pub async fn open(server: &ImapServer, login: &Login) -> Result<Self, ReadError> {
-        let connection = Self::connect(server, login).await?;
+    pub async fn open(server: &ImapServer, access: &Access) -> Result<Self, ReadError> {
+        let connection = Self::connect(server, access).await?;
         Ok(Self {
             connection,
             server: server.clone(),
-            login: login.clone(),
+            access: access.clone(),
             open: None,
             suspect: None,
             namespaces: None,
@@ -122,18 +109,15 @@ impl Reader {
         })
     }
 
-    async fn connect(server: &ImapServer, login: &Login) -> Result<ImapConnection, ReadError> {
+    async fn connect(server: &ImapServer, access: &Access) -> Result<ImapConnection, ReadError> {
         let mut connection = server.connect().await?;
-        let shown = format!("{} side {}", server.side(), server.name());
-        match connection.login(&login.name, None, login.password.expose_secret()).await? {
+        match connection.login(access.authcid(), access.authzid(), access.password()).await? {
             LoginAnswer::Accepted { .. } => Ok(connection),
             LoginAnswer::Refused { raw, .. } => {
-                let (server, name, text) = (shown, login.name.clone(), printable(&raw));
-                Err(if refused::is_for_later(&text) {
-                    ReadError::Busy { server, name, text }
-                } else {
-                    ReadError::LoginRefused { server, name, text }
-                })
+                let text = printable(&raw);
+                let busy = refused::is_for_later(&text);
+                let refusal = access.refused(server.side(), server.name(), "", text);
+                Err(if busy { ReadError::Busy(refusal) } else { ReadError::LoginRefused(refusal) })
             }
         }
     }
@@ -144,7 +128,7 @@ impl Reader {
     /// As [`Reader::open`].
     pub async fn revive(&mut self) -> Result<(), ReadError> {
         if self.used.elapsed() > STALE {
-            self.connection = Self::connect(&self.server, &self.login).await?;
+            self.connection = Self::connect(&self.server, &self.access).await?;
             self.open = None;
         }
         self.used = Instant::now();
@@ -188,7 +172,7 @@ impl Reader {
 
     /// Connects again after a loss, and opens `listed`, which must be what it was.
     async fn open_again(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
-        self.connection = Self::connect(&self.server, &self.login).await?;
+        self.connection = Self::connect(&self.server, &self.access).await?;
         let opened = self.examine(listed).await?;
         if opened.uid_validity == Some(uid_validity.0) {
             Ok(())

@@ -1,12 +1,10 @@
 //! Reads a maildrop over POP3: its list, and messages by TOP. Never by RETR, which sets \Seen on many servers, and never
 //! with a DELE.
 
-use secrecy::ExposeSecret as _;
-
-use super::Login;
 use crate::mailbox::pop3::{BadList, Pop3List, TextDigest, TextHasher};
 use crate::net::imap::printable;
 use crate::net::pop3::{Pop3Answer, Pop3Connection, Pop3Error, Pop3Server};
+use crate::net::{Access, Refusal};
 
 /// TOP commands on the way at once: hides the round trips, and the commands fit any buffer.
 const WINDOW: usize = 64;
@@ -24,15 +22,8 @@ pub enum MaildropError {
     #[error(transparent)]
     Pop3(#[from] Pop3Error),
     /// The server refused the login: don't try again with the same password.
-    #[error("{server} refuses the POP3 login of {name}: {text}")]
-    LoginRefused {
-        /// Which server, with its side.
-        server: String,
-        /// The login name.
-        name: String,
-        /// What it said.
-        text: String,
-    },
+    #[error("{0}")]
+    LoginRefused(Refusal),
     /// The maildrop can't be had now: somebody else has it open, or the server asks for patience (RFC 2449 §8, RFC 3206).
     #[error("{server} does not give the POP3 maildrop of {name} now: {text}")]
     Busy {
@@ -86,17 +77,17 @@ impl Maildrop {
     /// # Errors
     /// [`MaildropError::LoginRefused`] and [`MaildropError::Busy`] if the server says `-ERR`;
     /// [`MaildropError::Pop3`] if it can't be reached.
-    pub async fn open(server: &Pop3Server, login: &Login) -> Result<Self, MaildropError> {
+    pub async fn open(server: &Pop3Server, access: &Access) -> Result<Self, MaildropError> {
         let mut connection = server.connect().await?;
         let shown = format!("{} side {}", server.side(), server.name());
-        match connection.login(&login.name, None, login.password.expose_secret()).await? {
+        match connection.login(access.authcid(), access.authzid(), access.password()).await? {
             Pop3Answer::Accepted { .. } => {}
             Pop3Answer::Refused { raw } => {
-                let (server, name, text) = (shown, login.name.clone(), printable(&raw));
+                let text = printable(&raw);
                 return Err(if is_for_later(&text) {
-                    MaildropError::Busy { server, name, text }
+                    MaildropError::Busy { server: shown, name: access.user().to_owned(), text }
                 } else {
-                    MaildropError::LoginRefused { server, name, text }
+                    MaildropError::LoginRefused(access.refused(server.side(), server.name(), "POP3 ", text))
                 });
             }
         }

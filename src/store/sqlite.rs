@@ -12,12 +12,13 @@ use super::model::{MailboxRecord, Phase, Progress, ReportRow, StoreError, Transi
 use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
 
 /// Schema versions in order; number N is the N-th.
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
+    include_str!("schema/0006.sql"),
 ];
 
 /// How long a query waits for another process (`mailferry sync` beside `serve`).

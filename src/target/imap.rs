@@ -8,6 +8,7 @@
 //! it write parts of the message anew: `Content-Transfer-Encoding: binary` becomes base64 (measured).
 
 use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
+use crate::net::{Access, Refusal};
 use crate::wire::imap::command::{self, Append};
 use crate::wire::imap::scan::{self, Response};
 
@@ -21,15 +22,8 @@ pub enum AppendError {
     #[error(transparent)]
     Imap(#[from] ImapError),
     /// It refused the login: don't try again with the same password.
-    #[error("{server} refuses the login of {name}: {text}")]
-    LoginRefused {
-        /// Which server, with its side.
-        server: String,
-        /// The login name.
-        name: String,
-        /// What it said.
-        text: String,
-    },
+    #[error("{0}")]
+    LoginRefused(Refusal),
 }
 
 /// A logged-in connection that writes.
@@ -82,15 +76,13 @@ impl ImapTarget {
     ///
     /// # Errors
     /// [`AppendError`].
-    pub async fn open(server: &ImapServer, name: &str, password: &[u8]) -> Result<Self, AppendError> {
+    pub async fn open(server: &ImapServer, access: &Access) -> Result<Self, AppendError> {
         let mut connection = server.connect().await?;
-        match connection.login(name, None, password).await? {
+        match connection.login(access.authcid(), access.authzid(), access.password()).await? {
             LoginAnswer::Accepted { .. } => Ok(Self { connection }),
-            LoginAnswer::Refused { raw, .. } => Err(AppendError::LoginRefused {
-                server: format!("{} side {}", server.side(), server.name()),
-                name: name.to_owned(),
-                text: printable(&raw),
-            }),
+            LoginAnswer::Refused { raw, .. } => {
+                Err(AppendError::LoginRefused(access.refused(server.side(), server.name(), "", printable(&raw))))
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::config::Config;
+
 /// The key of a user's record: lower case, default domain appended, master suffix stripped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CanonicalUser(String);
@@ -11,6 +13,12 @@ impl CanonicalUser {
     #[must_use]
     pub fn from_stored(key: String) -> Self {
         Self(key)
+    }
+
+    /// What stands behind the `@`.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        self.0.rsplit_once('@').map(|(_, domain)| domain)
     }
 
     /// The key as text.
@@ -42,17 +50,29 @@ pub struct LoginName {
 pub struct NameRules {
     /// `[users] default_domain`, lower case.
     pub default_domain: Option<String>,
+    /// What splits `user*master` besides `*`: separators of the sides' own.
+    pub separators: Vec<char>,
 }
 
 /// Splits `user*master` (Dovecot's `auth_master_user_separator` as everybody sets it).
 const MASTER_SEPARATOR: char = '*';
 
 impl NameRules {
+    /// The rules that `config` names.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let realms = config.realms.iter().map(|realm| (&realm.old, &realm.new));
+        let sides = std::iter::once((&config.old, &config.new)).chain(realms);
+        let credentials = sides.flat_map(|(old, new)| [&old.credentials, &new.credentials]);
+        let separators = credentials.filter_map(|side| side.master()?.separator).collect();
+        Self { default_domain: config.users.default_domain.clone(), separators }
+    }
+
     /// What `typed` (with SASL authorization identity `authzid`, if there is a different one) means.
     #[must_use]
     pub fn login(&self, typed: &str, authzid: Option<&str>) -> LoginName {
         let authzid = authzid.filter(|name| !name.is_empty() && *name != typed);
-        let (plain, suffixed) = match typed.split_once(MASTER_SEPARATOR) {
+        let (plain, suffixed) = match typed.split_once(|c| c == MASTER_SEPARATOR || self.separators.contains(&c)) {
             Some((user, _)) => (user, true),
             None => (typed, false),
         };
@@ -83,7 +103,7 @@ mod tests {
 
     #[test]
     fn all_spellings_of_a_name_are_one_user() {
-        let rules = NameRules { default_domain: Some("default.domain".to_owned()) };
+        let rules = NameRules { default_domain: Some("default.domain".to_owned()), ..NameRules::default() };
         for typed in ["u1", "U1", "u1@default.domain", "U1@Default.Domain", " u1 "] {
             let login = rules.login(typed, None);
             assert_eq!(login.user.as_str(), "u1@default.domain", "{typed}");
@@ -102,5 +122,12 @@ mod tests {
         assert_eq!((login.user.as_str(), login.master), ("u1", true));
         let login = rules.login("u1", Some("u1"));
         assert_eq!((login.user.as_str(), login.master), ("u1", false));
+        let login = rules.login("u1%master", None);
+        assert_eq!((login.user.as_str(), login.master), ("u1%master", false));
+        let rules = NameRules { separators: vec!['%'], ..NameRules::default() };
+        for typed in ["u1%master", "u1*master"] {
+            let login = rules.login(typed, None);
+            assert_eq!((login.user.as_str(), login.master), ("u1", true), "{typed}");
+        }
     }
 }

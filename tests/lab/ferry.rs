@@ -38,6 +38,8 @@ pub struct FerrySpec<'a> {
     pub old_pop3: Option<String>,
     /// The same for the new side.
     pub new_pop3: Option<String>,
+    /// Inline tables for `credentials` under `[old]` and `[new]`.
+    pub credentials: [&'a str; 2],
     /// URL of the new side's doveadm service instead of its own port.
     pub doveadm: Option<String>,
     /// More keys of `target`, as `ca_file = "…"`.
@@ -63,6 +65,7 @@ impl<'a> FerrySpec<'a> {
             pop3: false,
             old_pop3: None,
             new_pop3: None,
+            credentials: ["{ kind = \"user\" }"; 2],
             doveadm: None,
             doveadm_trust: None,
             extra: Vec::new(),
@@ -297,18 +300,20 @@ impl Ferry {
             (
                 "old",
                 format!(
-                    "imap = \"{}\"\n{}credentials = {{ kind = \"user\" }}\n",
+                    "imap = \"{}\"\n{}credentials = {}\n",
                     url(&spec.old_imap, "imap", spec.old.imap_port()),
                     ca_file(&[&spec.old_imap, &spec.old_pop3], spec.old),
+                    spec.credentials[0],
                 ),
             ),
             (
                 "new",
                 format!(
-                    "imap = \"{}\"\n{}credentials = {{ kind = \"user\" }}\n\
+                    "imap = \"{}\"\n{}credentials = {}\n\
                      target = {{ kind = \"dsync\", url = \"{}\", password_file = \"{dir}/doveadm.secret\"{} }}\n",
                     url(&spec.new_imap, "imap", spec.new.imap_port()),
                     ca_file(&[&spec.new_imap, &spec.new_pop3], spec.new),
+                    spec.credentials[1],
                     url(&spec.doveadm, "doveadm", spec.new.doveadm_port()),
                     spec.doveadm_trust.as_ref().map(|keys| format!(", {keys}")).unwrap_or_default(),
                 ),

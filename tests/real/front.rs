@@ -10,7 +10,7 @@ mod login;
 mod names;
 mod refused;
 mod relay;
-mod secrets;
+pub(crate) mod secrets;
 mod transcript;
 
 use std::fs;

@@ -87,7 +87,7 @@ impl Switched {
         let password = self.pair.old.password("u1").as_bytes().to_vec().into();
         let job = Job {
             user: CanonicalUser::from_stored("u1".to_owned()),
-            login: Login { name: "u1".to_owned(), password: std::sync::Arc::new(password) },
+            login: Login { name: "u1".to_owned(), password: Some(std::sync::Arc::new(password)) },
             progress: ProgressMeter::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

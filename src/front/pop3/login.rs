@@ -6,13 +6,13 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::front::Pop3Backends;
+use crate::front::BothSides;
 use crate::front::login::{SIDE_DEADLINE, tell};
 use crate::front::session::Session;
 use crate::mailbox::Side;
 use crate::net::Stream;
 use crate::net::imap::printable;
-use crate::net::pop3::{Pop3Answer, Pop3Connection, Pop3Error};
+use crate::net::pop3::{Pop3Answer, Pop3Connection, Pop3Error, Pop3Server};
 use crate::user::{CanonicalUser, EnterError, LoginName, Protocol, SessionPass};
 use crate::wire::credentials::Credentials;
 
@@ -32,14 +32,14 @@ pub(super) struct LoggedIn {
 }
 
 /// Tries to log in. Gives the session and the answer for the client, or only the answer if it was refused.
-pub(super) async fn log_in(
-    session: Session<'_>,
-    sides: &Pop3Backends,
-    credentials: Credentials,
-) -> Result<(LoggedIn, Vec<u8>), Vec<u8>> {
+pub(super) async fn log_in(session: Session<'_>, credentials: Credentials) -> Result<(LoggedIn, Vec<u8>), Vec<u8>> {
     let front = session.front;
     let name = front.names.login(&credentials.user, credentials.authzid.as_deref());
     let shown = printable(name.user.as_str().as_bytes());
+    // (A configuration with a POP3 listener has POP3 on all sides.)
+    let Some(sides) = &front.backends.of(&name.user).pop3 else {
+        return Err(unavailable("There is no POP3 server for this user."));
+    };
     let attempt =
         front.registry.attempt(&name.user, Protocol::Pop3, front.patience).await.map_err(|e| not_let_in(&shown, &e))?;
     let side = attempt.side();
@@ -91,7 +91,7 @@ async fn make_room(connection: Pop3Connection) {
 /// Logs in at a side, within its deadline: the text of its `+OK`, or the answer for the client.
 async fn answered(
     session: Session<'_>,
-    sides: &Pop3Backends,
+    sides: &BothSides<Pop3Server>,
     side: Side,
     name: &LoginName,
     credentials: &Credentials,
@@ -117,15 +117,11 @@ async fn answered(
 
 async fn at_side(
     session: Session<'_>,
-    sides: &Pop3Backends,
+    sides: &BothSides<Pop3Server>,
     side: Side,
     credentials: &Credentials,
 ) -> Result<(Pop3Connection, Pop3Answer), Pop3Error> {
-    let server = match side {
-        Side::Old => &sides.old,
-        Side::New => &sides.new,
-    };
-    let mut connection = server.connect().await?;
+    let mut connection = sides.of(side).connect().await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     connection.identify(session.peer, session.id).await?;
     let Credentials { user, authzid, password } = credentials;

@@ -1,13 +1,12 @@
 //! The way of one late message from the old side to the new one.
 
-use secrecy::ExposeSecret as _;
 use tracing::info;
 
 use super::plan::Due;
 use super::{Failed, Round};
 use crate::fault;
 use crate::mailbox::body::BodyHasher;
-use crate::mailbox::{BodyDigest, Listed, MailboxName, Message, Uid};
+use crate::mailbox::{BodyDigest, Listed, MailboxName, Message, Side, Uid};
 use crate::migrate::plan::on_new_side;
 use crate::source::{Arrival, BodyEvent};
 use crate::store::{Fence, LateBody, LateHome, LateMessage, now};
@@ -149,8 +148,8 @@ impl Round<'_> {
         if let Some(target) = self.target.take() {
             return Ok(target);
         }
-        let login = &self.job.login;
-        Ok(ImapTarget::open(&self.platform.new, &login.name, login.password.expose_secret()).await?)
+        let access = self.platform.access(Side::New, &self.job.login)?;
+        Ok(ImapTarget::open(&self.platform.new, &access).await?)
     }
 
     /// The mailbox of that name on the new side. One that came after the switch is made there, once; one that the user has

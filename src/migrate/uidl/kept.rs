@@ -24,7 +24,7 @@ pub(in crate::migrate) async fn assert_kept(
     if written.is_empty() {
         return Ok(());
     }
-    let mut maildrop = Maildrop::open(&pop3.sides.new, &pop3.login).await?;
+    let mut maildrop = Maildrop::open(&pop3.sides.new, &pop3.new).await?;
     let list = maildrop.list().await?;
     maildrop.quit().await;
     let shown: HashSet<&str> = list.messages().iter().map(|message| message.uidl.as_str()).collect();

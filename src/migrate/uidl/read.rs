@@ -150,7 +150,7 @@ impl Pop3Reader {
         known: Option<&Pop3Proof>,
         content: Content,
     ) -> Result<Certain<Pairing>, Stop> {
-        let mut maildrop = Maildrop::open(&self.sides.old, &self.login).await?;
+        let mut maildrop = Maildrop::open(&self.sides.old, &self.old).await?;
         crate::fault::point("pop3-open").await;
         let list = match maildrop.list().await {
             Err(MaildropError::BadList { bad, .. }) => {
@@ -181,7 +181,7 @@ impl Pop3Reader {
         old: &Pairing,
         content: Content,
     ) -> Result<Certain<(Pop3List, Certain<()>)>, Stop> {
-        let mut maildrop = Maildrop::open(&self.sides.new, &self.login).await?;
+        let mut maildrop = Maildrop::open(&self.sides.new, &self.new).await?;
         let list = match maildrop.list().await {
             Err(MaildropError::BadList { bad, .. }) => {
                 maildrop.quit().await;
@@ -283,8 +283,8 @@ mod tests {
     use crate::mailbox::diff::tests::{contents, message};
     use crate::mailbox::pop3::Template;
     use crate::mailbox::{Side, UidValidity};
+    use crate::net::Access;
     use crate::net::pop3::Pop3Server;
-    use crate::source::Login;
     use crate::store::Store;
     use crate::user::{Protocol, Registry};
 
@@ -330,7 +330,8 @@ mod tests {
         let server = |side| Pop3Server::new(side, &endpoint).unwrap();
         Pop3Reader {
             sides: Pop3Sides { old: server(Side::Old), new: server(Side::New) },
-            login: Login { name: "u1".to_owned(), password: Arc::new(b"pw".to_vec().into()) },
+            old: Access::own("u1", Arc::new(b"pw".to_vec().into())),
+            new: Access::own("u1", Arc::new(b"pw".to_vec().into())),
             store,
             registry,
             harvests: Harvests::default(),

@@ -22,7 +22,7 @@ fn forms(secret: &[u8]) -> Vec<String> {
     forms
 }
 
-fn assert_silent(log: &str, secret: &str) {
+pub(crate) fn assert_silent(log: &str, secret: &str) {
     for form in forms(secret.as_bytes()) {
         assert!(form.len() > 5, "{form}");
         let line = log.lines().find(|line| line.to_lowercase().contains(&form.to_lowercase()));

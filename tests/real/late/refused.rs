@@ -2,6 +2,7 @@
 
 use mailferry::config::{Endpoint, Security};
 use mailferry::mailbox::Side;
+use mailferry::net::Access;
 use mailferry::net::imap::ImapServer;
 use mailferry::target::{Begun, ImapTarget, NewMessage};
 
@@ -80,7 +81,9 @@ fn a_message_with_a_nul_is_stored_as_it_is() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime.block_on(async {
         let imap = ImapServer::new(Side::New, &endpoint).unwrap();
-        let target = ImapTarget::open(&imap, "u1", server.password("u1").as_bytes()).await.unwrap();
+        let password = server.password("u1").as_bytes().to_vec();
+        let access = Access::own("u1", std::sync::Arc::new(password.into()));
+        let target = ImapTarget::open(&imap, &access).await.unwrap();
         let Begun::Ready(mut appending) = target.begin(&message).await.unwrap() else { panic!("refused") };
         appending.octets(body).await.unwrap();
         appending.finish().await.unwrap().1

@@ -1,0 +1,228 @@
+//! Which login our own connections use at which side: the user's own, or a master user's (DESIGN §5).
+//!
+//! A master user is not the user: their refusal holds nobody up for good, but neither is it repeated for one user after the
+//! other. And that a master user may read an account says nothing of its owner: before a switch they must be able to log in
+//! on the new side themselves, as far as we can know.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Job, Platform, Stop};
+use crate::config::{Config, Credentials};
+use crate::mailbox::Side;
+use crate::net::Access;
+use crate::source::{Login, ReadError, Reader};
+
+/// Users for whom a side has refused the master user, one after the other, when it is left alone for a while. (Fewer may be
+/// users whom that side doesn't know.)
+const REFUSED_MAX: usize = 3;
+
+/// How long it is left alone: doubled with each further refusal.
+const PAUSE_MIN: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// How the master users of both sides fare, over all users. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Masters {
+    old: Arc<Mutex<Refused>>,
+    new: Arc<Mutex<Refused>>,
+}
+
+/// Refusals since a login of a side's master user was accepted.
+#[derive(Debug, Default)]
+struct Refused {
+    users: BTreeSet<String>,
+    /// Until when nobody is tried, how long that pause is, and what the side said.
+    rest: Option<(Instant, Duration, String)>,
+}
+
+impl Refused {
+    fn check(&self, now: Instant) -> Result<(), Stop> {
+        match &self.rest {
+            Some((until, _, said)) if now < *until => {
+                let seconds = (*until - now).as_secs() + 1;
+                Err(Stop::MasterRefused(format!("not tried again for {seconds} s: {said}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn accepted(&mut self) {
+        *self = Self::default();
+    }
+
+    fn refused(&mut self, user: &str, said: String, now: Instant) {
+        if self.users.len() < REFUSED_MAX {
+            self.users.insert(user.to_owned());
+        }
+        if self.users.len() >= REFUSED_MAX {
+            let pause = self.rest.as_ref().map_or(PAUSE_MIN, |(_, pause, _)| (*pause * 2).min(PAUSE_MAX));
+            self.rest = Some((now + pause, pause, said));
+        }
+    }
+}
+
+impl Masters {
+    fn with<T>(&self, side: Side, job: impl FnOnce(&mut Refused) -> T) -> T {
+        let refused = match side {
+            Side::Old => &self.old,
+            Side::New => &self.new,
+        };
+        job(&mut refused.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn of(config: &Config, side: Side) -> &Credentials {
+    match side {
+        Side::Old => &config.old.credentials,
+        Side::New => &config.new.credentials,
+    }
+}
+
+/// A side that can only be asked with the user's own password.
+#[must_use]
+pub fn side_without_password(config: &Config) -> Option<Side> {
+    [Side::Old, Side::New].into_iter().find(|side| of(config, *side).master().is_none())
+}
+
+/// Whether all work can be done without any user's password.
+#[must_use]
+pub(super) fn need_no_password(config: &Config) -> bool {
+    side_without_password(config).is_none()
+}
+
+/// A login without the user's own password, where none is needed and the user's name is known.
+pub(super) fn without_password(platform: &Platform, name: &str) -> Option<Login> {
+    let enough = need_no_password(&platform.config) && !name.is_empty();
+    enough.then(|| Login { name: name.to_owned(), password: None })
+}
+
+/// What is kept of a login once nothing but reading and writing is to be done.
+pub(super) fn spared(platform: &Platform, login: Login) -> Login {
+    without_password(platform, &login.name).unwrap_or(login)
+}
+
+impl Platform {
+    /// With what to log in at a side for a user.
+    ///
+    /// # Errors
+    /// If that needs the user's own password and it is not known; if the side's master user has been refused too often just
+    /// now.
+    pub(super) fn access(&self, side: Side, login: &Login) -> Result<Access, Stop> {
+        let Some(master) = of(&self.config, side).master() else {
+            let own = login.password.as_ref().map(|password| Access::own(&login.name, Arc::clone(password)));
+            return own.ok_or_else(|| Stop::LoginRefused(format!("the {side} side needs the user's own password")));
+        };
+        self.masters.with(side, |refused| refused.check(Instant::now()))?;
+        Access::master(&login.name, master).ok_or_else(|| {
+            Stop::Refused(format!(
+                "the name {} has the separator of {side}.credentials in it: no master user can log in for it",
+                login.name
+            ))
+        })
+    }
+}
+
+/// Opens a side for reading.
+///
+/// # Errors
+/// [`Stop`].
+pub(super) async fn open(platform: &Platform, side: Side, login: &Login) -> Result<Reader, Stop> {
+    let access = platform.access(side, login)?;
+    let server = match side {
+        Side::Old => &platform.old,
+        Side::New => &platform.new,
+    };
+    let opened = Reader::open(server, &access).await;
+    if access.is_master() {
+        platform.masters.with(side, |refused| match &opened {
+            Ok(_) => refused.accepted(),
+            Err(ReadError::LoginRefused(refusal)) => refused.refused(&login.name, refusal.to_string(), Instant::now()),
+            // It says nothing of the master user.
+            Err(_) => {}
+        });
+    }
+    Ok(opened?)
+}
+
+/// Whether the user can be expected to log in on the new side after a switch (DESIGN §3): with their own password where it
+/// is known. Where it is not, the master user's login has to do, unless the user's own was refused before: that is `known`.
+///
+/// # Errors
+/// [`Stop::LockedOut`] if they can't; any other if it is not known.
+pub(super) async fn admits(platform: &Platform, job: &Job, known: Option<&str>) -> Result<(), Stop> {
+    if of(&platform.config, Side::New).master().is_none() {
+        // Reading it takes that very login.
+        return Ok(());
+    }
+    if let Some(reason) = known {
+        return Err(Stop::LockedOut(reason.to_owned()));
+    }
+    let user = job.user.as_str();
+    match own_login(platform, &job.login).await? {
+        None => Ok(()),
+        Some(Ok(())) => Ok(platform.store.set_locked_out(user, None).await?),
+        Some(Err(refusal)) => {
+            let reason = format!("{refusal}; waiting for the user's next login");
+            platform.store.set_locked_out(user, Some(&reason)).await?;
+            Err(Stop::LockedOut(reason))
+        }
+    }
+}
+
+/// Tries the user's own password on the new side, if a master user asks there and the password is known; the error says
+/// what keeps the user out.
+///
+/// # Errors
+/// [`Stop`] if the new side can't be asked.
+pub(super) async fn own_login(platform: &Platform, login: &Login) -> Result<Option<Result<(), String>>, Stop> {
+    let (Some(_), Some(password)) = (of(&platform.config, Side::New).master(), &login.password) else {
+        return Ok(None);
+    };
+    match Reader::open(&platform.new, &Access::own(&login.name, Arc::clone(password))).await {
+        Ok(reader) => {
+            reader.logout().await;
+            Ok(Some(Ok(())))
+        }
+        Err(ReadError::LoginRefused(refusal)) => {
+            Ok(Some(Err(format!("{refusal}: the user could not log in after a switch"))))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_user_who_is_refused_for_three_users_in_a_row_is_left_alone_ever_longer() {
+        let now = Instant::now();
+        let mut refused = Refused::default();
+        for _ in 0..10 {
+            refused.refused("u1", "NO".to_owned(), now);
+            refused.refused("u2", "NO".to_owned(), now);
+        }
+        assert!(refused.check(now).is_ok(), "that may be two users whom the side doesn't know");
+        refused.accepted();
+        refused.refused("u3", "NO".to_owned(), now);
+        assert!(refused.check(now).is_ok(), "another one was accepted in between");
+        refused.refused("u1", "NO".to_owned(), now);
+        refused.refused("u2", "NO that".to_owned(), now);
+        let stop = refused.check(now).unwrap_err();
+        assert_eq!(stop.to_string(), "not tried again for 61 s: NO that");
+        let mut later = now;
+        for pause in [60, 120, 240, 480, 900, 900] {
+            assert!(refused.check(later + Duration::from_secs(pause - 1)).is_err(), "{pause}");
+            later += Duration::from_secs(pause);
+            assert!(refused.check(later).is_ok(), "{pause}");
+            refused.refused("u9", "NO".to_owned(), later);
+        }
+        refused.accepted();
+        assert!(refused.check(later).is_ok());
+    }
+}
