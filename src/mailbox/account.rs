@@ -12,6 +12,8 @@ use super::name::MailboxName;
 pub struct Account {
     /// The hierarchy separator of the personal namespace.
     pub separator: Option<char>,
+    /// What the names of the personal namespace begin with; none where the server doesn't tell (RFC 2342).
+    pub prefix: Option<String>,
     /// The mailboxes of the personal namespace.
     pub mailboxes: BTreeMap<MailboxName, Listed>,
     /// Subscribed names, whether there is such a mailbox or not.

@@ -9,12 +9,19 @@ use super::model::Uid;
 use super::name::MailboxName;
 use super::report::{Class, Finding, Report};
 
-/// Compares names, separator, subscriptions and SPECIAL-USE. Mailboxes that are only on one side are findings; those on
+/// Compares names, separator, prefix, subscriptions and SPECIAL-USE. Mailboxes that are only on one side are findings; those on
 /// both are returned for [`contents`].
 pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<MailboxName> {
     if old.separator != new.separator {
         let shown = |separator: Option<char>| separator.map_or_else(|| "none".to_owned(), String::from);
         report.add(finding(Class::Difference, "separator", None, shown(old.separator), shown(new.separator)));
+    }
+    if let (Some(before), Some(after)) = (&old.prefix, &new.prefix)
+        && before != after
+    {
+        // Names may be equal all the same, but a client would make its next mailbox in another place.
+        let shown = |prefix: &str| format!("{prefix:?}");
+        report.add(finding(Class::Difference, "prefix", None, shown(before), shown(after)));
     }
     for (side, account) in [("old", old), ("new", new)] {
         for (raw, why) in &account.unreadable {
@@ -253,6 +260,7 @@ mod tests {
         };
         let old = Account {
             separator: Some('/'),
+            prefix: Some(String::new()),
             mailboxes: [
                 (name("A"), open.clone()),
                 (name("B"), sent),
@@ -265,6 +273,7 @@ mod tests {
         };
         let new = Account {
             separator: Some('.'),
+            prefix: Some("INBOX.".to_owned()),
             mailboxes: [
                 (name("B"), open.clone()),
                 (name("C"), open.clone()),
@@ -288,6 +297,7 @@ mod tests {
             found,
             vec![
                 difference("separator", ""),
+                difference("prefix", ""),
                 difference("name", "x&"),
                 difference("mailbox", "A"),
                 difference("special-use", "B"),

@@ -4,9 +4,11 @@ mod account;
 mod arrivals;
 mod bodies;
 mod changes;
+mod lasting;
 mod listing;
 mod quiet;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +84,8 @@ pub struct Reader {
     namespaces: Option<Namespaces>,
     /// What is particular to it.
     profile: &'static Profile,
+    /// Mailboxes that were young and whose UIDVALIDITY is known to last.
+    lasting: HashMap<Vec<u8>, UidValidity>,
     /// When it was last known to be alive.
     used: Instant,
 }
@@ -101,6 +105,7 @@ impl Reader {
         Ok(Self {
             connection,
             profile,
+            lasting: HashMap::new(),
             server: server.clone(),
             access: access.clone(),
             open: None,

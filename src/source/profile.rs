@@ -41,6 +41,8 @@ pub enum Quirk {
     RewritesMessages,
     /// It keeps no keywords.
     NoKeywords,
+    /// A mailbox that nobody has opened gets another UIDVALIDITY at each look.
+    ForgetsUidValidity,
 }
 
 impl Quirk {
@@ -67,6 +69,9 @@ impl Quirk {
                 "writes X-UID, Status and X-IMAPbase lines into messages, so that a message's octets change on their own"
             }
             Self::NoKeywords => "keeps no keywords",
+            Self::ForgetsUidValidity => {
+                "gives a mailbox that nobody has ever opened another UIDVALIDITY each second: such a mailbox is opened once"
+            }
         }
     }
 }
@@ -108,6 +113,7 @@ static KNOWN: [Profile; 4] = [
             Quirk::OrderByFile,
             Quirk::FewConnections,
             Quirk::LosesPipelined,
+            Quirk::ForgetsUidValidity,
             Quirk::Placeholder,
         ],
     },

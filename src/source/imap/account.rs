@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use tokio::time::Instant;
+
 use super::{ReadError, Reader};
 use crate::mailbox::{Account, Listed, MailboxName, ModSeq, Status, UidNext, UidValidity};
 use crate::net::imap::{ImapError, printable};
@@ -33,7 +35,11 @@ impl Reader {
         let personal = namespaces.personal.first();
         let delimiter =
             personal.and_then(|space| space.delimiter).or_else(|| items.iter().find_map(|item| item.delimiter));
-        let mut account = Account { separator: delimiter.map(char::from), ..Account::default() };
+        let mut account = Account {
+            separator: delimiter.map(char::from),
+            prefix: personal.map(|space| printable(&space.prefix)),
+            ..Account::default()
+        };
         for item in items.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
             let raw = printable(&item.name);
             match name_of(&item.name, delimiter) {
@@ -53,13 +59,15 @@ impl Reader {
             selectable: true,
             ..Listed::default()
         });
-        for item in subscribed.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
+        for item in without_parents(subscribed).filter(|item| is_personal(&item.name, &namespaces)) {
             match name_of(&item.name, delimiter) {
                 Ok(name) => drop(account.subscriptions.insert(name)),
                 Err(why) => account.unreadable.push((printable(&item.name), why)),
             }
         }
+        let read_at = Instant::now();
         self.statuses(&mut account.mailboxes).await?;
+        self.make_lasting(&mut account.mailboxes, read_at).await?;
         Ok(account)
     }
 
@@ -206,10 +214,25 @@ fn is_personal(raw: &[u8], namespaces: &Namespaces) -> bool {
     !foreign.any(|prefix| raw.starts_with(prefix))
 }
 
+/// The names that are subscribed themselves: LSUB may show a parent that is not, only because something below it is
+/// (Courier, RFC 3501 §6.3.9).
+fn without_parents(subscribed: Vec<ListItem>) -> impl Iterator<Item = ListItem> {
+    let names: BTreeSet<Vec<u8>> = subscribed.iter().map(|item| item.name.clone()).collect();
+    subscribed.into_iter().filter(move |item| {
+        let Some(delimiter) = item.delimiter.filter(|_| has(item, "\\NoSelect")) else { return true };
+        let below = [item.name.as_slice(), &[delimiter]].concat();
+        // The first name from there on is one that begins so, if there is one at all.
+        names.range(below.clone()..).next().is_none_or(|name| !name.starts_with(&below))
+    })
+}
+
+fn has(item: &ListItem, attribute: &str) -> bool {
+    item.attributes.iter().any(|known| known.eq_ignore_ascii_case(attribute.as_bytes()))
+}
+
 fn listed(item: ListItem) -> Listed {
-    let has = |name: &str| item.attributes.iter().any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
     Listed {
-        selectable: !has("\\NoSelect") && !has("\\NonExistent"),
+        selectable: !has(&item, "\\NoSelect") && !has(&item, "\\NonExistent"),
         special_use: special_use(&item.attributes),
         raw: item.name,
         status: None,
@@ -261,6 +284,25 @@ mod tests {
         for text in ["[SERVERBUG] Internal error", "[NOPERM] Permission denied", "[INUSE] locked", "NO"] {
             assert!(!is_nonexistent(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_parent_that_lsub_shows_for_what_is_below_it_is_not_subscribed() {
+        let item = |name: &str, attribute: &str| ListItem {
+            attributes: vec![attribute.as_bytes().to_vec()],
+            delimiter: Some(b'.'),
+            name: name.as_bytes().to_vec(),
+        };
+        let lsub = vec![
+            item("INBOX.a.b", "\\HasNoChildren"),
+            item("INBOX", "\\Noselect"),
+            item("INBOX.a", "\\Noselect"),
+            item("INBOX.gone", "\\Noselect"),
+            item("INBOX.gone-too", "\\HasNoChildren"),
+        ];
+        let left: Vec<String> =
+            without_parents(lsub).map(|item| String::from_utf8_lossy(&item.name).into_owned()).collect();
+        assert_eq!(left, ["INBOX.a.b", "INBOX.gone", "INBOX.gone-too"]);
     }
 
     #[test]
