@@ -81,6 +81,14 @@ impl Courier {
         self.dir.join("mail").join(user)
     }
 
+    /// A folder (`.Sent`) that no client has ever seen, as a delivery program makes it.
+    pub fn make_folder(&self, user: &str, folder: &str) {
+        let root = self.mail_dir(user).join(folder);
+        make_maildir(&root);
+        fs::write(root.join("maildirfolder"), "").unwrap();
+        self.own(&root);
+    }
+
     /// Puts a message as a file into a folder (`.Sent`, or empty for INBOX), as a delivery program does, under a name
     /// that begins with `second`.
     pub fn put(&self, user: &str, folder: &str, second: u32, rest: &str, raw: &[u8]) {
