@@ -12,7 +12,7 @@ use super::name::MailboxName;
 pub struct Account {
     /// The hierarchy separator of the personal namespace.
     pub separator: Option<char>,
-    /// What the names in it begin with, as the server spells it; none where it does not tell.
+    /// What the names of the personal namespace begin with; none where the server doesn't tell (RFC 2342).
     pub prefix: Option<String>,
     /// The mailboxes of the personal namespace.
     pub mailboxes: BTreeMap<MailboxName, Listed>,

@@ -19,10 +19,12 @@ pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<Mailbo
         let shown = |separator: Option<char>| separator.map_or_else(|| "none".to_owned(), String::from);
         report.add(finding(Class::Difference, "separator", None, shown(old.separator), shown(new.separator)));
     }
-    if let (Some(prefix), Some(other)) = (&old.prefix, &new.prefix)
-        && prefix != other
+    if let (Some(before), Some(after)) = (&old.prefix, &new.prefix)
+        && before != after
     {
-        report.add(finding(Class::Difference, "prefix", None, prefix, other));
+        // Names may be equal all the same, but a client would make its next mailbox in another place.
+        let shown = |prefix: &str| format!("{prefix:?}");
+        report.add(finding(Class::Difference, "prefix", None, shown(before), shown(after)));
     }
     if let Some(shared) = left_behind(old, new) {
         report.add(finding(Class::Note, "shared", None, shared, "not moved"));

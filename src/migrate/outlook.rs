@@ -136,9 +136,8 @@ async fn pop3(job: &Job, readers: &mut Readers, old: &Account) -> Result<Result<
     Ok(match pairing {
         Ok(pairing) if pairing.messages.is_empty() => Ok("no messages".to_owned()),
         Ok(pairing) => {
-            let templates: Vec<String> = pairing.templates.iter().map(ToString::to_string).collect();
             let order = if pairing.is_ascending() { "in the order of the UIDs" } else { "in an order of their own" };
-            Ok(format!("{} UIDLs, template {}, {order}", pairing.messages.len(), templates.join(" or ")))
+            Ok(format!("{} UIDLs, {}, {order}", pairing.messages.len(), pairing.method()))
         }
         Err(doubt) => Err(doubt.to_string()),
     })

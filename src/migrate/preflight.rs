@@ -24,12 +24,13 @@ pub(super) fn check(old: &Account, new: &Account, records: &Records) -> Result<(
             new.separator.unwrap_or(' ')
         ));
     }
-    if let (Some(prefix), Some(other)) = (&old.prefix, &new.prefix)
-        && prefix != other
+    if let (Some(before), Some(after)) = (&old.prefix, &new.prefix)
+        && before != after
     {
         found.push(format!(
-            "the names of a user's mailboxes begin with {prefix:?} on the old side and with {other:?} on the new side \
-             (NAMESPACE), and clients would take them for others: set `prefix = {prefix}` in the new side's namespace"
+            "the names of a user's mailboxes begin with {before:?} on the old side and with {after:?} on the new side, and \
+             clients would make new ones in another place: set `prefix = {}` in the new side's namespace",
+            if before.is_empty() { "\"\"" } else { before }
         ));
     }
     found.extend(old.unreadable.iter().map(|(raw, why)| format!("mailbox `{raw}` on the old side {why}")));
@@ -161,14 +162,23 @@ mod tests {
     }
 
     #[test]
-    fn a_separator_or_prefix_that_clients_would_see_change_is_refused() {
+    fn a_separator_that_clients_would_see_change_is_refused() {
         let old = account(&[("INBOX", 7, 20, 9)]);
         let mut new = account(&[("INBOX", 99, 1, 0)]);
         new.separator = Some('.');
         assert!(check(&old, &new, &Records::new()).unwrap_err().to_string().contains("separator"));
-        let with = |prefix: Option<&str>| Account { prefix: prefix.map(str::to_owned), ..old.clone() };
-        let refusal = |old, new| check(&with(old), &with(new), &ours(7)).err().map(|stop| stop.to_string());
-        assert!(refusal(Some("INBOX."), Some("")).unwrap().contains("`prefix = INBOX.`"));
-        assert_eq!((refusal(Some("INBOX."), Some("INBOX.")), refusal(None, Some("INBOX."))), (None, None));
+    }
+
+    #[test]
+    fn another_prefix_is_refused_with_what_to_set_and_an_unknown_one_is_not() {
+        let mut old = account(&[("INBOX", 7, 20, 9)]);
+        let mut new = account(&[("INBOX", 99, 1, 0)]);
+        old.prefix = Some("INBOX.".to_owned());
+        assert!(check(&old, &new, &Records::new()).is_ok());
+        new.prefix = Some(String::new());
+        let said = check(&old, &new, &Records::new()).unwrap_err().to_string();
+        assert!(said.contains("set `prefix = INBOX.` in the new side's namespace"), "{said}");
+        old.prefix = Some(String::new());
+        assert!(check(&old, &new, &Records::new()).is_ok());
     }
 }

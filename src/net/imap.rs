@@ -201,6 +201,8 @@ pub struct ImapConnection {
     line: Vec<u8>,
     tags: u64,
     capabilities: Capabilities,
+    greeting: String,
+    software: Option<String>,
     farewell: Option<String>,
 }
 
@@ -222,6 +224,8 @@ impl ImapConnection {
             line: Vec::new(),
             tags: 0,
             capabilities: Capabilities::default(),
+            greeting: String::new(),
+            software: None,
             farewell: None,
         };
         connection.greeting().await?;
@@ -235,6 +239,18 @@ impl ImapConnection {
     #[must_use]
     pub const fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// The text that it greeted with, without a response code, fit for a log line.
+    #[must_use]
+    pub fn greeting_text(&self) -> &str {
+        &self.greeting
+    }
+
+    /// The name of its software, if it has told that in answer to ID.
+    #[must_use]
+    pub fn software(&self) -> Option<&str> {
+        self.software.as_deref()
     }
 
     /// The server at the other end.

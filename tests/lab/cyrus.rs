@@ -7,6 +7,7 @@
 //! It logs to syslog alone. What it was told and what it said is in `conf/log/USER/` of its folder once [`Cyrus::record`] was
 //! called for that user.
 
+use super::brands::Served;
 use super::imap::Imap;
 use super::ports::{self, Port};
 use super::process::{Process, wait_for};
@@ -410,4 +411,22 @@ fn current_user() -> String {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     format!("{}:{}", name("-un"), name("-gn"))
+}
+
+impl Served for Cyrus {
+    fn imap_port(&self) -> u16 {
+        Self::imap_port(self)
+    }
+
+    fn pop3_port(&self) -> u16 {
+        Self::pop3_port(self)
+    }
+
+    fn password(&self, user: &str) -> String {
+        Self::password(self, user).to_owned()
+    }
+
+    fn ca(&self) -> Option<&Path> {
+        Some(&self.tls.ca)
+    }
 }

@@ -3,7 +3,7 @@
 //! * [`Dovecot`] starts a Dovecot of its own, 2.3 or 2.4 ([`trixie`]): own folder, loopback, own ports, own certificate. Nothing of
 //!   `/etc/dovecot` is touched, nothing is left behind. As root the mail belongs to the system user `mail`; without root
 //!   everything runs as the current user.
-//! * [`Cyrus`] is an old side of another brand; [`Server`] is what both have in common.
+//! * [`Courier`] and [`Cyrus`] start old sides of other brands ([`brands`]).
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
 //! * [`Hold`] stops the proxy at a chosen step, where a test needs to be inside it.
@@ -36,7 +36,8 @@
 )]
 
 pub mod account;
-pub mod brand;
+pub mod brands;
+pub mod courier;
 pub mod cyrus;
 pub mod disk;
 pub mod fault;
@@ -55,7 +56,8 @@ pub mod trixie;
 pub mod world;
 
 pub use account::{Account, View};
-pub use brand::Server;
+pub use brands::Served;
+pub use courier::{Courier, CourierSpec};
 pub use cyrus::{Cyrus, CyrusSpec, Names};
 pub use fault::Hold;
 pub use ferry::{Ferry, FerrySpec};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::account::{instant, list_item};
-use super::brand::Server;
+use super::brands::Served;
 use super::imap::{Imap, flags_of, literal, lossy, quoted};
 
 /// Everything of an account.
@@ -74,11 +74,11 @@ impl Shelf {
 
 impl World {
     /// Reads everything of `user` from a server, without a proxy.
-    pub fn of(server: &dyn Server, user: &str) -> Self {
+    pub fn of(server: &dyn Served, user: &str) -> Self {
         // A server may end a session whose mailbox is deleted while it is read.
         let read = || {
             let mut imap = Imap::connect(server.imap_port());
-            imap.login(user, server.password(user));
+            imap.login(user, &server.password(user));
             Self::try_read(&mut imap)
         };
         (0..5).find_map(|_| read().ok()).unwrap_or_else(|| panic!("{user}'s mailboxes are deleted all the time"))
@@ -244,6 +244,14 @@ fn read_shelf(imap: &mut Imap, name: &str) -> Result<Option<Shelf>, String> {
         let before = shelf.mails.insert(uid.unwrap_or_else(|| panic!("no UID in {text}")), mail);
         assert!(before.is_none(), "a UID twice: {text}");
     }
-    imap.ok("UNSELECT");
+    // It was opened to be read only: that expunges nothing, and every server knows it.
+    imap.ok("CLOSE");
+    if shelf.uid_next == 0 {
+        // Courier tells it here only.
+        let said = imap.ok(&format!("STATUS {} (UIDNEXT)", quoted(name)));
+        let line = lossy(said.first().unwrap_or_else(|| panic!("no STATUS of {name}")));
+        let next = line.rsplit_once("UIDNEXT ").and_then(|(_, rest)| rest.trim_end_matches(')').parse().ok());
+        shelf.uid_next = next.unwrap_or_else(|| panic!("no UIDNEXT in {line}"));
+    }
     Ok(Some(shelf))
 }

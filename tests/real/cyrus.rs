@@ -15,7 +15,7 @@ use crate::copy::shown;
 use crate::lab::foreign::{self, Mbsync};
 use crate::lab::world::Next;
 use crate::lab::{
-    Cyrus, CyrusSpec, Dovecot, Ferry, FerrySpec, Format, Imap, Names, Server, Spec, World, cyrus, deliver, wait_for,
+    Cyrus, CyrusSpec, Dovecot, Ferry, FerrySpec, Format, Imap, Names, Spec, World, cyrus, deliver,
 };
 use crate::pop3_front::clients::Fetchmail;
 use crate::uidl::maildrop::{self, Mpop};

@@ -14,7 +14,8 @@ use crate::migrate::outlook::{Holdings, Outlook};
 use crate::migrate::{Job, Platform, ProgressMeter, Stop};
 use crate::net::imap::{ImapError, ImapServer};
 use crate::net::pop3::{Pop3Error, Pop3Server};
-use crate::source::Login;
+use crate::source::profile::{Brand, Profile};
+use crate::source::{Login, profile_of};
 use crate::store::{Phase, UserRecord};
 use crate::user::{CanonicalUser, NameRules, Realms};
 use crate::wire::imap::tracker;
@@ -29,6 +30,8 @@ struct Seen {
     words: BTreeSet<String>,
     /// Under which address it sees us.
     us: String,
+    /// What is particular to it.
+    profile: &'static Profile,
 }
 
 /// What is asked beside the configuration and both sides.
@@ -121,6 +124,7 @@ async fn sides(platform: &Platform) -> (bool, Vec<Seen>) {
         match imap(server).await {
             Ok(seen) => {
                 reached(&what, server.name(), &seen.us);
+                brand(seen.profile);
                 sides.push(seen);
             }
             Err(error) => good &= failed(&what, &error),
@@ -186,6 +190,15 @@ fn reached(what: &str, server: &str, us: &str) {
     println!("{what:<14} ok: {server}, from {us}");
 }
 
+/// Which server it is, and what is particular to it.
+fn brand(profile: &Profile) {
+    println!("{:<14} it is {profile}", "");
+    // (What is only done in case it were needed is nothing to tell.)
+    if profile.brand != Brand::Unknown {
+        profile.quirks.iter().for_each(|quirk| println!("{:<14} - {}", "", quirk.explained()));
+    }
+}
+
 fn failed(what: &str, error: &dyn std::fmt::Display) -> bool {
     println!("{what:<14} FAILED: {error}");
     false
@@ -199,9 +212,10 @@ fn distrust(us: &str) -> String {
 }
 
 async fn imap(server: &ImapServer) -> Result<Seen, ImapError> {
-    let connection = server.connect().await?;
+    let mut connection = server.connect().await?;
     let words = connection.capabilities().iter().map(str::to_owned).collect();
-    Ok(Seen { side: server.side(), words, us: connection.local_address() })
+    let profile = profile_of(&mut connection).await?;
+    Ok(Seen { side: server.side(), words, us: connection.local_address(), profile })
 }
 
 /// Our own address as this server sees it, and whether it would believe us the clients' (it offers XCLIENT then).

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use tokio::time::Instant;
+
 use super::{ReadError, Reader};
 use crate::mailbox::{Account, Listed, MailboxName, ModSeq, Status, UidNext, UidValidity};
 use crate::net::imap::{ImapError, printable};
@@ -33,8 +35,11 @@ impl Reader {
         let personal = namespaces.personal.first();
         let delimiter =
             personal.and_then(|space| space.delimiter).or_else(|| items.iter().find_map(|item| item.delimiter));
-        let prefix = personal.map(|space| printable(&space.prefix));
-        let mut account = Account { separator: delimiter.map(char::from), prefix, ..Account::default() };
+        let mut account = Account {
+            separator: delimiter.map(char::from),
+            prefix: personal.map(|space| printable(&space.prefix)),
+            ..Account::default()
+        };
         for item in items {
             let raw = printable(&item.name);
             if !is_personal(&item.name, &namespaces) {
@@ -60,7 +65,7 @@ impl Reader {
             selectable: true,
             ..Listed::default()
         });
-        for item in subscribed {
+        for item in without_parents(subscribed) {
             if !is_personal(&item.name, &namespaces) {
                 account.others.insert(printable(&item.name), true);
                 continue;
@@ -70,7 +75,9 @@ impl Reader {
                 Err(why) => account.unreadable.push((printable(&item.name), why)),
             }
         }
+        let read_at = Instant::now();
         self.statuses(&mut account.mailboxes).await?;
+        self.make_lasting(&mut account.mailboxes, read_at).await?;
         Ok(account)
     }
 
@@ -243,6 +250,18 @@ fn is_selectable(item: &ListItem) -> bool {
     !has(item, "\\NoSelect") && !has(item, "\\NonExistent")
 }
 
+/// The names that are subscribed themselves: LSUB may show a parent that is not, only because something below it is
+/// (Courier, RFC 3501 §6.3.9).
+fn without_parents(subscribed: Vec<ListItem>) -> impl Iterator<Item = ListItem> {
+    let names: BTreeSet<Vec<u8>> = subscribed.iter().map(|item| item.name.clone()).collect();
+    subscribed.into_iter().filter(move |item| {
+        let Some(delimiter) = item.delimiter.filter(|_| has(item, "\\NoSelect")) else { return true };
+        let below = [item.name.as_slice(), &[delimiter]].concat();
+        // The first name from there on is one that begins so, if there is one at all.
+        names.range(below.clone()..).next().is_none_or(|name| !name.starts_with(&below))
+    })
+}
+
 fn listed(item: ListItem) -> Listed {
     Listed {
         selectable: is_selectable(&item),
@@ -298,6 +317,25 @@ mod tests {
         for text in ["[SERVERBUG] Internal error", "[NOPERM] Permission denied", "[INUSE] locked", "NO"] {
             assert!(!is_nonexistent(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_parent_that_lsub_shows_for_what_is_below_it_is_not_subscribed() {
+        let item = |name: &str, attribute: &str| ListItem {
+            attributes: vec![attribute.as_bytes().to_vec()],
+            delimiter: Some(b'.'),
+            name: name.as_bytes().to_vec(),
+        };
+        let lsub = vec![
+            item("INBOX.a.b", "\\HasNoChildren"),
+            item("INBOX", "\\Noselect"),
+            item("INBOX.a", "\\Noselect"),
+            item("INBOX.gone", "\\Noselect"),
+            item("INBOX.gone-too", "\\HasNoChildren"),
+        ];
+        let left: Vec<String> =
+            without_parents(lsub).map(|item| String::from_utf8_lossy(&item.name).into_owned()).collect();
+        assert_eq!(left, ["INBOX.a.b", "INBOX.gone", "INBOX.gone-too"]);
     }
 
     #[test]

@@ -1,0 +1,138 @@
+//! Courier as old side.
+
+use super::{LONG, assert_same_to_clients, new_side, spec, switch, verify};
+use crate::lab::foreign::Mbsync;
+use crate::lab::{Courier, Ferry, Imap, Pop3, Served, World};
+use crate::pop3_front::clients::Fetchmail;
+use crate::uidl::maildrop::{self, Mpop};
+
+/// A message whose size is that of others with a number of as many digits.
+fn letter(subject: &str, number: u32) -> Vec<u8> {
+    format!(
+        "From: a@example.org\nSubject: {subject} {number}\nMessage-ID: <{number}.{subject}@example.org>\n\nbody {number}\n"
+    )
+    .into_bytes()
+}
+
+fn login(port: u16, old: &Courier, user: &str) -> Imap {
+    let mut imap = Imap::connect(port);
+    imap.login(user, &old.password(user));
+    imap
+}
+
+/// An account that has lived with Courier: folders, keywords, holes, a burst of deliveries whose POP3 order is not that of the
+/// UIDs, twins, 8-bit headers, a folder that was only ever delivered to. Gives the number of its messages in INBOX.
+fn fill(old: &Courier, user: &str) -> usize {
+    // Within one second POP3 sorts by the rest of the names, and UIDs are given as mail is discovered.
+    let burst = |number| old.put(user, "", 1_700_000_100, &format!("M{number}P1.host"), &letter("burst", number));
+    (7..=12).for_each(burst);
+    let mut imap = login(old.imap_port(), old, user);
+    assert_eq!(imap.select("INBOX").exists, 6);
+    (1..=6).for_each(burst);
+    assert_eq!(imap.select("INBOX").exists, 12);
+    for name in ["INBOX.Sent", "INBOX.Work.2024", "INBOX.Entw&APw-rfe", "INBOX.Empty", "INBOX.a b.c&-d"] {
+        imap.ok(&format!("CREATE \"{name}\""));
+        imap.ok(&format!("SUBSCRIBE \"{name}\""));
+    }
+    imap.ok("SUBSCRIBE INBOX.Gone.away");
+    for number in 1..=5 {
+        let flags = ["", "\\Seen", "\\Seen $Forwarded", "\\Flagged mykw", "\\Answered"][number as usize - 1];
+        imap.append("INBOX.Sent", flags, "17-Jul-1996 02:44:25 -0700", &letter("sent", number));
+    }
+    imap.append("INBOX.Work.2024", "\\Deleted", "", b"Subject: deleted, not expunged\r\n\r\nx\r\n");
+    // Twins, one header with two bodies, and no header that POP3 would show as it is.
+    for body in ["twin", "twin", "body-a", "body-b"] {
+        let raw = format!("Subject: alike\r\n\r\n{body}\r\n");
+        imap.append("INBOX", "\\Seen", "", raw.as_bytes());
+    }
+    imap.append("INBOX", "", "", "Subject: Gr\u{fc}\u{df}e\r\nFrom: \u{e4}\u{f6}@example.org\r\n\r\n8-bit\r\n".as_bytes());
+    imap.append("INBOX", "", "", b"Subject: no line end\r\n\r\nat all");
+    imap.append("INBOX", "", "", b"Subject: to be expunged\r\n\r\n");
+    // Both protocols number what they see at different times, with holes in between.
+    imap.select("INBOX");
+    imap.ok("STORE 19,3 +FLAGS (\\Deleted)");
+    imap.ok("EXPUNGE");
+    maildrop::shown(old, user);
+    imap.ok("STORE 5 +FLAGS (\\Deleted)");
+    imap.ok("EXPUNGE");
+    old.make_folder(user, ".Filtered");
+    for number in 1..=3 {
+        old.put(user, ".Filtered", 1_700_000_200 + number, "a.host", &letter("filtered", number));
+    }
+    imap.ok("LOGOUT");
+    16
+}
+
+#[test]
+fn a_private_courier_is_what_the_debian_packages_make_of_it() {
+    if !Courier::is_here() {
+        return;
+    }
+    let old = Courier::start(&["u1"]);
+    let mut imap = login(old.imap_port(), &old, "u1");
+    assert_eq!(imap.ok("NAMESPACE"), [br##"* NAMESPACE (("INBOX." ".")) NIL (("#shared." ".")("shared." "."))"##]);
+    imap.ok("CREATE INBOX.Sent");
+    assert!(imap.append("INBOX.Sent", "\\Seen mykw", "", b"Subject: a\r\n\r\nb\r\n").is_some());
+    old.put("u1", "", 1_700_000_000, "a.host", b"Subject: delivered\n\nx\n");
+    assert_eq!(imap.select("INBOX").exists, 1);
+    let mut pop3 = Pop3::connect(old.pop3_port());
+    pop3.login("u1", &old.password("u1"));
+    let list = pop3.list("UIDL");
+    assert!(list.len() == 1 && list[0].starts_with("1 UID1-"), "{list:?}");
+}
+
+#[test]
+fn a_user_of_courier_is_moved_and_clients_download_nothing_twice() {
+    if !Courier::is_here() {
+        return;
+    }
+    let old = Courier::start(&["u1"]);
+    let new = new_side(&["u1"], "INBOX.", '.');
+    let in_inbox = fill(&old, "u1");
+    let ferry = Ferry::start(spec(&old, &new));
+
+    let (mbsync, mpop, fetchmail) = (Mbsync::new(ferry.imap(), "u1", "pw-of-u1"), Mpop::new(), Fetchmail::new());
+    let first = mbsync.run();
+    assert!(first.success && first.downloaded == first.messages && first.messages > in_inbox, "{first:?}");
+    let poll = |ferry: &Ferry| {
+        let fetched = fetchmail.run(ferry.pop3(), "auth password uidl", "keep sslproto \"\"");
+        (mpop.run(ferry.pop3(), "u1", "pw-of-u1"), fetched)
+    };
+    assert_eq!(poll(&ferry), (in_inbox, in_inbox));
+
+    ferry.wait_phase("u1", "following", LONG);
+    // It goes on living.
+    let mut session = login(ferry.imap(), &old, "u1");
+    session.append("INBOX.Sent", "\\Seen", "", &letter("sent", 9));
+    session.select("INBOX");
+    session.ok("STORE 1 +FLAGS (\\Answered late)");
+    session.ok("STORE 2 +FLAGS (\\Deleted)");
+    session.ok("EXPUNGE");
+    // POP3 shows this one in the middle.
+    old.put("u1", "", 1_700_000_300, "late.host", &letter("late", 1));
+    session.ok("NOOP");
+    session.ok("LOGOUT");
+    let second = mbsync.run();
+    assert!(second.success && second.downloaded == 2, "{second:?}");
+    assert_eq!(poll(&ferry), (1, 1));
+    let world = World::of(&old, "u1");
+
+    switch(&ferry, "u1");
+    assert_eq!(ferry.status("u1")["authority"], "new");
+    let (report, code) = verify(&ferry, &old, "u1");
+    assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
+    let said = report["pop3"].as_str().unwrap();
+    assert!(said.ends_with("UIDLs identical, same order, by size and content"), "{said}");
+    assert_same_to_clients(&old, &new, "u1");
+    let sizes: Vec<u64> = maildrop::shown(&old, "u1").into_iter().map(|(_, size)| size).collect();
+    let by_uid: Vec<u64> =
+        world.mailboxes["INBOX"].mails.values().map(|mail| mail.body.len() as u64).collect();
+    assert!(sizes.len() == by_uid.len() && sizes != by_uid, "POP3's order is not that of the UIDs: {sizes:?}");
+    assert!(World::of(&old, "u1") == world, "the old side is as it was at the switch");
+
+    let third = mbsync.run();
+    assert!(third.success && third.downloaded == 0, "{third:?}");
+    assert_eq!(poll(&ferry), (0, 0));
+    let mut session = login(ferry.imap(), &old, "u1");
+    assert_eq!(session.ok("NAMESPACE"), [br#"* NAMESPACE (("INBOX." ".")) NIL NIL"#]);
+}
