@@ -32,6 +32,8 @@ pub struct Outlook {
     pub record: Option<UserRecord>,
     /// Whether the next login starts the move, and on whose word; `None`: it has begun.
     pub enrolled: Option<(bool, String)>,
+    /// How names look on each side, in words.
+    pub names: [String; 2],
     /// The old side.
     pub old: Holdings,
     /// The new side.
@@ -91,7 +93,18 @@ impl Outlook {
             blocks.push(refusal);
         }
         let shared = left_behind(&old, &new);
-        Ok(Self { record, enrolled, shared, old: old_holds, new: new_holds, capabilities, pop3, blocks })
+        let names = [form(&old), form(&new)];
+        Ok(Self { record, enrolled, names, shared, old: old_holds, new: new_holds, capabilities, pop3, blocks })
+    }
+}
+
+/// How an account's names look, in words.
+fn form(account: &Account) -> String {
+    let separator = account.separator.map_or_else(|| "no separator".to_owned(), |known| format!("separator {known:?}"));
+    match account.prefix.as_deref() {
+        None => separator,
+        Some("") => format!("{separator}, no prefix"),
+        Some(prefix) => format!("{separator}, prefix {prefix:?}"),
     }
 }
 

@@ -81,7 +81,9 @@ impl World {
             imap.login(user, &server.password(user));
             Self::try_read(&mut imap)
         };
-        (0..5).find_map(|_| read().ok()).unwrap_or_else(|| panic!("{user}'s mailboxes are deleted all the time"))
+        (0..5).find_map(|_| read().ok()).unwrap_or_else(|| {
+            panic!("{user}'s mailboxes are deleted all the time, or the server says BYE to everybody")
+        })
     }
 
     /// Reads everything in a session that has logged in.
@@ -223,7 +225,7 @@ fn read_shelf(imap: &mut Imap, name: &str) -> Result<Option<Shelf>, String> {
         shelf.uid_next = code("[UIDNEXT ").unwrap_or(shelf.uid_next);
     }
     let (tagged, untagged) = imap.cmd("UID FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])");
-    if tagged.contains("BYE") && tagged.contains("deleted under us") {
+    if tagged.starts_with("* BYE") {
         return Err(tagged);
     }
     assert!(tagged.starts_with("OK"), "UID FETCH in {name:?}: {tagged}");
@@ -245,7 +247,11 @@ fn read_shelf(imap: &mut Imap, name: &str) -> Result<Option<Shelf>, String> {
         assert!(before.is_none(), "a UID twice: {text}");
     }
     // It was opened to be read only: that expunges nothing, and every server knows it.
-    imap.ok("CLOSE");
+    let (tagged, _) = imap.cmd("CLOSE");
+    if tagged.starts_with("* BYE") {
+        return Err(tagged);
+    }
+    assert!(tagged.starts_with("OK"), "CLOSE of {name:?}: {tagged}");
     if shelf.uid_next == 0 {
         // Courier tells it here only.
         let said = imap.ok(&format!("STATUS {} (UIDNEXT)", quoted(name)));

@@ -14,9 +14,7 @@ use serde_json::Value;
 use crate::copy::shown;
 use crate::lab::foreign::{self, Mbsync};
 use crate::lab::world::Next;
-use crate::lab::{
-    Cyrus, CyrusSpec, Dovecot, Ferry, FerrySpec, Format, Imap, Names, Spec, World, cyrus, deliver,
-};
+use crate::lab::{Cyrus, CyrusSpec, Dovecot, Ferry, FerrySpec, Format, Imap, Names, Spec, World, cyrus, deliver};
 use crate::pop3_front::clients::Fetchmail;
 use crate::uidl::maildrop::{self, Mpop};
 

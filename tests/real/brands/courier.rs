@@ -45,7 +45,12 @@ fn fill(old: &Courier, user: &str) -> usize {
         let raw = format!("Subject: alike\r\n\r\n{body}\r\n");
         imap.append("INBOX", "\\Seen", "", raw.as_bytes());
     }
-    imap.append("INBOX", "", "", "Subject: Gr\u{fc}\u{df}e\r\nFrom: \u{e4}\u{f6}@example.org\r\n\r\n8-bit\r\n".as_bytes());
+    imap.append(
+        "INBOX",
+        "",
+        "",
+        "Subject: Gr\u{fc}\u{df}e\r\nFrom: \u{e4}\u{f6}@example.org\r\n\r\n8-bit\r\n".as_bytes(),
+    );
     imap.append("INBOX", "", "", b"Subject: no line end\r\n\r\nat all");
     imap.append("INBOX", "", "", b"Subject: to be expunged\r\n\r\n");
     // Both protocols number what they see at different times, with holes in between.
@@ -125,8 +130,7 @@ fn a_user_of_courier_is_moved_and_clients_download_nothing_twice() {
     assert!(said.ends_with("UIDLs identical, same order, by size and content"), "{said}");
     assert_same_to_clients(&old, &new, "u1");
     let sizes: Vec<u64> = maildrop::shown(&old, "u1").into_iter().map(|(_, size)| size).collect();
-    let by_uid: Vec<u64> =
-        world.mailboxes["INBOX"].mails.values().map(|mail| mail.body.len() as u64).collect();
+    let by_uid: Vec<u64> = world.mailboxes["INBOX"].mails.values().map(|mail| mail.body.len() as u64).collect();
     assert!(sizes.len() == by_uid.len() && sizes != by_uid, "POP3's order is not that of the UIDs: {sizes:?}");
     assert!(World::of(&old, "u1") == world, "the old side is as it was at the switch");
 

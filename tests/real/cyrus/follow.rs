@@ -128,7 +128,8 @@ const CHANGES: [(&str, Change); 27] = [
 ];
 
 /// Capabilities that a Cyrus of old has not.
-const MODERN: &str = "suppress_capabilities: CONDSTORE QRESYNC ENABLE ESEARCH LIST-EXTENDED LIST-STATUS SPECIAL-USE MOVE\n";
+const MODERN: &str =
+    "suppress_capabilities: CONDSTORE QRESYNC ENABLE ESEARCH LIST-EXTENDED LIST-STATUS SPECIAL-USE MOVE\n";
 
 fn every_change(names: Names, without: &str) {
     if !cyrus::is_here() {

@@ -101,12 +101,7 @@ fn internal_date(instant: i64) -> String {
     let year = year_of_era + century * 400 + i64::from(month <= 2);
     let name = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let name = name[usize::try_from(month - 1).unwrap()];
-    format!(
-        "{day:2}-{name}-{year} {:02}:{:02}:{:02} +0000",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
+    format!("{day:2}-{name}-{year} {:02}:{:02}:{:02} +0000", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 fn arrives(names: Names, extra: &str, world: &World) -> Loaded {
