@@ -132,8 +132,23 @@ fn from_cyrus_a_nasty_account_arrives_as_it_is_served() {
     drop(source);
     for (names, extra) in [(Names::Dots, ""), (Names::AltSlashes, "munge8bit: no\n")] {
         let loaded = arrives(names, extra, &world);
-        eprintln!("{names:?}: {loaded:#?}");
-        assert!(loaded.taken > world.count() / 2, "{loaded:#?}");
+        // By default it turns 8-bit octets of a header into X, and nothing else into anything.
+        let munged = extra.is_empty();
+        let with_x = |(before, after): &(String, String)| before.is_ascii() < after.is_ascii() && after.contains('X');
+        assert_eq!(loaded.altered.len(), if munged { 3 } else { 0 }, "{loaded:#?}");
+        assert!(loaded.altered.iter().all(|pair| with_x(pair)), "{loaded:#?}");
+        let kinds: Vec<&str> = loaded.refused.keys().map(String::as_str).collect();
+        // 128 keywords in one mailbox, and what is no message.
+        assert_eq!(
+            kinds,
+            [
+                "APPEND: NO Message contains invalid header",
+                "APPEND: NO Too many user flags in mailbox",
+                "APPEND: NO Zero-length message literal",
+                "CREATE: NO Invalid mailbox name",
+                "SUBSCRIBE: NO Subscribe: Mailbox does not exist",
+            ]
+        );
     }
 }
 
@@ -149,6 +164,59 @@ fn from_cyrus_the_corpus_arrives_as_it_is_served() {
     let world = World::of(&source, "u1");
     drop(source);
     let loaded = arrives(Names::AltSlashes, "", &world);
-    eprintln!("{loaded:#?}");
     assert!(loaded.taken > world.count() / 2, "{loaded:#?}");
+}
+
+/// What an old Cyrus can't hold, because it takes none of it. All else it serves as it was given.
+#[test]
+fn from_cyrus_what_it_refuses_is_what_we_think() {
+    if !cyrus::is_here() {
+        return;
+    }
+    let old = Cyrus::start(CyrusSpec::with(Names::AltSlashes, &["u1"]));
+    let mut imap = old.log_in("u1");
+    for (raw, said) in [
+        (&b"Subject: a NUL\r\n\r\n\0\r\n"[..], "NO Message contains NUL characters"),
+        (b"Subject: a bare LF\r\n\r\none\ntwo\r\n", "NO Message contains bare newlines"),
+        (b"no header\r\nbut text\r\n", "NO Message contains invalid header"),
+        (b"x", "NO Message contains invalid header"),
+    ] {
+        assert_eq!(imap.try_append("INBOX", "", "", raw), said, "{:?}", String::from_utf8_lossy(raw));
+    }
+    let taken: [&[u8]; 9] = [
+        b"From the start of an mbox\r\nSubject: x\r\n\r\nx\r\n",
+        b"\r\nonly a body\r\n",
+        b"Subject: no blank line\r\n",
+        b"Subject: no final newline\r\n\r\nx",
+        b"Subject: CR CR LF\r\n\r\nx\r\r\ny\r\r\n",
+        b"Subject: lone CR\r\n\r\nx\ry\r\n",
+        b"Subject: at the very end\r\n\r\nx\r",
+        b"Subject: 8 bits\r\n\r\n\xe4\r\n",
+        b" folded from the start\r\nSubject: x\r\n\r\ny\r\n",
+    ];
+    for raw in taken {
+        imap.append("INBOX", "", "", raw);
+    }
+    let world = World::of(&old, "u1");
+    assert!(world.mailboxes["INBOX"].mails.values().map(|mail| mail.body.as_slice()).eq(taken));
+}
+
+/// What came by LMTP may have been changed on the way in (`munge8bit`): it is copied as it is kept.
+#[test]
+fn from_cyrus_delivered_8_bit_headers_arrive_as_they_are_kept() {
+    if !cyrus::is_here() {
+        return;
+    }
+    for (extra, kept) in [("munge8bit: yes\n", &b"Subject: GrXXe"[..]), ("munge8bit: no\n", b"Subject: Gr\xfc\xdfe")] {
+        let spec = CyrusSpec { extra: extra.to_owned(), ..CyrusSpec::with(Names::AltSlashes, &["u1"]) };
+        let sides = Sides::start(spec, Format::Mdbox);
+        deliver(&sides.old, "u1", b"Subject: Gr\xfc\xdfe\n\n\xe4\xf6\xfc\n");
+        let ferry = Ferry::prepare(sides.spec());
+        sides.sync(&ferry, "u1");
+        sides.verify(&ferry, "u1");
+        let [old, new] = sides.worlds("u1");
+        assert_eq!(old.differences(&new, Next::Equal), Vec::<String>::new());
+        let body = &new.mailboxes["INBOX"].mails[&1].body;
+        assert!(body.windows(kept.len()).any(|part| part == kept), "{:?}", String::from_utf8_lossy(body));
+    }
 }

@@ -300,3 +300,28 @@ fn from_cyrus_check_tells_the_brand_its_quirks_and_how_names_look() {
         assert!(said.contains("8 UIDLs, template %v.%u, in the order of the UIDs"), "{said}");
     }
 }
+
+/// With `popuseimapflags` POP3 hides what is \Deleted.
+#[test]
+fn from_cyrus_mail_that_pop3_hides_keeps_the_user_until_it_is_expunged() {
+    if !cyrus::is_here() {
+        return;
+    }
+    let sides = start(Names::AltSlashes, &["u1"], "popuseimapflags: yes\n");
+    fill(&sides.old, "u1");
+    let mut imap = sides.old.log_in("u1");
+    imap.select("INBOX");
+    imap.ok("UID STORE 7,9 +FLAGS (\\Deleted)");
+    imap.ok("UNSELECT");
+    assert_eq!(maildrop::shown(&sides.old, "u1").len(), 6);
+    let ferry = Ferry::prepare(sides.spec());
+    sides.sync(&ferry, "u1");
+    let output = sides.on_user(&ferry, &["verify"], "u1");
+    assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
+    assert!(shown(&output).contains("POP3 does not show UID 7, 9 of INBOX"), "{}", shown(&output));
+    imap.select("INBOX");
+    imap.ok("EXPUNGE");
+    sides.sync(&ferry, "u1");
+    sides.verify(&ferry, "u1");
+    assert_eq!(maildrop::shown(&sides.old, "u1"), maildrop::shown(&sides.new, "u1"));
+}
