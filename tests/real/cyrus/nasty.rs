@@ -134,7 +134,8 @@ fn from_cyrus_a_nasty_account_arrives_as_it_is_served() {
         let loaded = arrives(names, extra, &world);
         // By default it turns 8-bit octets of a header into X, and nothing else into anything.
         let munged = extra.is_empty();
-        let with_x = |(before, after): &(String, String)| before.is_ascii() < after.is_ascii() && after.contains('X');
+        let header = |text: &str| text.split("\r\n\r\n").next().unwrap_or_default().to_owned();
+        let with_x = |(before, after): &(String, String)| !header(before).is_ascii() && header(after).is_ascii();
         assert_eq!(loaded.altered.len(), if munged { 3 } else { 0 }, "{loaded:#?}");
         assert!(loaded.altered.iter().all(|pair| with_x(pair)), "{loaded:#?}");
         let kinds: Vec<&str> = loaded.refused.keys().map(String::as_str).collect();
