@@ -7,6 +7,7 @@ mod build;
 mod credentials;
 mod diagnose;
 mod endpoint;
+mod login_name;
 mod model;
 mod network;
 mod raw;
@@ -16,6 +17,7 @@ mod scalar;
 use std::path::Path;
 
 pub use diagnose::{ConfigError, Problem};
+pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
     Migration, NewSide, OldSide, Pin, PinError, Realm, Security, StoreConfig, Switch, TlsFiles, Users, Verify,

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, SideNames};
 use crate::mailbox::Side;
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
@@ -69,6 +69,8 @@ pub struct Front {
 pub struct Backends {
     /// Over IMAP.
     pub imap: BothSides<ImapServer>,
+    /// By which names they know users.
+    pub names: BothSides<SideNames>,
     /// Over POP3; none where nothing listens for POP3 clients.
     pub pop3: Option<BothSides<Pop3Server>>,
 }
@@ -88,7 +90,8 @@ impl Backends {
         };
         let imap =
             BothSides { old: ImapServer::new(Side::Old, &old.imap)?, new: ImapServer::new(Side::New, &new.imap)? };
-        Ok(Self { imap, pop3 })
+        let names = BothSides { old: old.names.clone(), new: new.names.clone() };
+        Ok(Self { imap, names, pop3 })
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use mailferry::admin::Verb;
 use mailferry::admin::commands::{self, Also, Exit, Server, Whom};
+use mailferry::admin::new_config::Dialect;
 use mailferry::config::Bodies;
 use mailferry::store::Share;
 use tracing_subscriber::EnvFilter;
@@ -41,9 +42,16 @@ enum Command {
         /// What `doveconf -n` prints on the new host: it is looked over.
         #[arg(long, value_name = "FILE")]
         doveconf: Option<PathBuf>,
-        /// Only print what the new Dovecot's configuration needs for the move (Dovecot 2.3).
-        #[arg(long, conflicts_with_all = ["user", "doveconf"])]
-        new_config: bool,
+        /// Only print what the new Dovecot's configuration needs for the move, in the words of this release.
+        #[arg(
+            long,
+            value_name = "2.3|2.4",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "2.3",
+            conflicts_with_all = ["user", "doveconf"]
+        )]
+        new_config: Option<Dialect>,
     },
     /// Copy one user from the old side to the new side until both are equal; needs no running proxy.
     Sync {
@@ -206,8 +214,8 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(Config { config }) => commands::serve(&config).await,
-        Command::Check { config, new_config: true, domain, .. } => {
-            commands::new_config(&config.config, domain.as_deref()).await
+        Command::Check { config, new_config: Some(dialect), domain, .. } => {
+            commands::new_config(&config.config, dialect, domain.as_deref()).await
         }
         Command::Check { config, user, domain, password_file, doveconf, .. } => {
             let (user, domain) = (user.as_deref(), domain.as_deref());

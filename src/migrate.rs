@@ -31,7 +31,7 @@ use crate::net::{Refusal, TlsError};
 use crate::source::{Login, ReadError, Reader};
 use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
-use crate::user::{CanonicalUser, Realms, Registry};
+use crate::user::{CanonicalUser, NameRules, Realms, Registry};
 
 pub use credentials::{Masters, side_without_password};
 pub use progress::ProgressMeter;
@@ -64,6 +64,8 @@ pub struct Platform {
     pub pop3: Option<Pop3Sides>,
     /// POP3 lists that passed by in users' sessions.
     pub harvests: Harvests,
+    /// How login names are read.
+    pub names: NameRules,
     /// How master users fare.
     pub masters: Masters,
 }
@@ -98,6 +100,7 @@ impl Platform {
             registry: None,
             pop3: Pop3Sides::new(&config)?,
             harvests: Harvests::default(),
+            names: NameRules::of(&config),
             masters: Masters::default(),
             config,
             store,

@@ -101,6 +101,14 @@ fn every_key_arrives() {
         ("old.example:1143", Security::StartTls)
     );
     assert_eq!(config.old.imap.ca_file, Some(here.join("old-ca.pem")));
+    let named = ["anna", "bert@other.example", "Carl"].map(|typed| {
+        let canonical = if typed.contains('@') { typed.to_owned() } else { format!("{typed}@example.net") };
+        (config.old.names.of(typed, &canonical), config.new.names.of(typed, &canonical))
+    });
+    let pair = |old: &str, new: &str| (old.to_owned(), new.to_owned());
+    assert_eq!(named[0], pair("k0001", "anna@example.net"));
+    assert_eq!(named[1], pair("k0002", "bert@other.example"));
+    assert_eq!(named[2], pair("carl", "Carl@example.net"));
     assert_eq!((config.new.imap.to_string().as_str(), config.new.imap.security), ("[2001:db8::5]:1993", Security::Tls));
     assert_eq!(config.new.imap.ca_file, Some(here.join("../new-ca.pem")));
     let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use secrecy::{SecretSlice, SecretString};
 
+use super::login_name::SideNames;
 use super::network::Network;
 
 /// A whole configuration file, validated. Paths are absolute or relative to the working directory.
@@ -114,6 +115,8 @@ pub struct OldSide {
     pub pop3: Option<Endpoint>,
     /// With what our own connections log in there.
     pub credentials: Credentials,
+    /// By which names it knows users.
+    pub names: SideNames,
 }
 
 /// `[new]`.
@@ -125,6 +128,8 @@ pub struct NewSide {
     pub pop3: Option<Endpoint>,
     /// With what our own connections log in there.
     pub credentials: Credentials,
+    /// By which names it knows users.
+    pub names: SideNames,
     /// How the new server is written.
     pub target: DsyncTarget,
 }

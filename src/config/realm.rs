@@ -6,16 +6,27 @@ use super::raw::{Entry, Keys, Section};
 
 const REALM: Keys = Keys { known: &["domains", "old", "new"], later: &[] };
 
-/// Reads all realms; a side that one of them leaves out is the file's `old` or `new`.
-pub(super) fn realms(root: &Section<'_>, listen: &Listen, old: &OldSide, new: &NewSide) -> Option<Vec<Realm>> {
+/// Reads all realms; a side that one of them leaves out is that of `others`.
+pub(super) fn realms(
+    root: &Section<'_>,
+    listen: &Listen,
+    others: (&OldSide, &NewSide),
+    default_domain: Option<&str>,
+) -> Option<Vec<Realm>> {
     let Some(entry) = root.get("realm") else { return Some(Vec::new()) };
     let mut taken = Vec::new();
-    let read = |entry: &Entry<'_>| realm(entry, listen, (old, new), &mut taken);
+    let read = |entry: &Entry<'_>| realm(entry, listen, others, &mut taken, default_domain);
     let realms: Vec<_> = entry.tables()?.iter().map(read).collect();
     realms.into_iter().collect()
 }
 
-fn realm(entry: &Entry<'_>, listen: &Listen, others: (&OldSide, &NewSide), taken: &mut Vec<String>) -> Option<Realm> {
+fn realm(
+    entry: &Entry<'_>,
+    listen: &Listen,
+    others: (&OldSide, &NewSide),
+    taken: &mut Vec<String>,
+    default_domain: Option<&str>,
+) -> Option<Realm> {
     let section = entry.section()?;
     section.check(&REALM, &[]);
     let domains = section.require("domains", "[\"example.net\"]").and_then(|entry| domain_list(&entry, taken));
@@ -32,8 +43,8 @@ fn realm(entry: &Entry<'_>, listen: &Listen, others: (&OldSide, &NewSide), taken
     if old.is_none() && new.is_none() {
         return entry.fail("has neither side of its own: give it [realm.old], [realm.new] or both");
     }
-    let old = old.map_or_else(|| Some(others.0.clone()), |side| old_side(&side?));
-    let new = new.map_or_else(|| Some(others.1.clone()), |side| new_side(&side?, old.as_ref()));
+    let old = old.map_or_else(|| Some(others.0.clone()), |side| old_side(&side?, default_domain));
+    let new = new.map_or_else(|| Some(others.1.clone()), |side| new_side(&side?, old.as_ref(), default_domain));
     let realm = Realm { domains: domains?, old: old?, new: new? };
     if section.get("new").is_none() && realm.old.imap.is_same_server(&realm.new.imap) {
         return entry.fail(format!("{} is new.imap: the two sides must be two servers", realm.old.imap));

@@ -125,14 +125,16 @@ async fn at_side(
     authzid: Option<&str>,
     password: &[u8],
 ) -> Result<(ImapConnection, LoginAnswer), ImapError> {
-    let server = session.front.backends.of(&name.user).imap.of(side);
+    let backends = session.front.backends.of(&name.user);
+    let (user, authzid) = session.front.names.both_at(backends.names.of(side), &name.typed, authzid);
+    let server = backends.imap.of(side);
     let mut connection = server.connect().await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());
     let fields =
         [("x-originating-ip", address.as_str()), ("x-originating-port", port.as_str()), ("x-session-id", session.id)];
     connection.identify(&fields).await?;
-    let answer = connection.login(&name.typed, authzid, password).await?;
+    let answer = connection.login(&user, authzid.as_deref(), password).await?;
     Ok((connection, answer))
 }
 

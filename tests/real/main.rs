@@ -23,6 +23,8 @@ mod guide;
 mod hostile;
 mod late;
 mod master_users;
+mod names;
+mod new_config;
 mod operator;
 mod pop3_front;
 mod realms;

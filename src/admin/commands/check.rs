@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::{Exit, UsageError, load, own_password, platforms};
 use crate::admin::doveconf::Doveconf;
-use crate::admin::{new_config, text};
+use crate::admin::new_config::{self, Dialect};
+use crate::admin::text;
 use crate::config::Config;
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Outlook};
@@ -159,11 +160,11 @@ async fn sides(platform: &Platform) -> (bool, Vec<Seen>) {
     (good, sides)
 }
 
-/// Prints what the new Dovecot's configuration needs for the move.
+/// Prints what the new Dovecot's configuration needs for the move, in the words of its release.
 ///
 /// # Errors
 /// If the configuration can't be used.
-pub async fn new_config(config: &Path, domain: Option<&str>) -> anyhow::Result<Exit> {
+pub async fn new_config(config: &Path, dialect: Dialect, domain: Option<&str>) -> anyhow::Result<Exit> {
     let config = load(config)?;
     let Ok(realms) = Realms::build(&config, Ok::<_, Infallible>);
     let hosts = new_hosts(looked_at(&realms, domain).into_iter().map(|within| &**within));
@@ -176,7 +177,7 @@ pub async fn new_config(config: &Path, domain: Option<&str>) -> anyhow::Result<E
         if hosts.len() > 1 {
             println!("# ---- {}: {} ----", within.new.imap.host, title(&config, within));
         }
-        print!("{}", new_config::dovecot23(within, &us));
+        print!("{}", new_config::lines(within, dialect, &us));
     }
     Ok(Exit::Done)
 }

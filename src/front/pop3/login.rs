@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::front::BothSides;
+use crate::config::SideNames;
 use crate::front::login::{SIDE_DEADLINE, tell};
 use crate::front::session::Session;
 use crate::mailbox::Side;
@@ -37,13 +37,15 @@ pub(super) async fn log_in(session: Session<'_>, credentials: Credentials) -> Re
     let name = front.names.login(&credentials.user, credentials.authzid.as_deref());
     let shown = printable(name.user.as_str().as_bytes());
     // (A configuration with a POP3 listener has POP3 on all sides.)
-    let Some(sides) = &front.backends.of(&name.user).pop3 else {
+    let backends = front.backends.of(&name.user);
+    let Some(sides) = &backends.pop3 else {
         return Err(unavailable("There is no POP3 server for this user."));
     };
     let attempt =
         front.registry.attempt(&name.user, Protocol::Pop3, front.patience).await.map_err(|e| not_let_in(&shown, &e))?;
     let side = attempt.side();
-    let ask = async |side| answered(session, sides, side, &name, &credentials).await;
+    let ask =
+        async |side| answered(session, (sides.of(side), backends.names.of(side)), side, &name, &credentials).await;
     let (connection, mut text) = ask(side).await?;
     // A switch may come before this login is answered: our session must not stand in its way with a lock. It has gone
     // before the switch hears of this login.
@@ -91,13 +93,13 @@ async fn make_room(connection: Pop3Connection) {
 /// Logs in at a side, within its deadline: the text of its `+OK`, or the answer for the client.
 async fn answered(
     session: Session<'_>,
-    sides: &BothSides<Pop3Server>,
+    at: (&Pop3Server, &SideNames),
     side: Side,
     name: &LoginName,
     credentials: &Credentials,
 ) -> Result<(Pop3Connection, Vec<u8>), Vec<u8>> {
     let shown = printable(name.user.as_str().as_bytes());
-    match timeout(SIDE_DEADLINE, at_side(session, sides, side, credentials)).await {
+    match timeout(SIDE_DEADLINE, at_side(session, at, credentials)).await {
         Ok(Ok((connection, Pop3Answer::Accepted { text }))) => Ok((connection, text)),
         Ok(Ok((_, Pop3Answer::Refused { mut raw }))) => {
             info!(user = shown, %side, "POP3 login refused: {}", printable(&raw));
@@ -117,15 +119,15 @@ async fn answered(
 
 async fn at_side(
     session: Session<'_>,
-    sides: &BothSides<Pop3Server>,
-    side: Side,
+    (server, names): (&Pop3Server, &SideNames),
     credentials: &Credentials,
 ) -> Result<(Pop3Connection, Pop3Answer), Pop3Error> {
-    let mut connection = sides.of(side).connect().await?;
+    let mut connection = server.connect().await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     connection.identify(session.peer, session.id).await?;
     let Credentials { user, authzid, password } = credentials;
-    let answer = connection.login(user, authzid.as_deref(), password).await?;
+    let (user, authzid) = session.front.names.both_at(names, user, authzid.as_deref());
+    let answer = connection.login(&user, authzid.as_deref(), password).await?;
     Ok((connection, answer))
 }
 

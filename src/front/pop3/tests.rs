@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security};
+use crate::config::{Endpoint, Listen, Security, SideNames};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
 use crate::front::{Backends, BothSides, Front, drain};
 use crate::net::imap::ImapServer;
@@ -36,12 +36,13 @@ async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
         BothSides { old: Pop3Server::new(Side::Old, &side).unwrap(), new: Pop3Server::new(Side::New, &side).unwrap() };
     let imap =
         BothSides { old: ImapServer::new(Side::Old, &side).unwrap(), new: ImapServer::new(Side::New, &side).unwrap() };
+    let names = BothSides { old: SideNames::default(), new: SideNames::default() };
     let front = Front {
         listen: Arc::new(Listen { allow_cleartext, ..Listen::default() }),
         tls: None,
         registry: Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None),
         names: NameRules::default(),
-        backends: Realms::single(Backends { imap, pop3: Some(pop3) }),
+        backends: Realms::single(Backends { imap, names, pop3: Some(pop3) }),
         harvests: mpsc::channel(1).0,
         held: HeldLists::default(),
         patience: Duration::from_secs(1),

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security};
+use crate::config::{Endpoint, Listen, Security, SideNames};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
 use crate::front::{Backends, BothSides, HeldLists, drain};
 use crate::mailbox::Side;
@@ -37,12 +37,13 @@ async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stag
     let (shutdown, ends) = watch::channel(false);
     let imap =
         BothSides { old: ImapServer::new(Side::Old, &side).unwrap(), new: ImapServer::new(Side::New, &side).unwrap() };
+    let names = BothSides { old: SideNames::default(), new: SideNames::default() };
     let front = Front {
         listen: Arc::new(Listen { allow_cleartext, ..Listen::default() }),
         tls: None,
         registry: Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None),
         names: NameRules::default(),
-        backends: Realms::single(Backends { imap, pop3: None }),
+        backends: Realms::single(Backends { imap, names, pop3: None }),
         harvests: mpsc::channel(1).0,
         held: HeldLists::default(),
         patience: Duration::from_secs(1),
