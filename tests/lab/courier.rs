@@ -99,6 +99,13 @@ impl Courier {
         fs::rename(temporary, root.join("new").join(format!("{second}.{rest}"))).unwrap();
     }
 
+    /// The message files of a folder.
+    pub fn files(&self, user: &str, folder: &str) -> Vec<PathBuf> {
+        let root = self.mail_dir(user).join(folder);
+        let list = |sub: &str| fs::read_dir(root.join(sub)).unwrap().map(|entry| entry.unwrap().path());
+        list("cur").chain(list("new")).collect()
+    }
+
     /// Makes a file or folder belong to the mail's owner.
     pub fn own(&self, path: &Path) {
         chown(path, Some(self.owner()), Some(MAIL_GROUP)).unwrap();

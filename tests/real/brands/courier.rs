@@ -1,5 +1,8 @@
 //! Courier as old side.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use super::{LONG, assert_same_to_clients, new_side, spec, switch, verify};
 use crate::lab::foreign::Mbsync;
 use crate::lab::{Courier, Ferry, Imap, Pop3, Served, World};
@@ -12,6 +15,11 @@ fn letter(subject: &str, number: u32) -> Vec<u8> {
         "From: a@example.org\nSubject: {subject} {number}\nMessage-ID: <{number}.{subject}@example.org>\n\nbody {number}\n"
     )
     .into_bytes()
+}
+
+/// What Courier makes a file of.
+fn crlf_less(raw: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(raw).replace("\r\n", "\n").into_bytes()
 }
 
 fn login(port: u16, old: &Courier, user: &str) -> Imap {
@@ -135,4 +143,44 @@ fn a_user_of_courier_is_moved_and_clients_download_nothing_twice() {
     assert_eq!(poll(&ferry), (0, 0));
     let mut session = login(ferry.imap(), &old, "u1");
     assert_eq!(session.ok("NAMESPACE"), [br#"* NAMESPACE (("INBOX." ".")) NIL NIL"#]);
+}
+
+#[test]
+fn the_text_that_stands_for_an_unreadable_message_is_never_copied() {
+    if !Courier::is_here() {
+        return;
+    }
+    let old = Courier::start(&["u1"]);
+    let new = new_side(&["u1"], "INBOX.", '.');
+    let mut imap = login(old.imap_port(), &old, "u1");
+    imap.ok("CREATE INBOX.Sent");
+    for number in 1..=4 {
+        imap.append("INBOX.Sent", "", "", &letter("sent", number));
+    }
+    imap.select("INBOX.Sent");
+    let file = old.files("u1", ".Sent").into_iter().find(|path| fs::read(path).unwrap() == crlf_less(&letter("sent", 3)));
+    let file = file.expect("the third message");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    imap.ok("LOGOUT");
+    let mut imap = login(old.imap_port(), &old, "u1");
+    imap.examine("INBOX.Sent");
+    let placeholder = imap.body(3).unwrap();
+    assert!(placeholder.len() == 129 && placeholder.ends_with(b"no longer available on the server.\r\n"));
+
+    let ferry = Ferry::start(spec(&old, &new));
+    login(ferry.imap(), &old, "u1").ok("LOGOUT");
+    let status = ferry.wait_status("u1", LONG, |status| status["reason"].as_str().is_some());
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.contains("UID 3") && reason.contains("message unavailable"), "{reason}");
+    assert!(!ferry.run(&["switch", "u1"]).status.success(), "{}", ferry.log());
+    assert_eq!(ferry.status("u1")["authority"], "old");
+    let copied = World::of(&new, "u1");
+    assert_eq!(copied.copies(&placeholder), 0, "{copied:#?}");
+
+    // Readable again, it is copied.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    login(ferry.imap(), &old, "u1").ok("LOGOUT");
+    switch(&ferry, "u1");
+    assert_same_to_clients(&old, &new, "u1");
+    assert_eq!(World::of(&new, "u1").mailboxes["INBOX.Sent"].mails.len(), 4);
 }
