@@ -1,11 +1,13 @@
 //! A user's lifecycle (pure), name, sessions and gate.
 
+pub mod crowd;
 pub mod gate;
 pub mod lifecycle;
 pub mod name;
 pub mod pass;
 pub mod registry;
 
+pub use crowd::{Crowd, Tries};
 pub use gate::{Busy, Close, GateGuard, Pop3Turn, Sessions, UserGate};
 pub use lifecycle::{Event, IllegalEvent, Life};
 pub use name::{CanonicalUser, LoginName, NameRules};

@@ -129,7 +129,13 @@ async fn at_side(
         Side::Old => &session.front.old,
         Side::New => &session.front.new,
     };
-    let mut connection = server.connect().await?;
+    let mut tries = session.front.registry.crowd().tries();
+    let mut connection = loop {
+        match server.connect().await {
+            Err(error) if error.is_turned_away() && tries.again().await => {}
+            done => break done?,
+        }
+    };
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());
     let fields =

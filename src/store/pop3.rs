@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use super::{Store, StoreError};
-use crate::mailbox::pop3::{KnownUidls, Template, Uidl};
 use crate::mailbox::pop3::order::Orders;
+use crate::mailbox::pop3::{KnownUidls, Template, Uidl};
 use crate::mailbox::{Uid, UidNext, UidValidity};
 
 /// What was proved of a POP3 list on the messages themselves.
@@ -84,10 +84,10 @@ impl Store {
     ) -> Result<KnownUidls, StoreError> {
         let user = user.to_owned();
         self.run(move |connection| {
-            let mut query = connection
-                .prepare_cached("SELECT uid, uidl FROM pop3_uidls WHERE user = ?1 AND uid_validity = ?2")?;
-            let rows = query
-                .query_map(params![user, uid_validity], |row| Ok((Uid(row.get(0)?), row.get::<_, String>(1)?)))?;
+            let mut query =
+                connection.prepare_cached("SELECT uid, uidl FROM pop3_uidls WHERE user = ?1 AND uid_validity = ?2")?;
+            let rows =
+                query.query_map(params![user, uid_validity], |row| Ok((Uid(row.get(0)?), row.get::<_, String>(1)?)))?;
             rows.map(|row| {
                 let (uid, uidl) = row?;
                 let known = Uidl::from_octets(uidl.as_bytes());

@@ -125,7 +125,13 @@ async fn at_side(
         Side::Old => &sides.old,
         Side::New => &sides.new,
     };
-    let mut connection = server.connect().await?;
+    let mut tries = session.front.registry.crowd().tries();
+    let mut connection = loop {
+        match server.connect().await {
+            Err(error) if error.is_turned_away() && tries.again().await => {}
+            done => break done?,
+        }
+    };
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     connection.identify(session.peer, session.id).await?;
     let Credentials { user, authzid, password } = credentials;

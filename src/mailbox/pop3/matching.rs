@@ -205,11 +205,7 @@ impl<'a> Matching<'a> {
         if !self.is_told_apart() {
             let unread = self.headers.iter().chain(&self.wholes).flat_map(|group| group.uids.iter().copied());
             let why = "they must be read for that, and there is no time for it now".to_owned();
-            return Err(Doubt::Unread {
-                method: Pairing::BY_CONTENT.to_owned(),
-                named: Named::uids(unread),
-                why,
-            });
+            return Err(Doubt::Unread { method: Pairing::BY_CONTENT.to_owned(), named: Named::uids(unread), why });
         }
         if !self.uids_left.is_empty() {
             let mut left = self.uids_left;
@@ -295,7 +291,9 @@ mod tests {
 
         fn list(&self) -> Pop3List {
             let uidls: Vec<String> = ('a'..).take(self.pop3.len()).map(String::from).collect();
-            list(&uidls.iter().zip(self.pop3).map(|(uidl, text)| (uidl.as_str(), text.len() as u64)).collect::<Vec<_>>())
+            list(
+                &uidls.iter().zip(self.pop3).map(|(uidl, text)| (uidl.as_str(), text.len() as u64)).collect::<Vec<_>>(),
+            )
         }
 
         /// `uidl=UID` in the list's order; whole texts are given only where they are asked for.
@@ -352,7 +350,8 @@ mod tests {
     fn a_size_that_two_other_messages_happen_to_have_is_found_out() {
         let mail = Mail { imap: &[(1, "A: 1\n\nx")], pop3: &["A: 2\n\nx"] };
         assert!(matches!(mail.found(), Err(Doubt::Hidden(_))));
-        let many: Vec<(u32, String)> = (1..=50).map(|uid| (uid, format!("A: 1\n\n{}", "x".repeat(uid as usize)))).collect();
+        let many: Vec<(u32, String)> =
+            (1..=50).map(|uid| (uid, format!("A: 1\n\n{}", "x".repeat(uid as usize)))).collect();
         let imap: Vec<(u32, &str)> = many.iter().map(|(uid, text)| (*uid, text.as_str())).collect();
         let pop3: Vec<&str> = many.iter().map(|(_, text)| text.as_str()).collect();
         let contents = Mail { imap: &imap, pop3: &pop3 }.contents();
@@ -368,7 +367,9 @@ mod tests {
     impl Mail<'_> {
         fn list_of_numbers(&self) -> Pop3List {
             let uidls: Vec<String> = (1..=self.pop3.len()).map(|number| format!("n{number}")).collect();
-            list(&uidls.iter().zip(self.pop3).map(|(uidl, text)| (uidl.as_str(), text.len() as u64)).collect::<Vec<_>>())
+            list(
+                &uidls.iter().zip(self.pop3).map(|(uidl, text)| (uidl.as_str(), text.len() as u64)).collect::<Vec<_>>(),
+            )
         }
     }
 

@@ -148,12 +148,7 @@ impl Pop3Reader {
         Err(Stop::Later("INBOX changes while its POP3 list is read".to_owned()))
     }
 
-    async fn read_old(
-        &self,
-        inbox: &mut Inbox<'_>,
-        known: &Known,
-        content: Content,
-    ) -> Result<Certain<Pairing>, Stop> {
+    async fn read_old(&self, inbox: &mut Inbox<'_>, known: &Known, content: Content) -> Result<Certain<Pairing>, Stop> {
         let mut maildrop = Maildrop::open(&self.sides.old, &self.old).await?;
         crate::fault::point("pop3-open").await;
         let list = match maildrop.list().await {

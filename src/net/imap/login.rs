@@ -75,7 +75,8 @@ impl ImapConnection {
         let mut software = None;
         let mut each = |response: Response<'_>| {
             if let Response::Id(told) = response {
-                software = told.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(b"name")).and_then(|(_, name)| name);
+                software =
+                    told.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(b"name")).and_then(|(_, name)| name);
             }
         };
         match self.run("ID", &tag, command::id(&tag, fields), &mut each).await {
