@@ -8,7 +8,6 @@ use super::account::{instant, list_item};
 use super::brands::Served;
 use super::imap::{Imap, flags_of, literal, lossy, quoted};
 
-
 /// Everything of an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct World {
