@@ -67,6 +67,16 @@ pub enum ImapError {
         /// How.
         what: String,
     },
+    /// It ended the connection in place of a greeting: there may be too many from us already.
+    #[error("{side} side {server}: {what}")]
+    TurnedAway {
+        /// Which side.
+        side: Side,
+        /// Which server.
+        server: Arc<str>,
+        /// How.
+        what: String,
+    },
     /// It refused a command.
     #[error("{side} side {server}: refused {command}: {text}")]
     Refused {
@@ -99,6 +109,14 @@ pub enum ImapError {
         /// Why.
         source: CommandError,
     },
+}
+
+impl ImapError {
+    /// Whether it may be that the server takes no more connections from us.
+    #[must_use]
+    pub const fn is_turned_away(&self) -> bool {
+        matches!(self, Self::TurnedAway { .. } | Self::Tls { source: TlsError::HungUp { .. }, .. })
+    }
 }
 
 /// One side's IMAP server. Cheap to clone.
@@ -228,7 +246,10 @@ impl ImapConnection {
             software: None,
             farewell: None,
         };
-        connection.greeting().await?;
+        connection.greeting().await.map_err(|error| match error {
+            ImapError::Lost { side, server, what } => ImapError::TurnedAway { side, server, what },
+            other => other,
+        })?;
         if server.endpoint.security == Security::StartTls {
             connection = connection.start_tls().await?;
         }

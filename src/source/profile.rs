@@ -173,6 +173,22 @@ static KNOWN: [Profile; 4] = [
     },
 ];
 
+/// Octets of a body that may be a [placeholder](is_placeholder) at most.
+pub const PLACEHOLDER_MAX: u64 = 512;
+
+/// Whether this body is what Courier gives, with an OK, in place of a message whose file is gone or can't be read.
+#[must_use]
+pub fn is_placeholder(body: &[u8]) -> bool {
+    const LINES: [&[u8]; 4] = [
+        b"From: System Administrator <root@localhost>",
+        b"Subject: message unavailable",
+        b"",
+        b"This message is no longer available on the server.",
+    ];
+    let lines = body.trim_ascii().split(|&octet| octet == b'\n').map(<[u8]>::trim_ascii_end);
+    lines.eq(LINES)
+}
+
 /// What a server has told of itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
@@ -241,6 +257,22 @@ mod tests {
         assert_eq!(detect(facts(Some("Cyrus IMAPD"))).brand, Brand::Cyrus);
         assert_eq!(detect(facts(Some("GNU Mailutils"))).brand, Brand::Mailutils);
         assert_eq!(detect(facts(Some("Zimbra"))).brand, Brand::Courier, "a name that says nothing leaves the greeting");
+    }
+
+    #[test]
+    fn only_the_whole_placeholder_is_one() {
+        // As Courier 5.0.13 sent it.
+        let text = "From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n\r\nThis message is no \
+                    longer available on the server.\r\n";
+        assert!(is_placeholder(text.as_bytes()) && text.len() == 129 && text.len() as u64 <= PLACEHOLDER_MAX);
+        for other in [
+            format!("Received: by somebody\r\n{text}"),
+            format!("{text}-- \r\nThe Team\r\n"),
+            text.replace("root@localhost", "root@example.org"),
+            String::new(),
+        ] {
+            assert!(!is_placeholder(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

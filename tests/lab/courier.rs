@@ -89,6 +89,29 @@ impl Courier {
         self.own(&root);
     }
 
+    /// Makes a user's mail that of a Maildir which another server has written; what is that server's own is left behind.
+    pub fn take_over(&self, user: &str, maildir: &Path) {
+        let root = self.mail_dir(user);
+        fs::remove_dir_all(&root).unwrap();
+        let copied =
+            Command::new("cp").arg("-r").arg("--preserve=timestamps").arg(maildir).arg(&root).status().unwrap();
+        assert!(copied.success(), "cp {}", maildir.display());
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if name.starts_with("dovecot") || name == "subscriptions" {
+                    fs::remove_file(path).unwrap();
+                } else if name.starts_with('.') {
+                    fs::write(path.join("maildirfolder"), "").unwrap();
+                    folders.push(path);
+                }
+            }
+        }
+        self.own(&root);
+    }
+
     /// Puts a message as a file into a folder (`.Sent`, or empty for INBOX), as a delivery program does, under a name
     /// that begins with `second`.
     pub fn put(&self, user: &str, folder: &str, second: u32, rest: &str, raw: &[u8]) {
@@ -97,6 +120,13 @@ impl Courier {
         fs::write(&temporary, raw).unwrap();
         self.own(&temporary);
         fs::rename(temporary, root.join("new").join(format!("{second}.{rest}"))).unwrap();
+    }
+
+    /// The message files of a folder.
+    pub fn files(&self, user: &str, folder: &str) -> Vec<PathBuf> {
+        let root = self.mail_dir(user).join(folder);
+        let list = |sub: &str| fs::read_dir(root.join(sub)).unwrap().map(|entry| entry.unwrap().path());
+        list("cur").chain(list("new")).collect()
     }
 
     /// Makes a file or folder belong to the mail's owner.
