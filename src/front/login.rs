@@ -154,7 +154,13 @@ async fn at_side(
     let backends = session.front.backends.of(&name.user);
     let (user, authzid) = session.front.names.both_at(backends.names.of(side), &name.typed, authzid);
     let server = backends.imap.of(side);
-    let mut connection = server.connect_for(Some(session.ends())).await?;
+    let mut tries = session.front.registry.crowd().tries();
+    let mut connection = loop {
+        match server.connect_for(Some(session.ends())).await {
+            Err(error) if error.is_turned_away() && tries.again().await => {}
+            done => break done?,
+        }
+    };
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());
     let fields =

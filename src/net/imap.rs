@@ -69,6 +69,16 @@ pub enum ImapError {
         /// How.
         what: String,
     },
+    /// It ended the connection in place of a greeting: there may be too many from us already.
+    #[error("{side} side {server}: {what}")]
+    TurnedAway {
+        /// Which side.
+        side: Side,
+        /// Which server.
+        server: Arc<str>,
+        /// How.
+        what: String,
+    },
     /// It refused a command.
     #[error("{side} side {server}: refused {command}: {text}")]
     Refused {
@@ -101,6 +111,14 @@ pub enum ImapError {
         /// Why.
         source: CommandError,
     },
+}
+
+impl ImapError {
+    /// Whether it may be that the server takes no more connections from us.
+    #[must_use]
+    pub const fn is_turned_away(&self) -> bool {
+        matches!(self, Self::TurnedAway { .. } | Self::Tls { source: TlsError::HungUp { .. }, .. })
+    }
 }
 
 /// One side's IMAP server. Cheap to clone.
@@ -211,6 +229,8 @@ pub struct ImapConnection {
     line: Vec<u8>,
     tags: u64,
     capabilities: Capabilities,
+    greeting: String,
+    software: Option<String>,
     farewell: Option<String>,
 }
 
@@ -238,9 +258,14 @@ impl ImapConnection {
             line: Vec::new(),
             tags: 0,
             capabilities: Capabilities::default(),
+            greeting: String::new(),
+            software: None,
             farewell: None,
         };
-        connection.greeting().await?;
+        connection.greeting().await.map_err(|error| match error {
+            ImapError::Lost { side, server, what } => ImapError::TurnedAway { side, server, what },
+            other => other,
+        })?;
         if server.endpoint.security == Security::StartTls {
             connection = connection.start_tls().await?;
         }
@@ -251,6 +276,18 @@ impl ImapConnection {
     #[must_use]
     pub const fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// The text that it greeted with, without a response code, fit for a log line.
+    #[must_use]
+    pub fn greeting_text(&self) -> &str {
+        &self.greeting
+    }
+
+    /// The name of its software, if it has told that in answer to ID.
+    #[must_use]
+    pub fn software(&self) -> Option<&str> {
+        self.software.as_deref()
     }
 
     /// The server at the other end.

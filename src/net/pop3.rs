@@ -59,6 +59,16 @@ pub enum Pop3Error {
         /// How.
         what: String,
     },
+    /// It ended the connection in place of a greeting: there may be too many from us already.
+    #[error("{side} side {server}: {what}")]
+    TurnedAway {
+        /// Which side.
+        side: Side,
+        /// Which server.
+        server: Arc<str>,
+        /// How.
+        what: String,
+    },
     /// It refused a command of ours, or the connection, with `-ERR`.
     #[error("{side} side {server}: refused {what}: {text}")]
     Refused {
@@ -81,6 +91,14 @@ pub enum Pop3Error {
         /// What.
         what: String,
     },
+}
+
+impl Pop3Error {
+    /// Whether it may be that the server takes no more connections from us.
+    #[must_use]
+    pub const fn is_turned_away(&self) -> bool {
+        matches!(self, Self::TurnedAway { .. } | Self::Tls { source: TlsError::HungUp { .. }, .. })
+    }
 }
 
 /// One side's POP3 server. Cheap to clone.
@@ -210,7 +228,10 @@ impl Pop3Connection {
             xclient: false,
             capabilities: None,
         };
-        connection.greeting().await?;
+        connection.greeting().await.map_err(|error| match error {
+            Pop3Error::Lost { side, server, what } => Pop3Error::TurnedAway { side, server, what },
+            other => other,
+        })?;
         if server.endpoint.security == Security::StartTls {
             connection = connection.start_tls().await?;
         }

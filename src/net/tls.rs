@@ -68,6 +68,14 @@ pub enum TlsError {
         /// What happened and what to do.
         reason: String,
     },
+    /// The other end closed the connection instead of a handshake.
+    #[error("no TLS with {peer}: {reason}")]
+    HungUp {
+        /// Host or address of the other end.
+        peer: String,
+        /// How.
+        reason: String,
+    },
     /// The handshake took too long.
     #[error("no TLS with {peer}: no end of the handshake within {} s", HANDSHAKE.as_secs())]
     Timeout {
@@ -91,7 +99,11 @@ impl TlsError {
             }
             Some(tls) => tls.to_string(),
             None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                "the other end closed the connection during the handshake".to_owned()
+                let reason = "the other end closed the connection during the handshake".to_owned();
+                return Self::HungUp { peer, reason };
+            }
+            None if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                return Self::HungUp { peer, reason: error.to_string() };
             }
             None => error.to_string(),
         };

@@ -1,5 +1,6 @@
 //! The `mailferry` binary between two servers.
 
+use super::brands::Served;
 use super::ports::{self, Port};
 use super::process::{Process, wait_for};
 use super::server::{Dovecot, keep_if_asked};
@@ -18,7 +19,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// What to put between which servers.
 #[derive(Debug, Clone)]
 pub struct FerrySpec<'a> {
-    pub old: &'a Dovecot,
+    pub old: &'a dyn Served,
     pub new: &'a Dovecot,
     /// `all` or `none`.
     pub enroll: &'a str,
@@ -52,7 +53,7 @@ pub struct FerrySpec<'a> {
 
 impl<'a> FerrySpec<'a> {
     /// Everybody enrolled, automatic switch, a pause that is no obstacle on a busy machine.
-    pub fn between(old: &'a Dovecot, new: &'a Dovecot) -> Self {
+    pub fn between(old: &'a dyn Served, new: &'a Dovecot) -> Self {
         Self {
             old,
             new,
@@ -400,10 +401,11 @@ fn greets(port: u16) -> bool {
 }
 
 /// A CA is configured only where TLS is: anything else is a configuration error.
-fn ca_file(urls: &[&Option<String>], server: &Dovecot) -> String {
+fn ca_file(urls: &[&Option<String>], server: &dyn Served) -> String {
     let clear = |url: &Option<String>| {
         url.as_deref().is_none_or(|url| url.starts_with("imap://") || url.starts_with("pop3://"))
     };
     let clear = urls.iter().all(|url| clear(url));
-    if clear { String::new() } else { format!("ca_file = \"{}\"\n", server.tls().ca.display()) }
+    let ca = server.ca().filter(|_| !clear);
+    ca.map(|ca| format!("ca_file = \"{}\"\n", ca.display())).unwrap_or_default()
 }

@@ -7,9 +7,11 @@
 mod lab;
 
 mod at_the_gate;
+mod brands;
 mod check;
 mod copy;
 mod crash;
+mod cyrus;
 mod damage;
 mod doveadm_tls;
 mod every_phase;

@@ -6,7 +6,8 @@
 //! alone: only then an OK without a body says that it vanished, and a NO that it can't be read.
 //!
 //! Servers may also hang up on a message that they can't read (Dovecot's `imap_fetch_failure` does by default). We connect
-//! again and ask for that message alone; if it costs the connection again, it is the message.
+//! again and ask for that message alone; if it costs the connection again, it is the message. So it is with a server that gives
+//! a text of its own in place of a message (Courier).
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use super::{ReadError, Reader};
 use crate::mailbox::{Listed, Uid, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, Received};
+use crate::source::profile::{self, Quirk};
 use crate::wire::imap::command;
 use crate::wire::imap::scan::{self, Body, Fetch, Response};
 
@@ -224,11 +226,35 @@ impl<'a> Bodies<'a> {
             _ => None,
         };
         if let Some(uid) = self.in_turn(uid)? {
+            if self.reader.profile.has(Quirk::Placeholder) && octets <= profile::PLACEHOLDER_MAX {
+                return self.looked_at(uid).await;
+            }
             self.state = State::Inside(uid);
             return Ok(Some(BodyEvent::Start(uid, octets)));
         }
         while self.reader.connection.body_chunk().await?.is_some() {}
         Ok(None)
+    }
+
+    /// A body so short that it may stand for one that the server can't read. It is given out only if it doesn't.
+    async fn looked_at(&mut self, uid: Uid) -> Result<Option<BodyEvent>, ReadError> {
+        let mut octets = Vec::new();
+        while let Some(chunk) = self.reader.connection.body_chunk().await? {
+            octets.extend_from_slice(&chunk);
+        }
+        self.rest_of_line(uid).await?;
+        if profile::is_placeholder(&octets) {
+            // A session of Courier's knows a message that is gone until it is told: a new one tells whether this is, or whether
+            // its file can't be read.
+            if let Some(asked) = self.asked.as_mut() {
+                asked.missing.push_front(uid);
+            }
+            let what = "the server gives a text of its own (\"message unavailable\") in its place: its file can't be read there";
+            return self.connect_again(what.to_owned()).await;
+        }
+        let length = octets.len() as u64;
+        self.state = if octets.is_empty() { State::Complete(uid) } else { State::Whole(uid, octets.into()) };
+        Ok(Some(BodyEvent::Start(uid, length)))
     }
 
     /// The message that a body belongs to, if that is the next one.
