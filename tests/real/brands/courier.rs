@@ -166,7 +166,7 @@ fn the_text_that_stands_for_an_unreadable_message_is_never_copied() {
     let file =
         old.files("u1", ".Sent").into_iter().find(|path| fs::read(path).unwrap() == crlf_less(&letter("sent", 3)));
     let file = file.expect("the third message");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).unwrap();
     imap.ok("LOGOUT");
     let mut imap = login(old.imap_port(), &old, "u1");
     imap.examine("INBOX.Sent");
