@@ -7,17 +7,20 @@ mod build;
 mod credentials;
 mod diagnose;
 mod endpoint;
+mod login_name;
 mod model;
 mod network;
 mod raw;
+mod realm;
 mod scalar;
 
 use std::path::Path;
 
 pub use diagnose::{ConfigError, Problem};
+pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
-    Migration, NewSide, OldSide, Pin, PinError, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
+    Migration, NewSide, OldSide, Pin, PinError, Realm, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

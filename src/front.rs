@@ -21,11 +21,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::config::Listen;
+use crate::config::{Config, Listen, SideNames};
+use crate::mailbox::Side;
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
-use crate::net::{Accepted, Acceptor, ConnectionSlots, ServerTls};
-use crate::user::{LoginSucceeded, NameRules, Protocol, Registry};
+use crate::net::{Accepted, Acceptor, ConnectionSlots, ServerTls, TlsError};
+use crate::user::{LoginSucceeded, NameRules, Protocol, Realms, Registry};
 
 pub use pop3::{HeldLists, Pop3Harvest};
 
@@ -49,12 +50,12 @@ pub struct Front {
     pub registry: Registry,
     /// How login names become users.
     pub names: NameRules,
-    /// The old side.
-    pub old: ImapServer,
-    /// The new side.
-    pub new: ImapServer,
-    /// The same for POP3; none where the platform has none.
-    pub pop3: Option<Pop3Backends>,
+    /// The servers of each realm.
+    pub backends: Realms<Backends>,
+    /// Who wants the POP3 lists that users' sessions on the old side show.
+    pub harvests: mpsc::Sender<Pop3Harvest>,
+    /// What of those lists is on its way.
+    pub held: HeldLists,
     /// How long a login waits at a closed gate.
     pub patience: Duration,
     /// Who wants to hear of logins.
@@ -63,17 +64,54 @@ pub struct Front {
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// What POP3 sessions need.
+/// The servers of a realm.
 #[derive(Clone, Debug)]
-pub struct Pop3Backends {
-    /// The old side.
-    pub old: Pop3Server,
-    /// The new side.
-    pub new: Pop3Server,
-    /// Who wants the lists that users' sessions on the old side show.
-    pub harvests: mpsc::Sender<Pop3Harvest>,
-    /// What of those lists is on its way.
-    pub held: HeldLists,
+pub struct Backends {
+    /// Over IMAP.
+    pub imap: BothSides<ImapServer>,
+    /// By which names they know users.
+    pub names: BothSides<SideNames>,
+    /// Over POP3; none where nothing listens for POP3 clients.
+    pub pop3: Option<BothSides<Pop3Server>>,
+}
+
+impl Backends {
+    /// What `config` names; nothing is connected yet.
+    ///
+    /// # Errors
+    /// If certificates to trust can't be read.
+    pub fn of(config: &Config) -> Result<Self, TlsError> {
+        let Config { old, new, .. } = config;
+        let pop3 = match (&old.pop3, &new.pop3) {
+            (Some(old), Some(new)) => {
+                Some(BothSides { old: Pop3Server::new(Side::Old, old)?, new: Pop3Server::new(Side::New, new)? })
+            }
+            _ => None,
+        };
+        let imap =
+            BothSides { old: ImapServer::new(Side::Old, &old.imap)?, new: ImapServer::new(Side::New, &new.imap)? };
+        let names = BothSides { old: old.names.clone(), new: new.names.clone() };
+        Ok(Self { imap, names, pop3 })
+    }
+}
+
+/// One thing for each side.
+#[derive(Clone, Debug)]
+pub struct BothSides<T> {
+    /// The old side's.
+    pub old: T,
+    /// The new side's.
+    pub new: T,
+}
+
+impl<T> BothSides<T> {
+    /// The one of `side`.
+    pub const fn of(&self, side: Side) -> &T {
+        match side {
+            Side::Old => &self.old,
+            Side::New => &self.new,
+        }
+    }
 }
 
 /// Bound sockets of each kind.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use mailferry::admin::Verb;
 use mailferry::admin::commands::{self, Also, Exit, Server, Whom};
+use mailferry::admin::new_config::Dialect;
 use mailferry::config::Bodies;
 use mailferry::store::Share;
 use tracing_subscriber::EnvFilter;
@@ -32,15 +33,25 @@ enum Command {
         config: Config,
         /// The user, as they log in.
         user: Option<String>,
+        /// Look only at the sides of this domain's users.
+        #[arg(long, value_name = "DOMAIN", conflicts_with = "user")]
+        domain: Option<String>,
         /// A file with the user's password; not needed where master users are configured for both sides.
         #[arg(long, value_name = "FILE", requires = "user")]
         password_file: Option<PathBuf>,
         /// What `doveconf -n` prints on the new host: it is looked over.
         #[arg(long, value_name = "FILE")]
         doveconf: Option<PathBuf>,
-        /// Only print what the new Dovecot's configuration needs for the move (Dovecot 2.3).
-        #[arg(long, conflicts_with_all = ["user", "doveconf"])]
-        new_config: bool,
+        /// Only print what the new Dovecot's configuration needs for the move, in the words of this release.
+        #[arg(
+            long,
+            value_name = "2.3|2.4",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "2.3",
+            conflicts_with_all = ["user", "doveconf"]
+        )]
+        new_config: Option<Dialect>,
     },
     /// Copy one user from the old side to the new side until both are equal; needs no running proxy.
     Sync {
@@ -203,10 +214,13 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Serve(Config { config }) => commands::serve(&config).await,
-        Command::Check { config, new_config: true, .. } => commands::new_config(&config.config).await,
-        Command::Check { config, user, password_file, doveconf, .. } => {
-            let (user, password_file, doveconf) = (user.as_deref(), password_file.as_deref(), doveconf.as_deref());
-            commands::check(&config.config, Also { user, password_file, doveconf }).await
+        Command::Check { config, new_config: Some(dialect), domain, .. } => {
+            commands::new_config(&config.config, dialect, domain.as_deref()).await
+        }
+        Command::Check { config, user, domain, password_file, doveconf, .. } => {
+            let (user, domain) = (user.as_deref(), domain.as_deref());
+            let (password_file, doveconf) = (password_file.as_deref(), doveconf.as_deref());
+            commands::check(&config.config, Also { user, domain, password_file, doveconf }).await
         }
         Command::Sync { user: OneUser { config, user, password_file }, rebuild } => {
             commands::sync(&config.config, &user, password_file.as_deref(), rebuild.as_deref()).await

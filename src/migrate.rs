@@ -31,9 +31,9 @@ use crate::net::{Refusal, TlsError};
 use crate::source::{Login, ReadError, Reader};
 use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
-use crate::user::{CanonicalUser, Registry};
+use crate::user::{CanonicalUser, NameRules, Realms, Registry};
 
-pub use credentials::{Masters, need_no_password, side_without_password};
+pub use credentials::{Masters, side_without_password};
 pub use progress::ProgressMeter;
 pub use supervisor::{Order, Outcome, Supervisor};
 use uidl::Pop3Reader;
@@ -43,10 +43,10 @@ pub use uidl::{Harvests, Pop3Sides};
 /// to open a huge mailbox meanwhile.
 const TARGET_SILENCE: Duration = Duration::from_secs(300);
 
-/// Both sides, the store, and who we are: what every piece of work on a user needs.
+/// Both sides of a realm, the store, and who we are: what every piece of work on a user needs.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    /// The configuration.
+    /// The configuration, as it is for the users of this realm.
     pub config: Arc<Config>,
     /// The records.
     pub store: Store,
@@ -64,11 +64,25 @@ pub struct Platform {
     pub pop3: Option<Pop3Sides>,
     /// POP3 lists that passed by in users' sessions.
     pub harvests: Harvests,
+    /// How login names are read.
+    pub names: NameRules,
     /// How master users fare.
     pub masters: Masters,
 }
 
 impl Platform {
+    /// The platform of each realm; nothing is connected yet. `registry` knows who is logged in, where this is the proxy.
+    ///
+    /// # Errors
+    /// If certificates to trust can't be read.
+    pub fn all(config: &Arc<Config>, store: &Store, registry: Option<&Registry>) -> Result<Realms<Self>, TlsError> {
+        let (owner, harvests) = (Arc::<str>::from(lease::owner()), Harvests::default());
+        Realms::build(config, |within| {
+            let one = Self::new(within, store.clone())?;
+            Ok(Self { owner: Arc::clone(&owner), harvests: harvests.clone(), registry: registry.cloned(), ..one })
+        })
+    }
+
     /// Everything that `config` names; nothing is connected yet.
     ///
     /// # Errors
@@ -86,6 +100,7 @@ impl Platform {
             registry: None,
             pop3: Pop3Sides::new(&config)?,
             harvests: Harvests::default(),
+            names: NameRules::of(&config),
             masters: Masters::default(),
             config,
             store,

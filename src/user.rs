@@ -5,6 +5,7 @@ pub mod gate;
 pub mod lifecycle;
 pub mod name;
 pub mod pass;
+pub mod realm;
 pub mod registry;
 
 pub use crowd::{Crowd, Tries};
@@ -12,4 +13,5 @@ pub use gate::{Busy, Close, GateGuard, Pop3Turn, Sessions, UserGate};
 pub use lifecycle::{Event, IllegalEvent, Life};
 pub use name::{CanonicalUser, LoginName, NameRules};
 pub use pass::{SessionPass, Standing};
+pub use realm::Realms;
 pub use registry::{Attempt, EnterError, LoginSucceeded, Protocol, Registry};

@@ -101,6 +101,14 @@ fn every_key_arrives() {
         ("old.example:1143", Security::StartTls)
     );
     assert_eq!(config.old.imap.ca_file, Some(here.join("old-ca.pem")));
+    let named = ["anna", "bert@other.example", "Carl"].map(|typed| {
+        let canonical = if typed.contains('@') { typed.to_owned() } else { format!("{typed}@example.net") };
+        (config.old.names.of(typed, &canonical), config.new.names.of(typed, &canonical))
+    });
+    let pair = |old: &str, new: &str| (old.to_owned(), new.to_owned());
+    assert_eq!(named[0], pair("k0001", "anna@example.net"));
+    assert_eq!(named[1], pair("k0002", "bert@other.example"));
+    assert_eq!(named[2], pair("carl", "Carl@example.net"));
     assert_eq!((config.new.imap.to_string().as_str(), config.new.imap.security), ("[2001:db8::5]:1993", Security::Tls));
     assert_eq!(config.new.imap.ca_file, Some(here.join("../new-ca.pem")));
     let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());
@@ -145,6 +153,19 @@ fn master_users_arrive_in_both_forms() {
     assert_eq!((master.user.as_str(), master.separator), ("mover", None));
     let plain = valid("everything.toml");
     assert!(plain.old.credentials.master().is_none() && plain.new.credentials.master().is_none());
+}
+
+#[test]
+fn realms_arrive_with_the_sides_that_they_leave_out() {
+    let config = valid("realms.toml");
+    let [one, three] = config.realms.as_slice() else { panic!("{:?}", config.realms) };
+    assert_eq!(one.domains, ["one.example", "two.example"]);
+    assert_eq!((one.old.imap.host.as_str(), one.new.imap.host.as_str()), ("old.one.example", "10.0.0.5"));
+    assert!(one.old.credentials.master().is_some() && config.old.credentials.master().is_none());
+    assert_eq!((three.old.imap.host.as_str(), three.new.imap.host.as_str()), ("old.three.example", "10.0.0.6"));
+    let within = config.within(one);
+    assert_eq!((within.old.imap.host.as_str(), within.domains), ("old.one.example", one.domains.clone()));
+    assert_eq!((config.old.imap.host.as_str(), config.domains.len()), ("old.example", 0));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::admin::{ClientError, TokenError};
 use crate::config::{self, Config};
 use crate::migrate::{Platform, side_without_password};
 use crate::store::{Store, StoreError};
+use crate::user::Realms;
 
 /// How a command ended (DESIGN §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +81,8 @@ pub struct Server {
     pub token_file: Option<PathBuf>,
 }
 
-fn platform(config: Arc<Config>) -> anyhow::Result<Platform> {
-    let store = Store::open(&config.store.path)?;
-    Ok(Platform::new(config, store)?)
+fn platforms(config: &Arc<Config>) -> anyhow::Result<Realms<Platform>> {
+    Ok(Platform::all(config, &Store::open(&config.store.path)?, None)?)
 }
 
 fn load(path: &Path) -> Result<Arc<Config>, config::ConfigError> {

@@ -46,8 +46,8 @@ pub(super) struct Moves {
 
 impl Moves {
     async fn described(&self, record: &UserRecord) -> Result<UserStatus, ControlError> {
-        let report = self.supervisor.platform().store.last_report(&record.user).await?;
-        let late = self.supervisor.platform().store.late_counts(&record.user).await?;
+        let report = self.supervisor.store().last_report(&record.user).await?;
+        let late = self.supervisor.store().late_counts(&record.user).await?;
         let mut status = UserStatus::of(record, report.as_ref(), late, now());
         if let Some(progress) = self.supervisor.progress(&CanonicalUser::from_stored(record.user.clone())) {
             status.progress = progress;
@@ -58,7 +58,7 @@ impl Moves {
 
 impl Control for Moves {
     async fn status_all(&self) -> Result<StatusAll, ControlError> {
-        let (records, counts) = self.supervisor.platform().store.users(None).await?;
+        let (records, counts) = self.supervisor.store().users(None).await?;
         let mut users = Vec::with_capacity(records.len());
         for record in &records {
             users.push(self.described(record).await?);
@@ -68,7 +68,7 @@ impl Control for Moves {
 
     async fn status(&self, user: &str) -> Result<UserStatus, ControlError> {
         let user = self.names.canonical(user);
-        match self.supervisor.platform().store.user(user.as_str()).await? {
+        match self.supervisor.store().user(user.as_str()).await? {
             Some(record) => self.described(&record).await,
             None => Ok(UserStatus::without_record(user.as_str())),
         }
@@ -77,7 +77,7 @@ impl Control for Moves {
     async fn users(&self, scope: Scope, after: Option<String>) -> Result<Page, ControlError> {
         let (mut users, mut after) = (Vec::new(), after);
         loop {
-            let (records, _) = self.supervisor.platform().store.users(after.as_deref()).await?;
+            let (records, _) = self.supervisor.store().users(after.as_deref()).await?;
             let Some(last) = records.last().map(|record| record.user.clone()) else {
                 return Ok(Page { users, next: None });
             };
@@ -96,7 +96,7 @@ impl Control for Moves {
 
     async fn history(&self, user: &str) -> Result<Vec<Transition>, ControlError> {
         let user = self.names.canonical(user);
-        let store = &self.supervisor.platform().store;
+        let store = self.supervisor.store();
         if store.user(user.as_str()).await?.is_none() {
             return Err(ControlError::UnknownUser(user.as_str().to_owned()));
         }

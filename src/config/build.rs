@@ -8,16 +8,31 @@ use std::time::Duration;
 
 use super::credentials::credentials;
 use super::endpoint;
+use super::login_name::{SideNames, side_names};
 use super::model::{
     Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
     Pin, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
+use super::realm::realms;
 use super::scalar;
 
 const ROOT: Keys = Keys {
-    known: &["listen", "tls", "old", "new", "users", "store", "admin", "migration", "switch", "verify", "limits"],
-    later: &["realm"],
+    known: &[
+        "listen",
+        "tls",
+        "old",
+        "new",
+        "users",
+        "store",
+        "admin",
+        "migration",
+        "switch",
+        "verify",
+        "limits",
+        "realm",
+    ],
+    later: &[],
 };
 
 /// Every section's keys, in the order of the example file.
@@ -27,14 +42,14 @@ static SECTIONS: [(&str, &Keys); 11] = [
     (
         "old",
         &Keys {
-            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "source"],
+            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "login_name", "login_names", "source"],
             later: &["sieve", "target"],
         },
     ),
     (
         "new",
         &Keys {
-            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "target"],
+            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "login_name", "login_names", "target"],
             later: &["sieve", "source"],
         },
     ),
@@ -81,19 +96,20 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     root.check(&ROOT, &[]);
     let section = |name: &str| {
         let section = root.section(name)?;
-        if let Some((_, keys)) = SECTIONS.iter().find(|(known, _)| *known == name) {
-            section.check(keys, &SECTIONS);
-        }
+        section.check(keys_of(name), &SECTIONS);
         Some(section)
     };
     let tls = section("tls").and_then(|section| tls(&section));
     let listen = section("listen").and_then(|section| listen(&section, matches!(tls, Some(None))));
-    let old = section("old").and_then(|section| old(&section));
-    let new = section("new").and_then(|section| new(&section, old.as_ref()));
+    let users = section("users").and_then(|section| users(&section));
+    let domain = users.as_ref().and_then(|users| users.default_domain.as_deref());
+    let old = section("old").and_then(|section| old_side(&section, domain));
+    let new = section("new").and_then(|section| new_side(&section, old.as_ref(), domain));
+    let mut realms = None;
     if let (Some(listen), Some(old), Some(new)) = (&listen, &old, &new) {
         pop3_everywhere(root, listen, old, new)?;
+        realms = self::realms(root, listen, (old, new), domain);
     }
-    let users = section("users").and_then(|section| users(&section));
     let store = section("store").and_then(|section| store(&section));
     let admin = section("admin").and_then(|section| admin(&section, listen.as_ref()));
     let migration = section("migration").and_then(|section| migration(&section));
@@ -105,6 +121,8 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         tls: tls?,
         old: old?,
         new: new?,
+        realms: realms?,
+        domains: Vec::new(),
         users: users?,
         store: store?,
         admin: admin?,
@@ -113,6 +131,12 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         verify: verify?,
         limits: limits?,
     })
+}
+
+/// What can be set in a section.
+pub(super) fn keys_of(section: &str) -> &'static Keys {
+    const NONE: Keys = Keys { known: &[], later: &[] };
+    SECTIONS.iter().find(|(known, _)| *known == section).map_or(&NONE, |(_, keys)| keys)
 }
 
 fn tls(section: &Section<'_>) -> Option<Option<TlsFiles>> {
@@ -173,6 +197,19 @@ fn each<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Entry<'a>) -> Option<T>)
     items.into_iter().collect()
 }
 
+/// A list of domains, none of which is `taken` already.
+pub(super) fn domain_list(entry: &Entry<'_>, taken: &mut Vec<String>) -> Option<Vec<String>> {
+    let domains = each(entry, |item| {
+        let domain = item.parse(scalar::domain)?;
+        if taken.contains(&domain) {
+            return item.fail(format!("{domain} has a realm already"));
+        }
+        taken.push(domain.clone());
+        Some(domain)
+    })?;
+    if domains.is_empty() { entry.fail("names no domain") } else { Some(domains) }
+}
+
 /// POP3 is there on both sides or nowhere: a user who has it before the switch must have it afterwards.
 fn pop3_everywhere(root: &Section<'_>, listen: &Listen, old: &OldSide, new: &NewSide) -> Option<()> {
     let (listener, key) = if listen.pop3.is_empty() { (&listen.pop3s, "pop3s") } else { (&listen.pop3, "pop3") };
@@ -188,31 +225,33 @@ fn pop3_everywhere(root: &Section<'_>, listen: &Listen, old: &OldSide, new: &New
     Some(())
 }
 
-fn old(section: &Section<'_>) -> Option<OldSide> {
-    let sides = side(section, "imaps://old.example:993");
+/// `[old]`, and a realm's own.
+pub(super) fn old_side(section: &Section<'_>, default_domain: Option<&str>) -> Option<OldSide> {
+    let sides = side(section, "imaps://old.example:993", default_domain);
     if let Some(source) = section.get("source").and_then(|entry| entry.section()) {
         kind(&source, "imap", &["dsync"], &KIND_ONLY);
     }
-    let Side { imap, pop3, credentials } = sides?;
-    Some(OldSide { imap, pop3, credentials })
+    let Side { imap, pop3, credentials, names } = sides?;
+    Some(OldSide { imap, pop3, credentials, names })
 }
 
-fn new(section: &Section<'_>, old: Option<&OldSide>) -> Option<NewSide> {
-    let sides = side(section, "imap://10.0.0.5:143");
+/// `[new]`, and a realm's own; `old` is the side it must not be.
+pub(super) fn new_side(section: &Section<'_>, old: Option<&OldSide>, default_domain: Option<&str>) -> Option<NewSide> {
+    let sides = side(section, "imap://10.0.0.5:143", default_domain);
     if let (Some(Side { imap, pop3, .. }), Some(old)) = (&sides, old) {
-        if (&imap.host, imap.port) == (&old.imap.host, old.imap.port) {
+        if imap.is_same_server(&old.imap) {
             section.get("imap")?.fail::<()>(format!("{imap} is old.imap: the two sides must be two servers"));
         }
         if let (Some(pop3), Some(theirs)) = (pop3, &old.pop3)
-            && (&pop3.host, pop3.port) == (&theirs.host, theirs.port)
+            && pop3.is_same_server(theirs)
         {
             section.get("pop3")?.fail::<()>(format!("{pop3} is old.pop3: the two sides must be two servers"));
         }
     }
     let example = "{ kind = \"dsync\", url = \"doveadm://10.0.0.5:24245\", password_file = \"doveadm.secret\" }";
     let target = section.require("target", example).and_then(|entry| entry.section()).and_then(|s| target(&s));
-    let Side { imap, pop3, credentials } = sides?;
-    Some(NewSide { imap, pop3, credentials, target: target? })
+    let Side { imap, pop3, credentials, names } = sides?;
+    Some(NewSide { imap, pop3, credentials, names, target: target? })
 }
 
 /// What both sides have: IMAP, POP3, their certificates, credentials, and LMTP for later.
@@ -220,9 +259,10 @@ struct Side {
     imap: Endpoint,
     pop3: Option<Endpoint>,
     credentials: Credentials,
+    names: SideNames,
 }
 
-fn side(section: &Section<'_>, example: &str) -> Option<Side> {
+fn side(section: &Section<'_>, example: &str, default_domain: Option<&str>) -> Option<Side> {
     let imap = section.require("imap", &format!("\"{example}\"")).and_then(|entry| entry.parse(endpoint::imap));
     let pop3 = section.or("pop3", None, |entry| entry.parse(endpoint::pop3).map(Some));
     if let Some(lmtp) = section.get("lmtp") {
@@ -230,11 +270,12 @@ fn side(section: &Section<'_>, example: &str) -> Option<Side> {
     }
     let credentials =
         section.or("credentials", Credentials::User, |entry| entry.section().and_then(|section| credentials(&section)));
+    let names = side_names(section, default_domain);
     let trust = trust(section);
     let (mut imap, mut pop3) = (imap?, pop3?);
     let none = "no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)";
     trust?.give(std::iter::once(&mut imap).chain(&mut pop3), none)?;
-    Some(Side { imap, pop3, credentials: credentials? })
+    Some(Side { imap, pop3, credentials: credentials?, names: names? })
 }
 
 /// What is trusted in place of the system's authorities.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use secrecy::{SecretSlice, SecretString};
 
+use super::login_name::SideNames;
 use super::network::Network;
 
 /// A whole configuration file, validated. Paths are absolute or relative to the working directory.
@@ -22,6 +23,10 @@ pub struct Config {
     pub old: OldSide,
     /// `[new]`: the server that users go to.
     pub new: NewSide,
+    /// `[[realm]]`: domains whose users have other sides.
+    pub realms: Vec<Realm>,
+    /// Whose sides `old` and `new` are; empty: of all whose domain has no realm.
+    pub domains: Vec<String>,
     /// `[users]`: how login names become users.
     pub users: Users,
     /// `[store]`: where durable records lie.
@@ -36,6 +41,26 @@ pub struct Config {
     pub verify: Verify,
     /// `[limits]`: bounds of the whole process.
     pub limits: Limits,
+}
+
+/// `[[realm]]`: the sides of the users of some domains. What it leaves out is filled in from `[old]` and `[new]`.
+#[derive(Clone, Debug)]
+pub struct Realm {
+    /// Lower case; no other realm has them.
+    pub domains: Vec<String>,
+    /// The server that these users come from.
+    pub old: OldSide,
+    /// The server that they go to.
+    pub new: NewSide,
+}
+
+impl Config {
+    /// The configuration as it is for the users of `realm`: its sides are `old` and `new`.
+    #[must_use]
+    pub fn within(&self, realm: &Realm) -> Self {
+        let Realm { domains, old, new } = realm.clone();
+        Self { old, new, domains, realms: Vec::new(), ..self.clone() }
+    }
 }
 
 /// `[listen]`. Every list may be empty; `serve` needs at least one address (see [`Listen::is_empty`]).
@@ -58,6 +83,12 @@ impl Listen {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all().next().is_none()
+    }
+
+    /// Whether clients reach us over POP3.
+    #[must_use]
+    pub fn has_pop3(&self) -> bool {
+        !self.pop3.is_empty() || !self.pop3s.is_empty()
     }
 
     /// Every address clients reach us at.
@@ -84,6 +115,8 @@ pub struct OldSide {
     pub pop3: Option<Endpoint>,
     /// With what our own connections log in there.
     pub credentials: Credentials,
+    /// By which names it knows users.
+    pub names: SideNames,
 }
 
 /// `[new]`.
@@ -95,6 +128,8 @@ pub struct NewSide {
     pub pop3: Option<Endpoint>,
     /// With what our own connections log in there.
     pub credentials: Credentials,
+    /// By which names it knows users.
+    pub names: SideNames,
     /// How the new server is written.
     pub target: DsyncTarget,
 }
@@ -112,6 +147,14 @@ pub struct Endpoint {
     pub ca_file: Option<PathBuf>,
     /// The one key to trust, whatever certificate it comes in. Only with TLS, and without `ca_file`.
     pub pin: Option<Pin>,
+}
+
+impl Endpoint {
+    /// Whether both name the same host and port.
+    #[must_use]
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
 }
 
 /// For messages: `host:port`, an IPv6 address in brackets.

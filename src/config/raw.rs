@@ -214,6 +214,15 @@ impl<'a> Entry<'a> {
         Some(items.iter().map(entry).collect())
     }
 
+    /// The tables of a `[[list]]`.
+    pub(super) fn tables(&self) -> Option<Vec<Entry<'a>>> {
+        let all_tables = |items: &'a [Spanned<DeValue<'a>>]| items.iter().all(|item| item.get_ref().is_table());
+        match self.value.as_array() {
+            Some(items) if all_tables(items) => self.list(),
+            _ => self.fail(format!("is written as [[{}]], once for each", self.key)),
+        }
+    }
+
     /// Whether this is a table.
     pub(super) fn is_table(&self) -> bool {
         self.value.is_table()

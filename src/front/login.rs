@@ -125,10 +125,9 @@ async fn at_side(
     authzid: Option<&str>,
     password: &[u8],
 ) -> Result<(ImapConnection, LoginAnswer), ImapError> {
-    let server = match side {
-        Side::Old => &session.front.old,
-        Side::New => &session.front.new,
-    };
+    let backends = session.front.backends.of(&name.user);
+    let (user, authzid) = session.front.names.both_at(backends.names.of(side), &name.typed, authzid);
+    let server = backends.imap.of(side);
     let mut tries = session.front.registry.crowd().tries();
     let mut connection = loop {
         match server.connect().await {
@@ -141,7 +140,7 @@ async fn at_side(
     let fields =
         [("x-originating-ip", address.as_str()), ("x-originating-port", port.as_str()), ("x-session-id", session.id)];
     connection.identify(&fields).await?;
-    let answer = connection.login(&name.typed, authzid, password).await?;
+    let answer = connection.login(&user, authzid.as_deref(), password).await?;
     Ok((connection, answer))
 }
 

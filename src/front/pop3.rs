@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::client::{Client, Heard, LastWords};
 use super::session::Session;
-use super::{Entry, Pop3Backends};
+use super::{Entry, Front};
 use crate::mailbox::Side;
 use crate::mailbox::pop3::Pop3List;
 use crate::user::CanonicalUser;
@@ -42,18 +42,16 @@ pub struct Pop3Harvest {
 
 /// Serves one client to its end.
 pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry) -> io::Result<()> {
-    let Some(sides) = &session.front.pop3 else {
-        return Err(io::Error::other("no POP3 server for a POP3 listener"));
-    };
-    let client = Client::accept(session.front, tcp, entry, LAST_WORDS).await?;
-    let Some((client, logged_in, pipelined)) = log_in(session, sides, client, entry).await? else {
+    let front = session.front;
+    let client = Client::accept(front, tcp, entry, LAST_WORDS).await?;
+    let Some((client, logged_in, pipelined)) = log_in(session, client, entry).await? else {
         return Ok(());
     };
     let LoggedIn { user, shown, backend, pass } = logged_in;
     let side = pass.side;
     // A list of the new side shows nothing that we don't know.
     let wanted =
-        (side == Side::Old).then(|| Wanted { give: |harvest| give(sides, &user, harvest), share: sides.held.share() });
+        (side == Side::Old).then(|| Wanted { give: |harvest| give(front, &user, harvest), share: front.held.share() });
     let moved = relay::run(client.stream, backend, &pipelined, client.shutdown, pass, wanted).await;
     let (sent, received) = (moved.to_client, moved.to_backend);
     info!(user = shown, %side, sent, received, "POP3 session ended: {}", moved.why);
@@ -61,10 +59,10 @@ pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry) ->
 }
 
 /// Hands a list over to whoever wants it. A client never waits for it: its next session is as good.
-fn give(sides: &Pop3Backends, user: &CanonicalUser, harvest: Harvest) {
+fn give(front: &Front, user: &CanonicalUser, harvest: Harvest) {
     match Pop3List::of_answers(harvest.uidls, &harvest.sizes) {
         Ok(list) => {
-            if sides.harvests.try_send(Pop3Harvest { user: user.clone(), list }).is_err() {
+            if front.harvests.try_send(Pop3Harvest { user: user.clone(), list }).is_err() {
                 debug!(%user, "nobody takes this session's POP3 list");
             }
         }
@@ -76,12 +74,7 @@ fn give(sides: &Pop3Backends, user: &CanonicalUser, harvest: Harvest) {
 type Ready = (Client, LoggedIn, Zeroizing<Vec<u8>>);
 
 /// Talks to the client until it has logged in; `None` if it went away.
-async fn log_in(
-    session: Session<'_>,
-    sides: &Pop3Backends,
-    mut client: Client,
-    entry: Entry,
-) -> io::Result<Option<Ready>> {
+async fn log_in(session: Session<'_>, mut client: Client, entry: Entry) -> io::Result<Option<Ready>> {
     let cleartext_allowed = session.front.may_send_cleartext(session.peer);
     let tls_available = entry == Entry::Clear && session.front.tls.is_some();
     let config = PreLoginConfig { tls_available, tls_active: entry == Entry::Tls, cleartext_allowed };
@@ -105,7 +98,7 @@ async fn log_in(
             }
             Action::Login(credentials) => {
                 let outcome = tokio::select! {
-                    outcome = login::log_in(session, sides, credentials) => outcome,
+                    outcome = login::log_in(session, credentials) => outcome,
                     () = client.server_ends() => {
                         return client.last_words(LAST_WORDS.going_down).await.map(|()| None);
                     }

@@ -15,6 +15,8 @@ use crate::config::{Config, Credentials};
 use crate::mailbox::Side;
 use crate::net::Access;
 use crate::source::{Login, ReadError, Reader};
+use crate::target::TargetError;
+use crate::target::dsync::{Opening, Session};
 
 /// Users for whom a side has refused the master user, one after the other, when it is left alone for a while. (Fewer may be
 /// users whom that side doesn't know.)
@@ -90,7 +92,7 @@ pub fn side_without_password(config: &Config) -> Option<Side> {
 
 /// Whether all work can be done without any user's password.
 #[must_use]
-pub fn need_no_password(config: &Config) -> bool {
+pub(super) fn need_no_password(config: &Config) -> bool {
     side_without_password(config).is_none()
 }
 
@@ -112,17 +114,39 @@ impl Platform {
     /// If that needs the user's own password and it is not known; if the side's master user has been refused too often just
     /// now.
     pub(super) fn access(&self, side: Side, login: &Login) -> Result<Access, Stop> {
+        let name = self.name_at(side, login);
         let Some(master) = of(&self.config, side).master() else {
-            let own = login.password.as_ref().map(|password| Access::own(&login.name, Arc::clone(password)));
+            let own = login.password.as_ref().map(|password| Access::own(&name, Arc::clone(password)));
             return own.ok_or_else(|| Stop::LoginRefused(format!("the {side} side needs the user's own password")));
         };
         self.masters.with(side, |refused| refused.check(Instant::now()))?;
-        Access::master(&login.name, master).ok_or_else(|| {
+        Access::master(&name, master).ok_or_else(|| {
             Stop::Refused(format!(
-                "the name {} has the separator of {side}.credentials in it: no master user can log in for it",
-                login.name
+                "the name {name} has the separator of {side}.credentials in it: no master user can log in for it"
             ))
         })
+    }
+
+    /// By which name the new side knows the user, for its doveadm.
+    pub(super) fn name_on_new(&self, login: &Login) -> String {
+        self.name_at(Side::New, login)
+    }
+
+    /// A dsync session on the new side, for the user who logs in as `login`.
+    ///
+    /// # Errors
+    /// [`TargetError`]
+    pub(super) async fn open_target(&self, login: &Login, opening: Opening) -> Result<Session, TargetError> {
+        self.target.open(&self.name_on_new(login), opening).await
+    }
+
+    /// By which name a side knows the user.
+    pub(super) fn name_at(&self, side: Side, login: &Login) -> String {
+        let names = match side {
+            Side::Old => &self.config.old.names,
+            Side::New => &self.config.new.names,
+        };
+        self.names.at(names, &login.name)
     }
 }
 
@@ -182,7 +206,8 @@ pub(super) async fn own_login(platform: &Platform, login: &Login) -> Result<Opti
     let (Some(_), Some(password)) = (of(&platform.config, Side::New).master(), &login.password) else {
         return Ok(None);
     };
-    match Reader::open(&platform.new, &Access::own(&login.name, Arc::clone(password))).await {
+    let name = platform.name_at(Side::New, login);
+    match Reader::open(&platform.new, &Access::own(&name, Arc::clone(password))).await {
         Ok(reader) => {
             reader.logout().await;
             Ok(Some(Ok(())))

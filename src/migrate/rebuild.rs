@@ -52,7 +52,7 @@ pub async fn take_away(platform: &Platform, job: &Job, readers: &mut Readers, te
     Err(Stop::Refused(format!(
         "mailbox `INBOX`: the new side keeps its UIDs although it is empty now (a Maildir does); on the new host run `{}`, \
          then run this again",
-        inbox_command(&job.login.name)
+        inbox_command(&platform.name_on_new(&job.login))
     )))
 }
 

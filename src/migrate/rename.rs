@@ -200,6 +200,6 @@ impl Writer<'_> {
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         let opening =
             Opening { mode: Mode::State, states: Vec::new(), nodes, delete: Vec::new(), delete_folders: Vec::new() };
-        Ok(self.platform.target.open(&self.job.login.name, opening).await?.finish().await?)
+        Ok(self.platform.open_target(&self.job.login, opening).await?.finish().await?)
     }
 }

@@ -10,20 +10,24 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::{debug, error};
 
+use super::credentials::{need_no_password, without_password};
 use super::enrolled::is_enrolled;
 use super::gate::advance;
 use super::worker::{Asked, Ear, Worker, recover};
 pub use super::worker::{Order, Outcome};
-use super::{Platform, Stop, need_no_password};
+use super::{Platform, Stop};
+use crate::config::Config;
 use crate::mailbox::Side;
 use crate::source::Login;
-use crate::store::{Phase, Progress, Scope, StoreError, UserRecord, Verdict, now};
-use crate::user::{CanonicalUser, Event, Life, LoginSucceeded, Registry};
+use crate::store::{Phase, Progress, Scope, Store, StoreError, UserRecord, Verdict, now};
+use crate::user::{CanonicalUser, Event, Life, LoginSucceeded, Realms, Registry};
 
 /// All moves of this process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    platform: Platform,
+    platforms: Realms<Platform>,
+    config: Arc<Config>,
+    store: Store,
     registry: Registry,
     workers: Arc<DashMap<CanonicalUser, Ear>>,
     permits: Arc<Semaphore>,
@@ -32,15 +36,17 @@ pub struct Supervisor {
 impl Supervisor {
     /// A supervisor without workers.
     #[must_use]
-    pub fn new(platform: Platform, registry: Registry) -> Self {
-        let permits = Arc::new(Semaphore::new(platform.config.migration.parallel));
-        Self { platform, registry, workers: Arc::default(), permits }
+    pub fn new(platforms: Realms<Platform>, registry: Registry) -> Self {
+        let Platform { config, store, .. } = platforms.rest();
+        let (config, store) = (Arc::clone(config), store.clone());
+        let permits = Arc::new(Semaphore::new(config.migration.parallel));
+        Self { platforms, config, store, registry, workers: Arc::default(), permits }
     }
 
-    /// What every piece of work needs.
+    /// The records.
     #[must_use]
-    pub const fn platform(&self) -> &Platform {
-        &self.platform
+    pub const fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Puts right what the last process left: gates that were closed, users whose password is lost. Where no password is
@@ -49,10 +55,10 @@ impl Supervisor {
     /// # Errors
     /// If the store can't be used.
     pub async fn recover(&self) -> Result<(), Stop> {
-        for record in self.platform.store.users_at_work().await? {
-            recover(&self.platform, &record).await?;
+        for record in self.store.users_at_work().await? {
+            recover(self.platforms.of(&CanonicalUser::from_stored(record.user.clone())), &record).await?;
         }
-        if need_no_password(&self.platform.config) {
+        if self.platforms.iter().any(|platform| need_no_password(&platform.config)) {
             tokio::spawn(self.clone().go_on());
         }
         self.settle_overdue().await
@@ -63,11 +69,11 @@ impl Supervisor {
     /// # Errors
     /// If the store can't be used.
     pub async fn settle_overdue(&self) -> Result<(), Stop> {
-        let window = i64::try_from(self.platform.config.switch.rollback_window.as_secs()).unwrap_or(i64::MAX);
-        for record in self.platform.store.users_overdue(now().saturating_sub(window)).await? {
+        let window = i64::try_from(self.config.switch.rollback_window.as_secs()).unwrap_or(i64::MAX);
+        for record in self.store.users_overdue(now().saturating_sub(window)).await? {
             let user = CanonicalUser::from_stored(record.user.clone());
             if !self.workers.contains_key(&user) {
-                let _ = advance(&self.platform, &user, &Life::of(&record), &Event::WindowOver, None).await;
+                let _ = advance(self.platforms.of(&user), &user, &Life::of(&record), &Event::WindowOver, None).await;
             }
         }
         Ok(())
@@ -88,16 +94,16 @@ impl Supervisor {
 
     async fn take_login(&self, login: LoginSucceeded) -> Result<(), Stop> {
         let user = &login.login.user;
-        let mut record = self.platform.store.user(user.as_str()).await?;
+        let mut record = self.store.user(user.as_str()).await?;
         if login.side == Side::Old && record.as_ref().is_none_or(|record| record.phase == Phase::Old) {
-            if !is_enrolled(&self.platform, user).await?.0 {
+            if !is_enrolled(self.platforms.of(user), user).await?.0 {
                 return Ok(());
             }
             record = Some(self.start(&login).await?);
         }
         let Some(record) = record.filter(|record| self.at_work(record)) else { return Ok(()) };
         let name = match record.login_name.as_str() {
-            "" => self.platform.store.name_login(user.as_str(), &login.login.typed).await?,
+            "" => self.store.name_login(user.as_str(), &login.login.typed).await?,
             name => name.to_owned(),
         };
         let newest = Login { name, password: Some(Arc::clone(&login.password)) };
@@ -115,14 +121,14 @@ impl Supervisor {
     /// The durable start of a move. Two logins at once may both come here: one of them writes, both go on.
     async fn start(&self, login: &LoginSucceeded) -> Result<UserRecord, Stop> {
         let user = &login.login.user;
-        let record = self.platform.store.user_or_new(user.as_str(), &login.login.typed).await?;
+        let record = self.store.user_or_new(user.as_str(), &login.login.typed).await?;
         if record.phase == Phase::Old {
-            match advance(&self.platform, user, &Life::of(&record), &Event::EnrolledLogin, None).await {
+            match advance(self.platforms.of(user), user, &Life::of(&record), &Event::EnrolledLogin, None).await {
                 Ok(_) | Err(Stop::Store(StoreError::Stale { .. })) => {}
                 Err(stop) => return Err(stop),
             }
         }
-        let record = self.platform.store.user(user.as_str()).await?;
+        let record = self.store.user(user.as_str()).await?;
         record.ok_or_else(|| Stop::Later("the record of the user is gone".to_owned()))
     }
 
@@ -135,7 +141,8 @@ impl Supervisor {
             Entry::Vacant(place) => drop(place.insert(fresh.clone())),
         }
         let permits = Arc::clone(&self.permits);
-        let worker = Worker::new(self.platform.clone(), &self.registry, record, permits, (&fresh, orders)).await;
+        let worker =
+            Worker::new(self.platforms.of(&user).clone(), &self.registry, record, permits, (&fresh, orders)).await;
         let worker = match worker {
             Ok(worker) => worker,
             Err(stop) => {
@@ -164,7 +171,7 @@ impl Supervisor {
     /// # Errors
     /// If the store can't be written.
     pub async fn rule(&self, order: &Order, scope: Scope) -> Result<Outcome, StoreError> {
-        let store = &self.platform.store;
+        let store = &self.store;
         let done = |text: String| Ok(Outcome::Done(text));
         match order {
             Order::Enroll => {
@@ -189,7 +196,7 @@ impl Supervisor {
     /// If the store can't be used.
     pub async fn order(&self, user: &CanonicalUser, order: Order) -> Result<oneshot::Receiver<Outcome>, Stop> {
         let (reply, outcome) = oneshot::channel();
-        let record = self.platform.store.user(user.as_str()).await?;
+        let record = self.store.user(user.as_str()).await?;
         let phase = record.as_ref().map_or(Phase::Old, |record| record.phase);
         let reason = record.as_ref().and_then(|record| record.reason.clone()).unwrap_or_default();
         let answer = match (&order, phase, record) {
@@ -203,9 +210,9 @@ impl Supervisor {
             (Order::Enroll, phase, _) => Outcome::Done(format!("is {phase} already")),
             (Order::Hold { by }, Phase::Old, _) => {
                 // The name by which the sides know them is not known before a login.
-                let record = self.platform.store.user_or_new(user.as_str(), "").await?;
+                let record = self.store.user_or_new(user.as_str(), "").await?;
                 let event = Event::HeldBack { reason: format!("held by {by}") };
-                advance(&self.platform, user, &Life::of(&record), &event, None).await?;
+                advance(self.platforms.of(user), user, &Life::of(&record), &event, None).await?;
                 Outcome::Done("held".to_owned())
             }
             (Order::Hold { .. }, Phase::Held, _) => Outcome::Done(format!("is held already: {reason}")),
@@ -213,10 +220,12 @@ impl Supervisor {
                 Outcome::Refused("is on the new side already; see `mailferry rollback`".to_owned())
             }
             (Order::Resume, Phase::Held, Some(record)) => {
-                let life = advance(&self.platform, user, &Life::of(&record), &Event::Resumed, None).await?;
+                let life = advance(self.platforms.of(user), user, &Life::of(&record), &Event::Resumed, None).await?;
                 // A worker that needs no password goes on at once.
+                let alone = without_password(self.platforms.of(user), &record.login_name).is_some();
                 self.worker(&UserRecord { phase: life.phase, reason: None, ..record }).await?;
-                Outcome::Done("moves on at the next login".to_owned())
+                let goes_on = alone && matches!(life.phase, Phase::Copying | Phase::Following);
+                Outcome::Done(if goes_on { "moves on" } else { "moves on at the next login" }.to_owned())
             }
             (Order::Resume, phase, _) => Outcome::Refused(format!("is not held, but {phase}")),
             (Order::Switch, Phase::Old, _) => {
@@ -273,7 +282,7 @@ impl Supervisor {
         match record.phase {
             Phase::Copying | Phase::Following | Phase::Switching | Phase::Returning => true,
             Phase::New => {
-                let window = self.platform.config.switch.rollback_window.as_secs();
+                let window = self.config.switch.rollback_window.as_secs();
                 // A clock that was set back since then makes it now.
                 let since = record.switched_at.map(|at| u64::try_from(now() - at).unwrap_or_default());
                 since.is_some_and(|since| since < window)

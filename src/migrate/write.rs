@@ -163,7 +163,7 @@ impl Writer<'_> {
         let folder = |name| FolderDeletion { name, separator: self.new.separator.unwrap_or('/'), at };
         let delete_folders = emptied(names, self.old, self.new).into_iter().map(folder).collect();
         let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete, delete_folders };
-        self.platform.target.open(&self.job.login.name, opening).await?.finish().await?;
+        self.platform.open_target(&self.job.login, opening).await?.finish().await?;
         for name in names {
             self.platform.store.delete_mailbox(self.job.user.as_str(), name).await?;
         }
@@ -203,7 +203,7 @@ impl Writer<'_> {
         let nodes = tree(self.old, self.new, self.records, self.now);
         self.readers.new.close().await?;
         let opening = Opening { mode, states, nodes, delete: Vec::new(), delete_folders: Vec::new() };
-        let mut session = self.platform.target.open(&self.job.login.name, opening).await?;
+        let mut session = self.platform.open_target(&self.job.login, opening).await?;
         if let Some(name) = look.iter().find(|name| self.overtaken(&session, name)) {
             // The slave of a run that was killed goes on with what it has in hand, and holds the account's lock until
             // then. Now the lock is ours: the next pass sees what that one left.
@@ -271,7 +271,7 @@ impl Writer<'_> {
             if ours && new.uid_validity != old.uid_validity && new.uid_next.0 > 1 {
                 let spoilt = Spoilt::UidValidity { old: old.uid_validity, new: new.uid_validity };
                 if name.is_inbox() {
-                    return Err(inbox_spoilt(&self.job.login.name, &spoilt));
+                    return Err(inbox_spoilt(&self.platform.name_on_new(&self.job.login), &spoilt));
                 }
                 if !self.is_as_we_left_it(name) {
                     return Err(Stop::Refused(format!(
@@ -371,7 +371,7 @@ impl Writer<'_> {
         };
         match diff::plan(&source, &before) {
             Ok(plan) => Ok(Ok((Sides::whole(source, before), plan))),
-            Err(spoilt) if name.is_inbox() => Err(inbox_spoilt(&self.job.login.name, &spoilt)),
+            Err(spoilt) if name.is_inbox() => Err(inbox_spoilt(&self.platform.name_on_new(&self.job.login), &spoilt)),
             Err(Spoilt::Gap { .. }) if before.is_subset_of(&source) => Ok(Err(Outcome::Rebuild)),
             // Nothing but ours is there: it is the old side that has another mailbox under the same UIDVALIDITY now.
             Err(Spoilt::Gap { .. } | Spoilt::Other { .. }) if untouched => Ok(Err(Outcome::Rebuild)),

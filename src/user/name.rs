@@ -1,8 +1,9 @@
 //! Who is a user (DESIGN §1): the canonical key of a record, and the name as it was typed.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use crate::config::Config;
+use crate::config::{Config, SideNames};
 
 /// The key of a user's record: lower case, default domain appended, master suffix stripped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,6 +14,12 @@ impl CanonicalUser {
     #[must_use]
     pub fn from_stored(key: String) -> Self {
         Self(key)
+    }
+
+    /// What stands behind the `@`.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        self.0.rsplit_once('@').map(|(_, domain)| domain)
     }
 
     /// The key as text.
@@ -55,8 +62,10 @@ impl NameRules {
     /// The rules that `config` names.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let sides = [&config.old.credentials, &config.new.credentials];
-        let separators = sides.into_iter().filter_map(|side| side.master()?.separator).collect();
+        let realms = config.realms.iter().map(|realm| (&realm.old, &realm.new));
+        let sides = std::iter::once((&config.old, &config.new)).chain(realms);
+        let credentials = sides.flat_map(|(old, new)| [&old.credentials, &new.credentials]);
+        let separators = credentials.filter_map(|side| side.master()?.separator).collect();
         Self { default_domain: config.users.default_domain.clone(), separators }
     }
 
@@ -72,6 +81,32 @@ impl NameRules {
             typed: typed.to_owned(),
             user: self.canonical(authzid.unwrap_or(plain)),
             master: suffixed || authzid.is_some(),
+        }
+    }
+
+    /// The name by which a side knows who logs in as `typed`; a master user's suffix stays as it is.
+    #[must_use]
+    pub fn at(&self, side: &SideNames, typed: &str) -> String {
+        let split = typed.find(|c| c == MASTER_SEPARATOR || self.separators.contains(&c)).unwrap_or(typed.len());
+        let (plain, suffix) = typed.split_at(split);
+        side.of(plain, self.canonical(plain).as_str()) + suffix
+    }
+
+    /// What `typed` and `authzid` are called at a side: of two different names the first one is a master user's own.
+    #[must_use]
+    pub fn both_at<'a>(
+        &self,
+        side: &SideNames,
+        typed: &'a str,
+        authzid: Option<&'a str>,
+    ) -> (Cow<'a, str>, Option<Cow<'a, str>>) {
+        if side.as_typed() {
+            return (typed.into(), authzid.map(Into::into));
+        }
+        match authzid.filter(|name| !name.is_empty()) {
+            Some(authzid) if authzid != typed => (typed.into(), Some(self.at(side, authzid).into())),
+            Some(_) => (self.at(side, typed).into(), Some(self.at(side, typed).into())),
+            None => (self.at(side, typed).into(), None),
         }
     }
 

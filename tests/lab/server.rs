@@ -45,6 +45,8 @@ pub struct Spec {
     pub trusted: bool,
     /// Its POP3 computes UIDLs by a format that no old side has: what is equal there was written.
     pub own_uidls: bool,
+    /// As it was installed: nothing in its configuration is there for a move, and it can't be written from outside.
+    pub bare: bool,
     /// Name (lower case, no domain) and password of each user.
     pub users: Vec<(String, String)>,
     /// More configuration, at the end of the file, where it overrides; `{dir}` stands for the folder of the server.
@@ -60,6 +62,7 @@ impl Spec {
             separator: '/',
             trusted: true,
             own_uidls: false,
+            bare: false,
             users: with_passwords(users),
             extra: String::new(),
         }
@@ -244,6 +247,22 @@ impl Dovecot {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What its `doveconf -n` prints.
+    pub fn doveconf(&self) -> String {
+        let config = self.inside(&self.config_path());
+        let output = self.program("doveconf").arg("-n").arg("-c").arg(config).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "doveconf: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Adds to its configuration, at the end, and starts it again.
+    pub fn configure(&mut self, more: &str) {
+        self.stop();
+        self.spec.extra.push_str(more);
+        fs::write(self.config_path(), self.config()).unwrap();
+        self.start_again();
+    }
+
     /// Everything logged so far. Dovecot's processes log through another one, so a line may come a moment after what it
     /// tells of: this waits until nothing new has come for a while.
     pub fn log(&self) -> String {
@@ -340,21 +359,20 @@ impl Dovecot {
     fn config_23(&self) -> String {
         let dir = self.dir.display();
         let (owner, rights) = owner_settings();
-        let Spec { format, separator, trusted, own_uidls, .. } = &self.spec;
+        let Spec { format, separator, trusted, own_uidls, bare, .. } = &self.spec;
         let driver = match format {
             Format::Maildir => "maildir",
             Format::Mdbox => "mdbox",
             Format::Sdbox => "sdbox",
         };
+        let for_a_move = if *bare { String::new() } else { for_a_move(DOVEADM_PASSWORD) };
         let mut text = format!(
             "base_dir = {dir}/run\nstate_dir = {dir}/state\nlog_path = {dir}/log/dovecot.log\n\
              protocols = imap pop3 lmtp\nlisten = 127.0.0.1\n\
              ssl = yes\nssl_cert = <{dir}/tls.pem\nssl_key = <{dir}/tls.key\n\
              disable_plaintext_auth = no\nauth_mechanisms = plain login\nauth_username_format = %Ln\n\
              mail_location = {driver}:{dir}/mail/%u\n{owner}{rights}\
-             mail_fsync = never\nmail_max_userip_connections = 0\nmail_attachment_detection_options =\n\
-             doveadm_password = {DOVEADM_PASSWORD}\ndoveadm_allowed_commands = dsync-server\n\
-             protocol doveadm {{\n  mail_fsync = never\n}}\n\
+             mail_max_userip_connections = 0\nmail_attachment_detection_options =\n{for_a_move}\
              passdb {{\n  driver = passwd-file\n  args = {dir}/users\n}}\n\
              userdb {{\n  driver = static\n  args = home={dir}/home/%u\n}}\n\
              namespace inbox {{\n  inbox = yes\n  separator = {separator}\n"
@@ -363,7 +381,7 @@ impl Dovecot {
             let _ = write!(text, "  mailbox {name} {{\n    special_use = \\{special}\n    auto = no\n  }}\n");
         }
         text.push_str("}\n");
-        if *trusted {
+        if *trusted && !bare {
             text.push_str("login_trusted_networks = 127.0.0.0/8\n");
         }
         if *own_uidls {
@@ -383,8 +401,13 @@ impl Dovecot {
             ("doveadm", "", listener("doveadm", doveadm, "")),
             ("lmtp", "", listener("lmtp", lmtp, "")),
         ]
-        .map(|(name, more, listeners)| format!("service {name} {{\n{more}{listeners}}}\n"))
-        .concat()
+        .into_iter()
+        .filter(|(name, ..)| !(self.spec.bare && *name == "doveadm"))
+        .map(|(name, more, listeners)| {
+            let more = if self.spec.bare { "" } else { more };
+            format!("service {name} {{\n{more}{listeners}}}\n")
+        })
+        .collect()
     }
 }
 
@@ -409,6 +432,14 @@ pub(super) fn keep_if_asked(folder: &mut Option<tempfile::TempDir>) {
     {
         eprintln!("kept: {}", folder.keep().display());
     }
+}
+
+/// Settings of both releases that a server needs to be written from outside, and without which a test takes long.
+pub(super) fn for_a_move(password: &str) -> String {
+    format!(
+        "mail_fsync = never\ndoveadm_password = {password}\ndoveadm_allowed_commands = dsync-server\n\
+         protocol doveadm {{\n  mail_fsync = never\n}}\n"
+    )
 }
 
 fn listener(name: &str, port: u16, more: &str) -> String {

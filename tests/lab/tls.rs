@@ -55,3 +55,17 @@ pub fn stranger(folder: &Path) -> PathBuf {
     fs::write(&path, params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()).unwrap();
     path
 }
+
+/// Writes a certificate for `host` that signs itself, whose time is over if `expired`, and its key; gives their paths.
+pub fn self_signed(folder: &Path, host: &str, expired: bool) -> (PathBuf, PathBuf) {
+    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    if expired {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    }
+    let key = KeyPair::generate().unwrap();
+    let (cert, secret) = (folder.join("self-signed.pem"), folder.join("self-signed.key"));
+    fs::write(&cert, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(&secret, key.serialize_pem()).unwrap();
+    (cert, secret)
+}

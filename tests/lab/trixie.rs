@@ -3,7 +3,7 @@
 //! `tests/run.sh` makes the folder where it can (root, debootstrap, a Debian mirror) and says loudly where it can't. Paths
 //! given to that Dovecot are those inside its folder.
 
-use super::server::{Dovecot, Format, Spec, is_root};
+use super::server::{Dovecot, Format, Spec, for_a_move, is_root};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,7 +38,8 @@ pub(super) fn command(root: &Path, program: &str) -> Command {
 /// The configuration of `server`, whose folder is `dir` for itself.
 pub(super) fn config(server: &Dovecot, dir: &Path, password: &str) -> String {
     let dir = dir.display();
-    let Spec { format, separator, trusted, own_uidls, .. } = server.spec();
+    let Spec { format, separator, trusted, own_uidls, bare, .. } = server.spec();
+    let for_a_move = if *bare { String::new() } else { for_a_move(password) };
     let driver = match format {
         Format::Maildir => "maildir",
         Format::Mdbox => "mdbox",
@@ -52,9 +53,7 @@ pub(super) fn config(server: &Dovecot, dir: &Path, password: &str) -> String {
          auth_allow_cleartext = yes\nauth_mechanisms = plain login\nauth_username_format = %{{user|username|lower}}\n\
          mail_driver = {driver}\nmail_path = {dir}/mail/%{{user}}\n\
          mail_uid = mail\nmail_gid = mail\nfirst_valid_uid = 1\nfirst_valid_gid = 1\n\
-         mail_fsync = never\nmail_max_userip_connections = 0\nmail_attachment_detection_options =\n\
-         doveadm_password = {password}\ndoveadm_allowed_commands = dsync-server\n\
-         protocol doveadm {{\n  mail_fsync = never\n}}\n\
+         mail_max_userip_connections = 0\nmail_attachment_detection_options =\n{for_a_move}\
          passdb passwd-file {{\n  passwd_file_path = {dir}/users\n}}\n\
          userdb static {{\n  fields {{\n    home = {dir}/home/%{{user}}\n  }}\n}}\n\
          namespace inbox {{\n  inbox = yes\n  separator = {separator}\n"
@@ -63,7 +62,7 @@ pub(super) fn config(server: &Dovecot, dir: &Path, password: &str) -> String {
         let _ = write!(text, "  mailbox {special} {{\n    special_use = \\{special}\n    auto = no\n  }}\n");
     }
     text.push_str("}\n");
-    if *trusted {
+    if *trusted && !bare {
         text.push_str("login_trusted_networks = 127.0.0.0/8\n");
     }
     if *own_uidls {

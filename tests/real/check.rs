@@ -1,8 +1,5 @@
 //! `mailferry check`: what an operator learns before anything moves.
 
-use std::fs;
-use std::process::Output;
-
 use crate::copy::{Pair, on_user, shown};
 use crate::lab::account::{Account, Message};
 use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Spec, World, nasty};
@@ -83,41 +80,6 @@ fn what_stands_in_a_users_way_is_named() {
     let swapped = [(1, 2), (2, 1)].map(|(uid, shown)| (uid, format!("P{shown:08x}{validity:08x}")));
     set_fields(&pair.old, "uidls", &swapped);
     says("uidls", &["POP3", "different sizes for UID"]);
-}
-
-#[test]
-fn a_new_host_is_told_what_it_needs_and_looked_over() {
-    let pair = Pair::start(&["u1"]);
-    let ferry = with_pop3(&pair);
-    let doveconf = |server: &Dovecot, without: String, extra: &str| -> Output {
-        let config = server.dir().join("looked-over.conf");
-        fs::write(&config, fs::read_to_string(server.config_path()).unwrap().replace(&without, "") + extra).unwrap();
-        let printed = std::process::Command::new("doveconf").arg("-n").arg("-c").arg(&config).output().unwrap();
-        assert!(printed.status.success(), "{printed:?}");
-        let file = ferry.dir().join("doveconf");
-        fs::write(&file, &printed.stdout).unwrap();
-        ferry.run(&["check", "--doveconf", file.to_str().unwrap()])
-    };
-    // The lab's own server has no fsync at all.
-    let output = doveconf(&pair.new, "\0".to_owned(), "");
-    let said = shown(&output);
-    assert!(output.status.code() == Some(1) && said.contains("mail_fsync = never at the top"), "{said}");
-
-    // What we print makes it a server of which nothing is to be said.
-    let printed = ferry.run_ok(&["check", "--new-config"]);
-    assert!(printed.contains("login_trusted_networks = 127.0.0.1\n"), "{printed}");
-    let snippet = printed.replace("PASSWORD", "secret");
-    let own = fs::read_to_string(pair.new.config_path()).unwrap();
-    let listener = own.split("service doveadm {\n").nth(1).and_then(|rest| rest.split("\n}\n").next()).unwrap();
-    let output = doveconf(
-        &pair.new,
-        format!("service doveadm {{\n{listener}\n}}\n"),
-        &format!("mail_fsync = optimized\n{snippet}"),
-    );
-    let said = shown(&output);
-    assert!(output.status.success() && said.contains("new host       nothing to change"), "{said}");
-    let nonsense = ferry.run(&["check", "--doveconf", "/etc/passwd"]);
-    assert!(nonsense.status.code() == Some(2) && shown(&nonsense).contains("doveconf -n"), "{}", shown(&nonsense));
 }
 
 /// A Dovecot lets an address wait, up to 15 s, that has given wrong passwords. Which address that is, it tells itself.

@@ -133,6 +133,32 @@ fn another_key_or_another_authority_is_refused_and_told() {
     assert_eq!(World::of(&scene.pair.new, "u1").count(), 0);
 }
 
+/// Such certificates are refused even where they are listed, unless their key is pinned.
+#[test]
+fn an_expired_certificate_and_one_for_another_name_need_a_pin() {
+    for (host, expired, problem, advice) in [
+        ("127.0.0.1", true, "expired", "renew the server's certificate"),
+        ("mail.example", false, "mail.example", "connect by a name that its certificate is for"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = tls::self_signed(folder.path(), host, expired);
+        let scene = Scene::with(5, &format!("ssl_cert = <{}\nssl_key = <{}\n", cert.display(), key.display()));
+        for scheme in ["doveadm+tls", "doveadm+starttls"] {
+            let said = scene.refusal(scheme, &format!("ca_file = \"{}\"", cert.display()));
+            assert!(said.contains(problem) && said.contains(advice), "{said}");
+        }
+        assert_eq!(World::of(&scene.pair.new, "u1").count(), 0);
+        let [first, second] = ["doveadm+tls", "doveadm+starttls"].map(|scheme| scene.ferry(scheme, &pin(&cert)));
+        first.run_ok(&["check"]);
+        second.run_ok(&["check"]);
+        let ferry = if expired { first } else { second };
+        sync(&ferry, &scene.pair, "u1");
+        let (report, code) = verify(&ferry, &scene.pair, "u1", "all");
+        assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
+        scene.assert_nothing_was_shown();
+    }
+}
+
 #[test]
 fn a_server_without_tls_is_not_spoken_to_in_clear() {
     let scene = Scene::with(1, "ssl = no\n");

@@ -13,7 +13,8 @@ use crate::lab::world::Next;
 use crate::lab::{
     Dovecot, Ferry, FerrySpec, Format, Hold, Imap, Release, Spec, World, deliver, nasty, trixie, wait_for,
 };
-use crate::uidl::maildrop::{self, Mpop};
+use crate::refusals;
+use crate::uidl::{self, maildrop, maildrop::Mpop};
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -47,7 +48,7 @@ fn settle(ferry: &Ferry, pair: &Pair) {
 }
 
 /// A user with an IMAP and a POP3 client is copied, followed while mail comes and changes, compared and switched.
-fn whole_way(pair: &Pair) {
+pub(crate) fn whole_way(pair: &Pair) {
     nasty::small(&pair.old, "u1");
     let ferry = Ferry::start(FerrySpec { auto: false, pop3: true, ..FerrySpec::between(&pair.old, &pair.new) });
     let password = pair.old.password("u1");
@@ -141,6 +142,11 @@ fn sdbox_refused(release: Release) {
     assert_eq!(session.select("INBOX").exists, 5);
 }
 
+/// A new side of the newest release, for tests that take any.
+fn newer(format: Format) -> impl Fn(&[&str]) -> Spec {
+    move |users| Spec { release: Release::V24, format, ..Spec::new_side(users) }
+}
+
 macro_rules! on_24 {
     ($($name:ident: $what:expr;)*) => {
         $(#[test]
@@ -177,6 +183,11 @@ fn an_sdbox_that_would_forget_uidls_is_refused_at_the_first_copy() {
     sdbox_refused(Release::V23);
 }
 
+#[test]
+fn damage_to_the_files_of_a_maildir_is_found() {
+    damage::files::to_files(|users| Spec { release: Release::V23, format: Format::Maildir, ..Spec::new_side(users) });
+}
+
 /// With one message there is nothing to see yet; with the next there is.
 #[test]
 fn an_sdbox_that_would_forget_uidls_is_refused_at_the_second_message() {
@@ -203,14 +214,15 @@ on_24! {
     on_dovecot_24_a_nasty_account_arrives_whole_in_an_mdbox: nasty_account(&pair(Release::V24, Format::Mdbox));
     on_dovecot_24_a_crash_into_a_maildir_loses_nothing: killed(Format::Maildir);
     on_dovecot_24_a_crash_into_an_mdbox_loses_nothing: killed(Format::Mdbox);
-    on_dovecot_24_damage_to_a_maildir_is_found: damage::by_clients(|users| Spec {
-        release: Release::V24,
-        format: Format::Maildir,
-        ..Spec::new_side(users)
-    });
-    on_dovecot_24_damage_to_an_mdbox_is_found: damage::by_clients(|users| Spec {
-        release: Release::V24,
-        format: Format::Mdbox,
-        ..Spec::new_side(users)
-    });
+    on_dovecot_24_damage_to_a_maildir_is_found: damage::by_clients(newer(Format::Maildir));
+    on_dovecot_24_damage_to_an_mdbox_is_found: damage::by_clients(newer(Format::Mdbox));
+    on_dovecot_24_damage_to_the_files_of_a_maildir_is_found: damage::files::to_files(newer(Format::Maildir));
+    on_dovecot_24_damage_to_the_files_of_an_mdbox_is_found: damage::files::to_files(newer(Format::Mdbox));
+    on_dovecot_24_what_only_pop3_shows_of_a_maildir_is_found: damage::by_pop3(newer(Format::Maildir));
+    on_dovecot_24_what_only_pop3_shows_of_an_mdbox_is_found: damage::by_pop3(newer(Format::Mdbox));
+    on_dovecot_24_uidls_of_twins_arrive_in_a_maildir: uidl::twins_and_holes(newer(Format::Maildir));
+    on_dovecot_24_uidls_of_twins_arrive_in_an_mdbox: uidl::twins_and_holes(newer(Format::Mdbox));
+    on_dovecot_24_a_shuffled_list_keeps_its_order_in_a_maildir: uidl::shuffled(newer(Format::Maildir));
+    on_dovecot_24_a_shuffled_list_keeps_its_order_in_an_mdbox: uidl::shuffled(newer(Format::Mdbox));
+    on_dovecot_24_a_new_side_that_can_not_be_written_is_named: refusals::unwritable(newer(Format::Mdbox));
 }

@@ -1,6 +1,7 @@
 //! The operator's guide, done as it says: every command in it is run in its order, and what it shows is what comes, but for
-//! the numbers.
+//! the numbers. The lines for the new Dovecot's configuration are shown to the letter, there and in the README.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +35,17 @@ fn is_as_shown(found: &str, wanted: &str) -> bool {
         None => found == wanted,
         Some((start, _)) => found.starts_with(start.trim_end()),
     }
+}
+
+/// What `--new-config` printed, with the port and the address that the guide shows.
+fn as_in_the_guide(printed: &str, new: &Dovecot) -> String {
+    let port = format!("    port = {}\n", new.doveadm_port());
+    assert!(printed.contains(&port), "{port}: {printed}");
+    printed.replace(&port, "    port = 24245\n").replace("networks = 127.0.0.1\n", "networks = 192.0.2.7\n")
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
 struct Reader {
@@ -78,6 +90,11 @@ impl Reader {
         let output = self.ferry.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(output.status.success(), "{line}\n{}", shown(&output));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if line.contains("--new-config") {
+            let said = as_in_the_guide(&said, &self.pair.new);
+            assert_eq!(said.lines().collect::<Vec<_>>(), wanted, "{line}");
+            return;
+        }
         let mut lines = said.lines();
         for wanted in wanted.iter().filter(|line| **line != "…") {
             assert!(lines.any(|line| is_as_shown(line, wanted)), "{line}: no line {wanted:?} in\n{said}");
@@ -102,10 +119,9 @@ fn the_guide_is_true() {
     fs::write(ferry.dir().join("doveconf.txt"), doveconf).unwrap();
     let reader = Reader { ferry, pair, users: list.display().to_string() };
 
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operator-guide.md");
-    let text = fs::read_to_string(guide).unwrap();
+    let text = read("docs/operator-guide.md");
     let (mut commands, mut inside) = (Vec::<(&str, Vec<&str>)>::new(), false);
-    let mut done = 0;
+    let (mut done, mut configurations) = (0, BTreeSet::new());
     for line in text.lines() {
         if let Some(comment) = line.strip_prefix("<!-- ") {
             reader.comment(comment.trim_end_matches(" -->"));
@@ -116,6 +132,7 @@ fn the_guide_is_true() {
             for (command, wanted) in commands.drain(..) {
                 reader.command(command, &wanted);
                 done += 1;
+                configurations.extend(command.split(' ').find(|word| word.starts_with("--new-config")));
             }
         } else if inside {
             match line.strip_prefix("$ ") {
@@ -125,4 +142,35 @@ fn the_guide_is_true() {
         }
     }
     assert!(done >= 15, "{done} commands");
+    assert_eq!(configurations, BTreeSet::from(["--new-config", "--new-config=2.4"]));
+}
+
+/// The README shows the lines in short, and which have another name in 2.4.
+#[test]
+fn the_readme_shows_what_the_new_dovecot_needs_in_both_releases() {
+    let pair = Pair::start(&["u1"]);
+    let ferry = Ferry::prepare(FerrySpec::between(&pair.old, &pair.new));
+    let printed = ["--new-config=2.3", "--new-config=2.4"].map(|option| {
+        let text = as_in_the_guide(&ferry.run_ok(&["check", option]), &pair.new);
+        text.lines().map(|line| line.trim().to_owned()).collect::<BTreeSet<_>>()
+    });
+    let readme = read("README.md");
+    let block = |before: &str| -> Vec<&str> {
+        let (_, text) = readme.split_once(&format!("{before}\n\n```\n")).unwrap_or_else(|| panic!("no {before:?}"));
+        text.split("\n```\n").next().unwrap().lines().collect()
+    };
+    let short = block("In short, and the same in both:");
+    assert!(short.len() >= 10, "{short:?}");
+    for line in short {
+        let line = line.split(" #").next().unwrap().trim();
+        let line = line.replace('…', "PASSWORD").replace("ADDRESS-OF-THE-PROXY", "192.0.2.7");
+        assert!(printed.iter().all(|printed| printed.contains(&line)), "{line:?} is not in {printed:#?}");
+    }
+    let table = block("(the last two are among the lines that are printed):");
+    let column = |title: &str| table[0].find(title).unwrap();
+    for row in &table[table.len() - 2..] {
+        let (old, new) = (&row[column("2.3")..column("2.4")], &row[column("2.4")..]);
+        assert!(printed[0].contains(old.trim()) && !printed[1].contains(old.trim()), "{row}");
+        assert!(printed[1].contains(new.trim()) && !printed[0].contains(new.trim()), "{row}");
+    }
 }

@@ -300,6 +300,51 @@ fn the_way_back_needs_no_login_either_not_even_after_a_restart() {
     ferry.wait_phase("u1", "new", LONG);
 }
 
+/// Whether a move can go on by itself is a matter of each realm's own sides.
+#[test]
+fn in_a_realm_with_master_users_the_work_goes_on_by_itself_and_elsewhere_it_waits() {
+    let elsewhere = Pair::start(&["u1"]);
+    let platform = Platform::start(&["u1"], [Form::Suffix, Form::Authzid]);
+    let servers = [&platform.pair.old, &platform.pair.new];
+    let sides = [0, 1].map(|side| {
+        format!(
+            "imap = \"imap://127.0.0.1:{}\"\npop3 = \"pop3://127.0.0.1:{}\"\ncredentials = {}\n",
+            servers[side].imap_port(),
+            servers[side].pop3_port(),
+            platform.credentials(side)
+        )
+    });
+    let realm = format!(
+        "domains = [\"b.example\"]\n[realm.old]\n{}[realm.new]\n{}target = {{ kind = \"dsync\", \
+         url = \"doveadm://127.0.0.1:{}\", password_file = \"doveadm.secret\" }}\n",
+        sides[0],
+        sides[1],
+        servers[1].doveadm_port()
+    );
+    let mut ferry = Ferry::start(FerrySpec {
+        auto: false,
+        pop3: true,
+        extra: vec![("[realm]", &realm)],
+        ..FerrySpec::between(&elsewhere.old, &elsewhere.new)
+    });
+    for (server, user) in [(&elsewhere.old, "u1@a.example"), (&platform.pair.old, "u1@b.example")] {
+        nasty::small(server, "u1");
+        let mut imap = Imap::connect(ferry.imap());
+        imap.login(user, "pw-of-u1");
+        imap.ok("LOGOUT");
+        ferry.wait_phase(user, "following", LONG);
+    }
+    ferry.kill9();
+    ferry.start_again();
+    ferry.run_ok(&["switch", "u1@b.example"]);
+    assert_eq!(ferry.status("u1@b.example")["phase"], "new");
+    let status = ferry.status("u1@a.example");
+    assert_eq!(reason(&status), "waiting for the user's next login", "{status:#}");
+    let output = ferry.run(&["check", "u1@a.example"]);
+    assert!(output.status.code() == Some(2) && shown(&output).contains("--password-file"), "{}", shown(&output));
+    ferry.run_ok(&["check", "u1@b.example"]);
+}
+
 /// A name with a separator of the configuration's is a master user's, for whichever client.
 #[test]
 fn a_client_that_logs_in_as_a_master_user_starts_no_move() {

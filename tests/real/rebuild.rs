@@ -1,11 +1,10 @@
 //! A spoilt copy is made anew: by `mailferry sync --rebuild`, in every storage format, and only where all of it is ours. What
 //! can't be done from outside (INBOX of a Maildir) is told as the command that does it, and the command does it.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::copy::{Pair, on_user, shown, sync, verify};
+use crate::damage::files::replace;
 use crate::lab::{Dovecot, Ferry, FerrySpec, Format, Imap, Release, Spec, nasty, trixie};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -13,34 +12,6 @@ const LONG: Duration = Duration::from_secs(120);
 fn pair(release: Release, format: Format) -> Pair {
     let new = Spec { release, format, own_uidls: format != Format::Sdbox, ..Spec::new_side(&["u1"]) };
     Pair { old: Dovecot::start(Spec::old(&["u1"])), new: Dovecot::start(new) }
-}
-
-/// Changes octets of a message in whatever file it lies, and has Dovecot forget what it remembers of it.
-fn spoil(folder: &Path, from: &str, to: &str) -> usize {
-    assert_eq!(from.len(), to.len());
-    let mut found = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found += spoil(&path, from, to);
-            continue;
-        }
-        if path.file_name().is_some_and(|name| name.to_string_lossy().contains("index.cache")) {
-            fs::remove_file(&path).unwrap();
-            continue;
-        }
-        let mut octets = fs::read(&path).unwrap();
-        let at = octets.windows(from.len()).position(|window| window == from.as_bytes());
-        if let Some(at) = at {
-            octets[at..at + to.len()].copy_from_slice(to.as_bytes());
-            // INTERNALDATE of a Maildir.
-            let date = fs::metadata(&path).unwrap().modified().unwrap();
-            fs::write(&path, octets).unwrap();
-            fs::File::options().write(true).open(&path).unwrap().set_modified(date).unwrap();
-            found += 1;
-        }
-    }
-    found
 }
 
 /// The rules that a verification finds broken.
@@ -66,7 +37,7 @@ fn rebuilt(release: Release, format: Format) {
         ("Projekte/Größe", "This is message 8:", "This is massage 8:"),
         ("INBOX", "This is message 5:", "This is massage 5:"),
     ] {
-        assert_eq!(spoil(&mail, from, to), 1, "{mailbox}");
+        replace(&mail, from, to);
         sync(&ferry, &pair, "u1");
         assert_eq!(broken(&ferry, &pair), [format!("body {mailbox}")], "nothing else mends it");
         let output = rebuild(&ferry, &pair, mailbox);

@@ -173,10 +173,15 @@ fn a_wrong_password_is_tried_once() {
 
 #[test]
 fn a_new_side_that_can_not_be_written_is_named_with_what_to_do() {
+    unwritable(Spec::new_side);
+}
+
+/// A new side that can't be written, of the kind that `new` says.
+pub(crate) fn unwritable(new: impl Fn(&[&str]) -> Spec) {
     let old = Dovecot::start(Spec::old(&["u1"]));
     let account = nasty::small(&old, "u1");
     let forbidding = "doveadm_allowed_commands = who\n".to_owned();
-    let mut new = Dovecot::start(Spec { extra: forbidding, ..Spec::new_side(&["u1"]) });
+    let mut new = Dovecot::start(Spec { extra: forbidding, ..new(&["u1"]) });
     let run = |ferry: &Ferry| ferry.run(&["sync", "u1", "--password-file", &ferry.password_file(old.password("u1"))]);
     let doveadm = format!("doveadm://127.0.0.1:{}", new.doveadm_port());
 

@@ -19,8 +19,14 @@ use maildrop::{Mpop, Session, Shown, set_fields};
 const LONG: Duration = Duration::from_secs(120);
 
 fn pair(format: Format, users: &[&str]) -> Pair {
-    let new = Spec { format, own_uidls: true, ..Spec::new_side(users) };
-    Pair { old: Dovecot::start(Spec::old(users)), new: Dovecot::start(new) }
+    pair_with(Spec { format, ..Spec::new_side(users) })
+}
+
+/// A pair with this new side, of the same users, whose own UIDLs are no old side's.
+fn pair_with(new: Spec) -> Pair {
+    let users: Vec<&str> = new.users.iter().map(|(user, _)| user.as_str()).collect();
+    let old = Dovecot::start(Spec::old(&users));
+    Pair { old, new: Dovecot::start(Spec { own_uidls: true, ..new }) }
 }
 
 /// A proxy of a platform that has POP3.
@@ -98,28 +104,33 @@ fn moved(ferry: &Ferry, pair: &Pair, user: &str) -> (Value, Shown) {
 #[test]
 fn uidls_arrive_with_twins_and_holes_and_nothing_becomes_seen() {
     for format in [Format::Maildir, Format::Mdbox] {
-        let pair = pair(format, &["u1", "u2"]);
-        family(&pair.old, "u1");
-        let ferry = with_pop3(&pair, Ferry::prepare);
-        let before = seen(&pair.old, "u1");
-        let (report, shown) = moved(&ferry, &pair, "u1");
-        assert_eq!(report["pop3"], "8 UIDLs identical, same order, template %08xu%08xv", "{report:#}");
-        assert_eq!(shown[0].0, "0000000159682f01");
-        assert_eq!(seen(&pair.old, "u1"), before, "reading by POP3 leaves no trace on the old side");
-
-        nasty::small(&pair.old, "u2");
-        let empty: Vec<_> = (1..=9).map(|uid| format!("UID STORE {uid} +FLAGS (\\Deleted)")).collect();
-        let mut imap = Imap::connect(pair.old.imap_port());
-        imap.login("u2", pair.old.password("u2"));
-        imap.select("INBOX");
-        empty.iter().for_each(|command| drop(imap.ok(command)));
-        imap.ok("EXPUNGE");
-        let (report, shown) = moved(&ferry, &pair, "u2");
-        assert_eq!((report["pop3"].as_str(), shown.len()), (Some("no messages on both sides"), 0));
-        lmtp::deliver(&pair.old, "u2", b"Subject: the first again\n\nx\n");
-        let (report, shown) = moved(&ferry, &pair, "u2");
-        assert_eq!((report["pop3"].as_str().unwrap().starts_with("1 UIDLs identical"), shown.len()), (true, 1));
+        twins_and_holes(|users| Spec { format, ..Spec::new_side(users) });
     }
+}
+
+/// UIDLs of messages that look alike, with holes between their UIDs, on a new side that `new` says.
+pub(crate) fn twins_and_holes(new: impl Fn(&[&str]) -> Spec) {
+    let pair = pair_with(new(&["u1", "u2"]));
+    family(&pair.old, "u1");
+    let ferry = with_pop3(&pair, Ferry::prepare);
+    let before = seen(&pair.old, "u1");
+    let (report, shown) = moved(&ferry, &pair, "u1");
+    assert_eq!(report["pop3"], "8 UIDLs identical, same order, template %08xu%08xv", "{report:#}");
+    assert_eq!(shown[0].0, "0000000159682f01");
+    assert_eq!(seen(&pair.old, "u1"), before, "reading by POP3 leaves no trace on the old side");
+
+    nasty::small(&pair.old, "u2");
+    let empty: Vec<_> = (1..=9).map(|uid| format!("UID STORE {uid} +FLAGS (\\Deleted)")).collect();
+    let mut imap = Imap::connect(pair.old.imap_port());
+    imap.login("u2", pair.old.password("u2"));
+    imap.select("INBOX");
+    empty.iter().for_each(|command| drop(imap.ok(command)));
+    imap.ok("EXPUNGE");
+    let (report, shown) = moved(&ferry, &pair, "u2");
+    assert_eq!((report["pop3"].as_str(), shown.len()), (Some("no messages on both sides"), 0));
+    lmtp::deliver(&pair.old, "u2", b"Subject: the first again\n\nx\n");
+    let (report, shown) = moved(&ferry, &pair, "u2");
+    assert_eq!((report["pop3"].as_str().unwrap().starts_with("1 UIDLs identical"), shown.len()), (true, 1));
 }
 
 #[test]
@@ -146,21 +157,26 @@ fn every_format_that_is_made_of_uid_and_uidvalidity_is_recognised() {
 #[test]
 fn a_shuffled_list_keeps_its_order_and_so_does_what_comes_later() {
     for format in [Format::Maildir, Format::Mdbox] {
-        let pair = pair(format, &["u1"]);
-        family(&pair.old, "u1");
-        // UID 3 and 26 have none: they come last on the old side.
-        let orders = [(1, 50_u32), (4, 7), (7, 4_000_000_000), (8, 1), (9, 30), (12, 31)];
-        let fields: Vec<_> = orders.iter().map(|(uid, order)| (*uid, format!("O{order}"))).collect();
-        set_fields(&pair.old, "u1", &fields);
-        let ferry = with_pop3(&pair, Ferry::prepare);
-        let (report, before) = moved(&ferry, &pair, "u1");
-        let uids: Vec<u32> = before.iter().map(|(uidl, _)| u32::from_str_radix(&uidl[..8], 16).unwrap()).collect();
-        assert_eq!(uids, [8, 4, 9, 12, 1, 7, 3, 26], "{report:#}");
-        lmtp::deliver(&pair.old, "u1", b"Subject: later\n\nx\n");
-        lmtp::deliver(&pair.old, "u1", b"Subject: and later still\n\nx\n");
-        let (_, after) = moved(&ferry, &pair, "u1");
-        assert_eq!((after.len(), &after[..before.len()]), (before.len() + 2, &before[..]));
+        shuffled(|users| Spec { format, ..Spec::new_side(users) });
     }
+}
+
+/// A list that doesn't follow the UIDs, on a new side that `new` says.
+pub(crate) fn shuffled(new: impl Fn(&[&str]) -> Spec) {
+    let pair = pair_with(new(&["u1"]));
+    family(&pair.old, "u1");
+    // UID 3 and 26 have none: they come last on the old side.
+    let orders = [(1, 50_u32), (4, 7), (7, 4_000_000_000), (8, 1), (9, 30), (12, 31)];
+    let fields: Vec<_> = orders.iter().map(|(uid, order)| (*uid, format!("O{order}"))).collect();
+    set_fields(&pair.old, "u1", &fields);
+    let ferry = with_pop3(&pair, Ferry::prepare);
+    let (report, before) = moved(&ferry, &pair, "u1");
+    let uids: Vec<u32> = before.iter().map(|(uidl, _)| u32::from_str_radix(&uidl[..8], 16).unwrap()).collect();
+    assert_eq!(uids, [8, 4, 9, 12, 1, 7, 3, 26], "{report:#}");
+    lmtp::deliver(&pair.old, "u1", b"Subject: later\n\nx\n");
+    lmtp::deliver(&pair.old, "u1", b"Subject: and later still\n\nx\n");
+    let (_, after) = moved(&ferry, &pair, "u1");
+    assert_eq!((after.len(), &after[..before.len()]), (before.len() + 2, &before[..]));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //! user.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::path::Path;
 
-use super::{Exit, UsageError, load, own_password};
+use super::{Exit, UsageError, load, own_password, platforms};
 use crate::admin::doveconf::Doveconf;
-use crate::admin::{new_config, text};
+use crate::admin::new_config::{self, Dialect};
+use crate::admin::text;
 use crate::config::Config;
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Outlook};
@@ -16,7 +18,7 @@ use crate::net::pop3::{Pop3Error, Pop3Server};
 use crate::source::profile::{Brand, Profile};
 use crate::source::{Login, profile_of};
 use crate::store::{Phase, UserRecord};
-use crate::user::NameRules;
+use crate::user::{CanonicalUser, NameRules, Realms};
 use crate::wire::imap::tracker;
 
 /// The configuration of a new host is a few hundred lines.
@@ -38,6 +40,8 @@ struct Seen {
 pub struct Also<'a> {
     /// What would happen to this user.
     pub user: Option<&'a str>,
+    /// Or only the sides of this domain's users.
+    pub domain: Option<&'a str>,
     /// With this password.
     pub password_file: Option<&'a Path>,
     /// What `doveconf -n` prints on the new host.
@@ -52,8 +56,68 @@ pub async fn check(config: &Path, also: Also<'_>) -> anyhow::Result<Exit> {
     let config = load(config)?;
     let doveconf = also.doveconf.map(read_doveconf).transpose()?;
     println!("configuration  ok");
-    let platform = super::platform(config)?;
-    println!("store          ok: {}", platform.config.store.path.display());
+    let platforms = platforms(&config)?;
+    println!("store          ok: {}", config.store.path.display());
+    let user = also.user.map(|typed| (typed, NameRules::of(&config).canonical(typed)));
+    let domain = user.as_ref().map_or(also.domain, |(_, user)| Some(user.domain().unwrap_or_default()));
+    let looked_at = looked_at(&platforms, domain);
+    if doveconf.is_some() && new_hosts(looked_at.iter().map(|platform| &*platform.config)).len() > 1 {
+        let several =
+            "--doveconf tells of one new host, and the realms have several: name one of its domains with --domain";
+        return Err(UsageError(several.to_owned()).into());
+    }
+    let mut good = true;
+    let mut us = None;
+    for platform in &looked_at {
+        if !config.realms.is_empty() {
+            println!("\n{}", title(&config, &platform.config));
+        }
+        let (fine, seen) = sides(platform).await;
+        good &= fine;
+        us = us.or_else(|| seen.iter().find(|seen| seen.side == Side::New).map(|seen| seen.us.clone()));
+    }
+    if let (Some(doveconf), Some(platform)) = (doveconf, looked_at.first()) {
+        let warnings = doveconf.warnings(&platform.config, us.as_deref());
+        println!("new host       {}", if warnings.is_empty() { "nothing to change" } else { "to change:" });
+        warnings.iter().for_each(|warning| println!("  {warning}"));
+        good &= warnings.is_empty();
+    }
+    if let Some((typed, user)) = user {
+        good &= self::user(platforms.of(&user), typed, user.clone(), also.password_file).await?;
+    }
+    Ok(if good { Exit::Done } else { Exit::Different })
+}
+
+/// What is asked for: a domain's, or all.
+fn looked_at<'a, T>(realms: &'a Realms<T>, domain: Option<&str>) -> Vec<&'a T> {
+    match domain {
+        Some(domain) => vec![realms.of_domain(&domain.to_lowercase())],
+        None => realms.iter().collect(),
+    }
+}
+
+/// The first of each new host's.
+fn new_hosts<'a>(configs: impl Iterator<Item = &'a Config>) -> Vec<&'a Config> {
+    let mut hosts: Vec<&Config> = Vec::new();
+    for config in configs {
+        let target = &config.new.target.endpoint;
+        if !hosts.iter().any(|known| known.new.target.endpoint.is_same_server(target)) {
+            hosts.push(config);
+        }
+    }
+    hosts
+}
+
+/// Whose sides those of `within` are.
+fn title(config: &Config, within: &Config) -> String {
+    match within.domains.as_slice() {
+        [] => format!("users of no realm (realms: {})", config.realms.len()),
+        domains => format!("realm {}", domains.join(", ")),
+    }
+}
+
+/// Reaches all servers of a platform: whether all is well, and what was seen.
+async fn sides(platform: &Platform) -> (bool, Vec<Seen>) {
     let mut good = true;
     let mut sides = Vec::new();
     for server in [&platform.old, &platform.new] {
@@ -81,7 +145,7 @@ pub async fn check(config: &Path, also: Also<'_>) -> anyhow::Result<Exit> {
             }
         }
     }
-    good &= target(&platform).await;
+    good &= target(platform).await;
     capabilities(&sides);
     for seen in &sides {
         println!(
@@ -89,32 +153,28 @@ pub async fn check(config: &Path, also: Also<'_>) -> anyhow::Result<Exit> {
             seen.side, seen.us
         );
     }
-    if let Some(doveconf) = doveconf {
-        let us = sides.iter().find(|seen| seen.side == Side::New).map(|seen| seen.us.as_str());
-        let warnings = doveconf.warnings(&platform.config, us);
-        println!("new host       {}", if warnings.is_empty() { "nothing to change" } else { "to change:" });
-        warnings.iter().for_each(|warning| println!("  {warning}"));
-        good &= warnings.is_empty();
-    }
-    if let Some(typed) = also.user {
-        good &= user(&platform, typed, also.password_file).await?;
-    }
-    Ok(if good { Exit::Done } else { Exit::Different })
+    (good, sides)
 }
 
-/// Prints what the new Dovecot's configuration needs for the move.
+/// Prints what the new Dovecot's configuration needs for the move, in the words of its release.
 ///
 /// # Errors
 /// If the configuration can't be used.
-pub async fn new_config(config: &Path) -> anyhow::Result<Exit> {
+pub async fn new_config(config: &Path, dialect: Dialect, domain: Option<&str>) -> anyhow::Result<Exit> {
     let config = load(config)?;
-    let server = ImapServer::new(Side::New, &config.new.imap)?;
-    // The new host needs these lines before it can be reached.
-    let us = match server.connect().await {
-        Ok(connection) => connection.local_address(),
-        Err(_) => "ADDRESS-OF-THE-PROXY".to_owned(),
-    };
-    print!("{}", new_config::dovecot23(&config, &us));
+    let Ok(realms) = Realms::build(&config, Ok::<_, Infallible>);
+    let hosts = new_hosts(looked_at(&realms, domain).into_iter().map(|within| &**within));
+    for within in &hosts {
+        // The new host needs these lines before it can be reached.
+        let us = match ImapServer::new(Side::New, &within.new.imap)?.connect().await {
+            Ok(connection) => connection.local_address(),
+            Err(_) => "ADDRESS-OF-THE-PROXY".to_owned(),
+        };
+        if hosts.len() > 1 {
+            println!("# ---- {}: {} ----", within.new.imap.host, title(&config, within));
+        }
+        print!("{}", new_config::lines(within, dialect, &us));
+    }
     Ok(Exit::Done)
 }
 
@@ -211,8 +271,12 @@ fn side_by_side(old: &BTreeSet<String>, new: &BTreeSet<String>) {
 }
 
 /// What would happen to a user.
-async fn user(platform: &Platform, typed: &str, password_file: Option<&Path>) -> anyhow::Result<bool> {
-    let user = NameRules::of(&platform.config).canonical(typed);
+async fn user(
+    platform: &Platform,
+    typed: &str,
+    user: CanonicalUser,
+    password_file: Option<&Path>,
+) -> anyhow::Result<bool> {
     let known = platform.store.user(user.as_str()).await?.map(|record| record.login_name);
     let name = known.filter(|name| !name.is_empty()).unwrap_or_else(|| typed.to_owned());
     let login = Login { name, password: own_password(&platform.config, typed, password_file)? };

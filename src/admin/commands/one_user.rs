@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Exit, load, own_password, platform};
+use super::{Exit, load, own_password, platforms};
 use crate::config::Bodies;
 use crate::mailbox::Side;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
 use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, rebuild};
 use crate::source::Login;
 use crate::store::{Progress, now};
-use crate::user::NameRules;
+use crate::user::{CanonicalUser, NameRules};
 
 fn job(
     platform: &Platform,
+    user: &CanonicalUser,
     typed: &str,
     password_file: Option<&Path>,
     login_name: Option<String>,
 ) -> anyhow::Result<Job> {
-    let names = NameRules::of(&platform.config);
     Ok(Job {
-        user: names.canonical(typed),
+        user: user.clone(),
         login: Login {
             name: login_name.unwrap_or_else(|| typed.to_owned()),
             password: own_password(&platform.config, typed, password_file)?,
@@ -50,20 +50,21 @@ pub async fn sync(
     password_file: Option<&Path>,
     rebuild: Option<&str>,
 ) -> anyhow::Result<Exit> {
-    let platform = platform(load(config)?)?;
-    let names = NameRules::of(&platform.config);
-    let user = names.canonical(typed);
+    let config = load(config)?;
+    let user = NameRules::of(&config).canonical(typed);
+    let platforms = platforms(&config)?;
+    let platform = platforms.of(&user);
     let known = platform.store.user(user.as_str()).await?;
     let known = known.map(|record| record.login_name).filter(|name| !name.is_empty());
-    let job = job(&platform, typed, password_file, known)?;
+    let job = job(platform, &user, typed, password_file, known)?;
     // A name that no side knows makes no record: it would be the one that later logins are moved under.
-    let readers = match Readers::open(&platform, &job.login).await {
+    let readers = match Readers::open(platform, &job.login).await {
         Ok(readers) => readers,
         Err(stop) => return Ok(ended(&stop)),
     };
     platform.store.user_or_new(user.as_str(), &job.login.name).await?;
     platform.store.name_login(user.as_str(), &job.login.name).await?;
-    let lease = match lease::hold(&platform, user.as_str()).await {
+    let lease = match lease::hold(platform, user.as_str()).await {
         Ok(lease) => lease,
         Err(stop) => {
             eprintln!("mailferry: {stop}");
@@ -78,7 +79,7 @@ pub async fn sync(
     }
     let bar = bar(&job.progress);
     let done = tokio::select! {
-        done = lease.during(copied(&platform, &job, readers, rebuild)) => done,
+        done = lease.during(copied(platform, &job, readers, rebuild)) => done,
         _ = tokio::signal::ctrl_c() => Err(Stop::Later("interrupted; the next run goes on from here".to_owned())),
     };
     bar.abort();
@@ -150,14 +151,16 @@ pub async fn verify(
     bodies: Option<Bodies>,
     json: bool,
 ) -> anyhow::Result<Exit> {
-    let platform = platform(load(config)?)?;
-    let names = NameRules::of(&platform.config);
-    let record = platform.store.user(names.canonical(typed).as_str()).await?;
-    let job =
-        job(&platform, typed, password_file, record.map(|record| record.login_name).filter(|name| !name.is_empty()))?;
+    let config = load(config)?;
+    let user = NameRules::of(&config).canonical(typed);
+    let platforms = platforms(&config)?;
+    let platform = platforms.of(&user);
+    let record = platform.store.user(user.as_str()).await?;
+    let known = record.map(|record| record.login_name).filter(|name| !name.is_empty());
+    let job = job(platform, &user, typed, password_file, known)?;
     let depth =
         Depth { bodies: bodies.unwrap_or(platform.config.verify.bodies), strict: platform.config.verify.strict };
-    let report = match verified(&platform, &job, depth).await {
+    let report = match verified(platform, &job, depth).await {
         Ok(report) => report,
         Err(stop) => return Ok(ended(&stop)),
     };

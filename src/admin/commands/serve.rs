@@ -9,18 +9,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use super::{Exit, UsageError, load, platform};
+use super::{Exit, UsageError, load};
 use crate::admin::control::Moves;
 use crate::admin::{Token, http};
 use crate::config::Config;
-use crate::front::{Front, HeldLists, Listeners, Pop3Backends, Pop3Harvest};
-use crate::mailbox::Side;
-use crate::migrate::Supervisor;
+use crate::front::{Backends, Front, HeldLists, Listeners, Pop3Harvest};
 use crate::migrate::uidl::Harvests;
-use crate::net::pop3::Pop3Server;
+use crate::migrate::{Platform, Supervisor};
 use crate::net::{ConnectionSlots, ServerTls, bind_all};
-use crate::store::serve_alone;
-use crate::user::{LoginSucceeded, NameRules, Registry};
+use crate::store::{Store, serve_alone};
+use crate::user::{LoginSucceeded, NameRules, Realms, Registry};
 
 /// Logins that wait to be looked at; beyond it a login starts no move, and the user's next one does.
 const LOGINS: usize = 1024;
@@ -45,7 +43,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     }
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
     serve_alone(&config.store.path)?;
-    let mut platform = platform(Arc::clone(&config))?;
+    let store = Store::open(&config.store.path)?;
     let token = Token::load_or_create(&config.admin.token_file)?;
     let listeners = Listeners {
         imap: bind_all(&config.listen.imap)?,
@@ -56,9 +54,11 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     let admin =
         crate::net::bind(config.admin.listen).with_context(|| format!("admin API on {}", config.admin.listen))?;
 
-    let registry = Registry::new(platform.store.clone(), config.switch.auto.then_some(config.switch.max_pause));
-    platform.registry = Some(registry.clone());
-    let supervisor = Supervisor::new(platform.clone(), registry.clone());
+    let registry = Registry::new(store.clone(), config.switch.auto.then_some(config.switch.max_pause));
+    let platforms = Platform::all(&config, &store, Some(&registry))?;
+    let backends = Realms::build(&config, |within| Backends::of(&within))?;
+    let lists = platforms.rest().harvests.clone();
+    let supervisor = Supervisor::new(platforms, registry.clone());
     supervisor.recover().await?;
     let names = NameRules::of(&config);
     let (ended, shutdown) = watch::channel(false);
@@ -69,16 +69,16 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         tls,
         registry,
         names: names.clone(),
-        old: platform.old.clone(),
-        new: platform.new.clone(),
-        pop3: pop3_backends(&config, harvests)?,
+        backends,
+        harvests,
+        held: HeldLists::default(),
         patience: config.switch.max_pause + HELD_MARGIN,
         logins,
         shutdown: shutdown.clone(),
     };
     tokio::spawn(listen_to(supervisor.clone(), heard));
     tokio::spawn(settle(supervisor.clone()));
-    tokio::spawn(keep(platform.harvests.clone(), harvested));
+    tokio::spawn(keep(lists, harvested));
     let control = Arc::new(Moves { supervisor, names });
     let api = tokio::spawn(http::serve(admin, token, control, until(shutdown)));
     let serving = tokio::spawn(front.serve(listeners, slots(&config)));
@@ -92,12 +92,6 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         error!("the admin API ended by itself: {error}");
     }
     Ok(Exit::Done)
-}
-
-fn pop3_backends(config: &Config, harvests: mpsc::Sender<Pop3Harvest>) -> anyhow::Result<Option<Pop3Backends>> {
-    let (Some(old), Some(new)) = (&config.old.pop3, &config.new.pop3) else { return Ok(None) };
-    let (old, new) = (Pop3Server::new(Side::Old, old)?, Pop3Server::new(Side::New, new)?);
-    Ok(Some(Pop3Backends { old, new, harvests, held: HeldLists::default() }))
 }
 
 fn slots(config: &Config) -> ConnectionSlots {

@@ -6,13 +6,13 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::front::Pop3Backends;
+use crate::config::SideNames;
 use crate::front::login::{SIDE_DEADLINE, tell};
 use crate::front::session::Session;
 use crate::mailbox::Side;
 use crate::net::Stream;
 use crate::net::imap::printable;
-use crate::net::pop3::{Pop3Answer, Pop3Connection, Pop3Error};
+use crate::net::pop3::{Pop3Answer, Pop3Connection, Pop3Error, Pop3Server};
 use crate::user::{CanonicalUser, EnterError, LoginName, Protocol, SessionPass};
 use crate::wire::credentials::Credentials;
 
@@ -32,18 +32,20 @@ pub(super) struct LoggedIn {
 }
 
 /// Tries to log in. Gives the session and the answer for the client, or only the answer if it was refused.
-pub(super) async fn log_in(
-    session: Session<'_>,
-    sides: &Pop3Backends,
-    credentials: Credentials,
-) -> Result<(LoggedIn, Vec<u8>), Vec<u8>> {
+pub(super) async fn log_in(session: Session<'_>, credentials: Credentials) -> Result<(LoggedIn, Vec<u8>), Vec<u8>> {
     let front = session.front;
     let name = front.names.login(&credentials.user, credentials.authzid.as_deref());
     let shown = printable(name.user.as_str().as_bytes());
+    // (A configuration with a POP3 listener has POP3 on all sides.)
+    let backends = front.backends.of(&name.user);
+    let Some(sides) = &backends.pop3 else {
+        return Err(unavailable("There is no POP3 server for this user."));
+    };
     let attempt =
         front.registry.attempt(&name.user, Protocol::Pop3, front.patience).await.map_err(|e| not_let_in(&shown, &e))?;
     let side = attempt.side();
-    let ask = async |side| answered(session, sides, side, &name, &credentials).await;
+    let ask =
+        async |side| answered(session, (sides.of(side), backends.names.of(side)), side, &name, &credentials).await;
     let (connection, mut text) = ask(side).await?;
     // A switch may come before this login is answered: our session must not stand in its way with a lock. It has gone
     // before the switch hears of this login.
@@ -91,13 +93,13 @@ async fn make_room(connection: Pop3Connection) {
 /// Logs in at a side, within its deadline: the text of its `+OK`, or the answer for the client.
 async fn answered(
     session: Session<'_>,
-    sides: &Pop3Backends,
+    at: (&Pop3Server, &SideNames),
     side: Side,
     name: &LoginName,
     credentials: &Credentials,
 ) -> Result<(Pop3Connection, Vec<u8>), Vec<u8>> {
     let shown = printable(name.user.as_str().as_bytes());
-    match timeout(SIDE_DEADLINE, at_side(session, sides, side, credentials)).await {
+    match timeout(SIDE_DEADLINE, at_side(session, at, credentials)).await {
         Ok(Ok((connection, Pop3Answer::Accepted { text }))) => Ok((connection, text)),
         Ok(Ok((_, Pop3Answer::Refused { mut raw }))) => {
             info!(user = shown, %side, "POP3 login refused: {}", printable(&raw));
@@ -117,14 +119,9 @@ async fn answered(
 
 async fn at_side(
     session: Session<'_>,
-    sides: &Pop3Backends,
-    side: Side,
+    (server, names): (&Pop3Server, &SideNames),
     credentials: &Credentials,
 ) -> Result<(Pop3Connection, Pop3Answer), Pop3Error> {
-    let server = match side {
-        Side::Old => &sides.old,
-        Side::New => &sides.new,
-    };
     let mut tries = session.front.registry.crowd().tries();
     let mut connection = loop {
         match server.connect().await {
@@ -135,7 +132,8 @@ async fn at_side(
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     connection.identify(session.peer, session.id).await?;
     let Credentials { user, authzid, password } = credentials;
-    let answer = connection.login(user, authzid.as_deref(), password).await?;
+    let (user, authzid) = session.front.names.both_at(names, user, authzid.as_deref());
+    let answer = connection.login(&user, authzid.as_deref(), password).await?;
     Ok((connection, answer))
 }
 

@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security};
+use crate::config::{Endpoint, Listen, Security, SideNames};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::{Front, drain};
+use crate::front::{Backends, BothSides, Front, drain};
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
 use crate::store::Store;
-use crate::user::{NameRules, Registry};
+use crate::user::{NameRules, Realms, Registry};
 
 struct Stage {
     _folder: tempfile::TempDir,
@@ -32,21 +32,20 @@ async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
     let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, ca_file: None, pin: None };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
     let (shutdown, ends) = watch::channel(false);
-    let pop3 = Pop3Backends {
-        old: Pop3Server::new(Side::Old, &side).unwrap(),
-        new: Pop3Server::new(Side::New, &side).unwrap(),
-        harvests: mpsc::channel(1).0,
-        held: HeldLists::default(),
-    };
+    let pop3 =
+        BothSides { old: Pop3Server::new(Side::Old, &side).unwrap(), new: Pop3Server::new(Side::New, &side).unwrap() };
+    let imap =
+        BothSides { old: ImapServer::new(Side::Old, &side).unwrap(), new: ImapServer::new(Side::New, &side).unwrap() };
+    let names = BothSides { old: SideNames::default(), new: SideNames::default() };
     let front = Front {
         listen: Arc::new(Listen { allow_cleartext, ..Listen::default() }),
         tls: None,
         registry: Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None),
         names: NameRules::default(),
-        old: ImapServer::new(Side::Old, &side).unwrap(),
-        new: ImapServer::new(Side::New, &side).unwrap(),
+        backends: Realms::single(Backends { imap, names, pop3: Some(pop3) }),
+        harvests: mpsc::channel(1).0,
+        held: HeldLists::default(),
         patience: Duration::from_secs(1),
-        pop3: Some(pop3),
         logins: mpsc::channel(1).0,
         shutdown: ends,
     };

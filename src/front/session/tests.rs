@@ -9,14 +9,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security};
+use crate::config::{Endpoint, Listen, Security, SideNames};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::drain;
+use crate::front::{Backends, BothSides, HeldLists, drain};
 use crate::mailbox::Side;
 use crate::net::Stream;
 use crate::net::imap::ImapServer;
 use crate::store::Store;
-use crate::user::{NameRules, Registry};
+use crate::user::{NameRules, Realms, Registry};
 
 struct Stage {
     _folder: tempfile::TempDir,
@@ -35,15 +35,18 @@ async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stag
     let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, ca_file: None, pin: None };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
     let (shutdown, ends) = watch::channel(false);
+    let imap =
+        BothSides { old: ImapServer::new(Side::Old, &side).unwrap(), new: ImapServer::new(Side::New, &side).unwrap() };
+    let names = BothSides { old: SideNames::default(), new: SideNames::default() };
     let front = Front {
         listen: Arc::new(Listen { allow_cleartext, ..Listen::default() }),
         tls: None,
         registry: Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None),
         names: NameRules::default(),
-        old: ImapServer::new(Side::Old, &side).unwrap(),
-        new: ImapServer::new(Side::New, &side).unwrap(),
+        backends: Realms::single(Backends { imap, names, pop3: None }),
+        harvests: mpsc::channel(1).0,
+        held: HeldLists::default(),
         patience: Duration::from_secs(1),
-        pop3: None,
         logins: mpsc::channel(1).0,
         shutdown: ends,
     };
