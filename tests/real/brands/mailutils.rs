@@ -104,4 +104,10 @@ fn mail_that_mailutils_changes_after_it_was_copied_keeps_its_user_where_they_are
     let said = shown(&refused);
     assert!(!refused.status.success() && said.contains("INBOX") && said.contains("UID 1"), "{said}");
     assert_eq!(ferry.status(USER)["authority"], "old");
+    // As README.md says.
+    let file = ferry.password_file("pw-of-u1");
+    ferry.run_ok(&["sync", USER, "--rebuild", "INBOX", "--password-file", &file]);
+    switch(&ferry, USER);
+    let found = World::of(&old, USER).differences(&World::of(&new, "u1"), Next::AtLeast);
+    assert!(found.is_empty(), "{found:#?}");
 }
