@@ -226,6 +226,15 @@ fn age(seconds: u64) -> String {
     }
 }
 
+/// A stretch of time, rounded up to whole seconds.
+pub(super) fn lasting(time: std::time::Duration) -> String {
+    match time.as_millis().div_ceil(1000) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds.div_ceil(60)),
+        seconds => format!("{} h", seconds.div_ceil(3600)),
+    }
+}
+
 pub(super) fn octets(number: u64) -> String {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
     match units.into_iter().find(|(_, size)| number >= *size) {

@@ -1,5 +1,7 @@
 //! What would happen if a user moved now: both sides are looked at, nothing is written.
 
+mod pace;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::credentials::own_login;
@@ -7,9 +9,10 @@ use super::enrolled::is_enrolled;
 use super::uidl::{Content, Inbox};
 use super::{Job, Platform, Readers, Stop, preflight};
 use crate::mailbox::compare::left_behind;
-use crate::mailbox::{Account, MailboxName};
+use crate::mailbox::{Account, MailboxName, Side};
 use crate::source::Reader;
 use crate::store::{Phase, UserRecord};
+pub use pace::Pace;
 
 /// Keywords named that the new side can't hold.
 const NAMED_MAX: usize = 5;
@@ -42,6 +45,8 @@ pub struct Outlook {
     pub capabilities: [BTreeSet<String>; 2],
     /// Mailboxes that others share with the user on the old side only, in words.
     pub shared: Option<String>,
+    /// What reading some messages of the old side took; nothing is read where the user is on the new side.
+    pub pace: Pace,
     /// What is known of POP3.
     pub pop3: String,
     /// What keeps the user from being switched.
@@ -56,6 +61,7 @@ impl Outlook {
     pub async fn of(platform: &Platform, job: &Job) -> Result<Self, Stop> {
         let record = platform.store.user(job.user.as_str()).await?;
         let begun = record.as_ref().is_some_and(|record| record.phase != Phase::Old);
+        let moved = record.as_ref().is_some_and(|record| record.authority == Side::New);
         let enrolled = if begun { None } else { Some(is_enrolled(platform, &job.user).await?) };
         let mut readers = Readers::open(platform, &job.login).await?;
         let words = |reader: &Reader| reader.capabilities().map(str::to_owned).collect::<BTreeSet<_>>();
@@ -69,8 +75,8 @@ impl Outlook {
                 other => other?,
             }
         }
-        let mut unfit = BTreeMap::new();
-        let old_holds = holdings(&mut readers.old, &old, Some(&mut unfit)).await?;
+        let (mut unfit, mut pace) = (BTreeMap::new(), Pace::default());
+        let old_holds = holdings(&mut readers.old, &old, Some((&mut unfit, (!moved).then_some(&mut pace)))).await?;
         let new_holds = holdings(&mut readers.new, &new, None).await?;
         if !unfit.is_empty() {
             let messages: u64 = unfit.values().sum();
@@ -94,7 +100,7 @@ impl Outlook {
         }
         let shared = left_behind(&old, &new);
         let names = [form(&old), form(&new)];
-        Ok(Self { record, enrolled, names, shared, old: old_holds, new: new_holds, capabilities, pop3, blocks })
+        Ok(Self { record, enrolled, names, shared, old: old_holds, new: new_holds, pace, capabilities, pop3, blocks })
     }
 }
 
@@ -108,11 +114,12 @@ fn form(account: &Account) -> String {
     }
 }
 
-/// Counts what a side holds; keywords that the new side can't hold go to `unfit`, each with its messages.
+/// Counts what a side holds; of the old side also keywords that the new side can't hold, each with its messages, and how fast it
+/// can be read.
 async fn holdings(
     reader: &mut Reader,
     account: &Account,
-    mut unfit: Option<&mut BTreeMap<String, u64>>,
+    mut old: Option<(&mut BTreeMap<String, u64>, Option<&mut Pace>)>,
 ) -> Result<Holdings, Stop> {
     let mut holds = Holdings::default();
     for listed in account.mailboxes.values().filter(|listed| listed.selectable) {
@@ -124,11 +131,14 @@ async fn holdings(
         holds.messages += contents.messages.len() as u64;
         for message in &contents.messages {
             holds.octets += message.size;
-            if let Some(unfit) = &mut unfit {
+            if let Some((unfit, _)) = &mut old {
                 for name in message.keywords.fit().1 {
                     *unfit.entry(name).or_default() += 1;
                 }
             }
+        }
+        if let Some((_, Some(pace))) = &mut old {
+            pace.read(reader, listed, &contents).await?;
         }
     }
     reader.close().await?;

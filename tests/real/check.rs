@@ -32,6 +32,13 @@ fn what_would_happen_to_a_user_is_told_and_nothing_happens() {
     let old = row(&text, "old side");
     assert!(old.contains(&format!("{} messages", before[0].count())) && old.contains(" mailboxes, "), "{old}");
     assert!(row(&text, "new side").contains(" 0 messages, 0 B"), "{text}");
+    // All of this small account is read to see how fast that goes.
+    let time = row(&text, "time");
+    let all = format!("({} messages, ", before[0].count());
+    assert!(
+        time.starts_with("about ") && time.contains(&all) && time.contains(&format!(": {all}").replace('(', "")),
+        "{time}"
+    );
     assert!(row(&text, "POP3").ends_with("UIDLs, template %08xu%08xv, in the order of the UIDs"), "{text}");
     assert_eq!(row(&text, "blocks"), "nothing that can be seen before the copy");
     assert!(row(&text, "then").contains("switched at a good moment"), "{text}");

@@ -313,6 +313,21 @@ async fn user(
     }
 }
 
+/// What the copy of what is not on the new side yet would take.
+fn time(outlook: &Outlook) -> Option<String> {
+    let Outlook { old, new, pace, .. } = outlook;
+    let (messages, octets) = (old.messages.saturating_sub(new.messages), old.octets.saturating_sub(new.octets));
+    let whole = pace.reckon(messages, octets)?;
+    Some(format!(
+        "about {} to read the rest ({messages} messages, {}) from the old side: {} messages, {} took {} ms",
+        text::lasting(whole),
+        text::octets(octets),
+        pace.messages,
+        text::octets(pace.octets),
+        pace.took.as_millis()
+    ))
+}
+
 fn show(outlook: &Outlook, config: &Config) -> bool {
     let holds = |holds: &Holdings| {
         format!("{} mailboxes, {} messages, {}", holds.mailboxes, holds.messages, text::octets(holds.octets))
@@ -324,6 +339,9 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     row("new side", &holds(&outlook.new));
     if let Some(shared) = &outlook.shared {
         row("shared", &format!("{shared}; they are not moved"));
+    }
+    if let Some(time) = time(outlook) {
+        row("time", &time);
     }
     row("POP3", &outlook.pop3);
     let [old, new] = &outlook.capabilities;
