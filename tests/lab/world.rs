@@ -225,8 +225,10 @@ fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
         let before = shelf.mails.insert(uid.unwrap_or_else(|| panic!("no UID in {text}")), mail);
         assert!(before.is_none(), "a UID twice: {text}");
     }
-    // It was opened to be read only: that expunges nothing, and every server knows it.
-    imap.ok("CLOSE");
+    if !imap.cmd("UNSELECT").0.starts_with("OK") {
+        // Not every server knows that. It was opened to be read only, so nothing is expunged.
+        imap.ok("CLOSE");
+    }
     if shelf.uid_next == 0 {
         // Courier tells it here only.
         let said = imap.ok(&format!("STATUS {} (UIDNEXT)", quoted(name)));
