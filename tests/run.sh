@@ -150,6 +150,57 @@ unpack() {
     rm -f "$folder"/*.deb
 }
 
+# Cyrus, whose packages can't be installed beside Dovecot's: unpacked into a folder of its own with all that it needs and this
+# machine lacks, once, and kept in a cache (40 MB). Started by root it runs as another user, who can't look into root's home.
+cyrus=${MAILFERRY_CYRUS:-${XDG_CACHE_HOME:-$HOME/.cache}/mailferry/cyrus}
+[ -n "${MAILFERRY_CYRUS:-}" ] || [ "$(id -u)" -ne 0 ] || cyrus=/var/cache/mailferry/cyrus
+
+install_cyrus() {
+    [ -x "$cyrus/usr/lib/cyrus/bin/master" ] && return
+    local new log
+    command -v apt-get >/dev/null || { without_brands+=('cyrus (there is no apt-get)') && return; }
+    say "unpacking Cyrus into $cyrus"
+    mkdir -p "$(dirname "$cyrus")"
+    new=$(mktemp -d "$cyrus.XXXXXX")
+    log=$(mktemp)
+    if (cd "$new" && unpack_cyrus) >"$log" 2>&1; then
+        rm -f "$log"
+        chmod 755 "$new"
+        # An empty folder may be there already; anything else is not ours to replace.
+        mv -T "$new" "$cyrus" || { without_brands+=("cyrus ($cyrus is in the way)") && rm -rf "$new"; }
+    else
+        tail -n 5 "$log" >&2
+        without_brands+=("cyrus (its packages can not be unpacked, see $log)")
+        rm -rf "$new"
+    fi
+}
+
+# Into the current folder. (Called in an `if`, so errors don't end it by themselves.)
+unpack_cyrus() {
+    local own='cyrus-common cyrus-imapd cyrus-pop3d sasl2-bin libsasl2-modules-db' wanted package program libraries
+    # The lists of packages may never have been fetched.
+    wanted=$(wanted_packages "$own") || { apt-get update -q && wanted=$(wanted_packages "$own"); } || return
+    # shellcheck disable=SC2086 # a list that is meant to be split
+    apt-get -q download $wanted || return
+    for package in *.deb; do
+        dpkg-deb -x "$package" . || return
+    done
+    rm -f -- *.deb
+    libraries=$(find "$PWD/usr/lib" "$PWD/lib" -maxdepth 1 -name '*-linux-gnu' 2>/dev/null | paste -s -d :)
+    for program in master imapd pop3d lmtpd idled ctl_cyrusdb; do
+        if LD_LIBRARY_PATH=$libraries ldd "usr/lib/cyrus/bin/$program" | grep 'not found'; then
+            return 1
+        fi
+    done
+}
+
+# Packages, and what they need that isn't installed here: neither mail server nor Perl is used.
+wanted_packages() {
+    # shellcheck disable=SC2086 # a list that is meant to be split
+    apt-get -s install --no-install-recommends $1 </dev/null |
+        awk -v own="$1" '$1 == "Inst" && $2 !~ /^exim4|perl/ { print $2 } END { print own }' | tr ' ' '\n' | sort -u
+}
+
 failed=()
 summary=()
 
@@ -200,7 +251,8 @@ PYTHON
     folder=$(mktemp -d)
     # It wants to see the binary.
     sed 's#/usr/bin/mailferry#/bin/true#' docker/mailferry.service >"$folder/mailferry.service"
-    said=$(systemd-analyze verify "$folder/mailferry.service" 2>&1 | grep mailferry || true)
+    cp docker/mailferry.socket "$folder/"
+    said=$(systemd-analyze verify "$folder/mailferry.service" "$folder/mailferry.socket" 2>&1 | grep mailferry || true)
     rm -r "$folder"
     [ -z "$said" ] || {
         echo "$said"
@@ -211,12 +263,12 @@ PYTHON
 install_packages
 install_cargo_tools
 install_trixie
-export MAILFERRY_TRIXIE=$trixie
 install_brand courier courier-imap courier-pop courier-base courier-authlib courier-authdaemon courier-authlib-userdb \
     libcourier-unicode4 libltdl7 gamin libgamin0 libpcre3
+install_cyrus
 install_brand mailutils mailutils-imap4d mailutils-pop3d mailutils-common libmailutils9 libmu-dbm9 libmariadb3 libgc1 \
     guile-3.0-libs liblzo2-2 libkyotocabinet16v5 libltdl7
-export MAILFERRY_BRANDS=$brands
+export MAILFERRY_TRIXIE=$trixie MAILFERRY_BRANDS=$brands MAILFERRY_CYRUS=$cyrus
 # Loud, and once more at the end.
 [ -n "$without_trixie" ] && say "NOT RUN: Dovecot 2.4 ($without_trixie)"
 [ ${#without_brands[@]} -gt 0 ] && say "NOT RUN: ${without_brands[*]}"

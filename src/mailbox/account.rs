@@ -20,6 +20,8 @@ pub struct Account {
     pub subscriptions: BTreeSet<MailboxName>,
     /// Names that no mailbox name can be made of, as the server gave them, and why.
     pub unreadable: Vec<(String, String)>,
+    /// Mailboxes of other users and shared ones, as the server gave them, and whether the user subscribed to them.
+    pub others: BTreeMap<String, bool>,
 }
 
 /// One mailbox in the server's list.

@@ -35,7 +35,7 @@ pub struct Copied {
 /// # Errors
 /// [`Stop`]; what was written stays, and the next run goes on from there.
 pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Copied, Stop> {
-    let mut stops = Stops::new();
+    let mut stops = Stops::default();
     let mut looked = BTreeSet::new();
     let mut tried = BTreeSet::new();
     let mut whole_passes = 0;
@@ -102,7 +102,7 @@ async fn renamed(
         return Ok(false);
     }
     tried.extend(step.renames.iter().cloned());
-    let mut stops = Stops::new();
+    let mut stops = Stops::default();
     let mut writer = Writer { platform, job, readers, old, new, records, stops: &mut stops, now: now() };
     writer.rename(&step).await?;
     Ok(true)

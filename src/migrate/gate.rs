@@ -334,7 +334,7 @@ async fn delta(
     if look.is_empty() && !work.tree {
         return Ok(());
     }
-    let mut stops = Stops::new();
+    let mut stops = Stops::default();
     let mut writer = Writer { platform, job, readers, old, new, records: &mut records, stops: &mut stops, now: now() };
     let written = writer.write(&look).await?;
     if written.interrupted || !written.rebuild.is_empty() {

@@ -1,5 +1,5 @@
 //! What is refused before anything is written: an account on the new side that holds what is not ours (SYN-17), a
-//! separator that clients would see change, names that the target would alter.
+//! separator or prefix that clients would see change, names that the target would alter.
 
 use super::Stop;
 use super::plan::Records;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 pub use login::LoginAnswer;
 
 use super::dial::{DialError, dial};
+use super::proxied::send_header;
 use super::stream::Stream;
 use super::tls::{ClientTls, TlsError};
 use crate::config::{Endpoint, Security};
@@ -20,6 +21,7 @@ use crate::mailbox::Side;
 use crate::wire::imap::command::{CommandError, Fragment};
 use crate::wire::imap::framer::{Event, Framer, Role};
 use crate::wire::imap::scan::{self, Response, Status};
+use crate::wire::proxy::Ends;
 
 /// How long a connection may take to be made, and a server to greet.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
@@ -156,7 +158,15 @@ impl ImapServer {
     /// # Errors
     /// If the server can't be reached, its certificate is not trusted, or it does not greet.
     pub async fn connect(&self) -> Result<ImapConnection, ImapError> {
-        match timeout(CONNECT_DEADLINE, ImapConnection::open(self)).await {
+        self.connect_for(None).await
+    }
+
+    /// The same for a client, whose address the server is told if it wants a PROXY header.
+    ///
+    /// # Errors
+    /// As for [`ImapServer::connect`].
+    pub async fn connect_for(&self, client: Option<Ends>) -> Result<ImapConnection, ImapError> {
+        match timeout(CONNECT_DEADLINE, ImapConnection::open(self, client)).await {
             Ok(connection) => connection,
             Err(_) => Err(ImapError::Lost {
                 side: self.side,
@@ -225,11 +235,17 @@ pub struct ImapConnection {
 }
 
 impl ImapConnection {
-    async fn open(server: &ImapServer) -> Result<Self, ImapError> {
+    async fn open(server: &ImapServer, client: Option<Ends>) -> Result<Self, ImapError> {
         let Endpoint { host, port, .. } = server.endpoint.as_ref();
-        let tcp = dial(host, *port, CONNECT_DEADLINE)
+        let mut tcp = dial(host, *port, CONNECT_DEADLINE)
             .await
             .map_err(|source| ImapError::Dial { side: server.side, source })?;
+        if server.endpoint.proxy_protocol {
+            send_header(&mut tcp, client).await.map_err(|error| {
+                let what = format!("takes no PROXY header: {error}");
+                ImapError::Lost { side: server.side, server: Arc::clone(&server.name), what }
+            })?;
+        }
         let stream = match (&server.endpoint.security, &server.tls) {
             (Security::Tls, Some(tls)) => tls.connect(tcp, host).await.map_err(|source| server.tls_error(source))?,
             _ => Stream::Plain(tcp),

@@ -1,5 +1,6 @@
 //! TLS on both ends: our certificate towards clients, the sides' certificates towards us.
 
+mod choice;
 mod client;
 mod pem;
 mod pin;
@@ -47,6 +48,9 @@ pub enum TlsError {
         /// What is wrong with them.
         reason: String,
     },
+    /// TLS itself can't be had.
+    #[error("no TLS: {0}")]
+    Unavailable(String),
     /// The system has no certificates of authorities.
     #[error("the system has no trusted certificates ({reason}): install ca-certificates, or set ca_file")]
     NoSystemRoots {

@@ -7,6 +7,7 @@ mod changes;
 mod lasting;
 mod listing;
 mod quiet;
+mod refused;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -47,6 +48,9 @@ pub enum ReadError {
     /// The server refused the login: don't try again with the same password.
     #[error("{0}")]
     LoginRefused(Refusal),
+    /// The server refused the login for a reason that says nothing about the password.
+    #[error("not now: {0}")]
+    Busy(Refusal),
     /// A mailbox can't be read.
     #[error("{mailbox}: {what}")]
     Mailbox {
@@ -98,7 +102,7 @@ impl Reader {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// [`ReadError::LoginRefused`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
+    /// [`ReadError::LoginRefused`] or [`ReadError::Busy`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
     pub async fn open(server: &ImapServer, access: &Access) -> Result<Self, ReadError> {
         let mut connection = Self::connect(server, access).await?;
         let profile = profile_of(&mut connection).await?;
@@ -120,7 +124,10 @@ impl Reader {
         match connection.login(access.authcid(), access.authzid(), access.password()).await? {
             LoginAnswer::Accepted { .. } => Ok(connection),
             LoginAnswer::Refused { raw, .. } => {
-                Err(ReadError::LoginRefused(access.refused(server.side(), server.name(), "", printable(&raw))))
+                let text = printable(&raw);
+                let busy = refused::is_for_later(&text);
+                let refusal = access.refused(server.side(), server.name(), "", text);
+                Err(if busy { ReadError::Busy(refusal) } else { ReadError::LoginRefused(refusal) })
             }
         }
     }

@@ -43,6 +43,18 @@ pub enum Quirk {
     NoKeywords,
     /// A mailbox that nobody has opened gets another UIDVALIDITY at each look.
     ForgetsUidValidity,
+    /// Its administrator chooses how names look (`unixhierarchysep`, `altnamespace`).
+    ChosenNames,
+    /// Its POP3 lets a user log in once in so many minutes, as Debian installs it.
+    PollDelay,
+    /// A login that is one too many is refused with NO, as a wrong password is, and each protocol counts.
+    CountsLogins,
+    /// What others share with a user is in the list.
+    SharedFolders,
+    /// It names its UIDLs by a setting that can be changed under old mailboxes.
+    ChosenUidls,
+    /// It lists a message whose file is gone, and then says nothing about it.
+    LosesFiles,
 }
 
 impl Quirk {
@@ -75,6 +87,26 @@ impl Quirk {
             Self::NoKeywords => "keeps no keywords",
             Self::ForgetsUidValidity => {
                 "gives a mailbox that nobody has ever opened another UIDVALIDITY each second: such a mailbox is opened once"
+            }
+            Self::ChosenNames => {
+                "names look as `unixhierarchysep` and `altnamespace` say: `check USER` shows separator and prefix, and the new \
+                 side's namespace needs the same"
+            }
+            Self::PollDelay => {
+                "POP3 may allow one login a minute (`popminpoll`, set by Debian), and ours counts: take it out while users move"
+            }
+            Self::CountsLogins => {
+                "counts logins of a user and of an address (`maxlogins_per_user`, `maxlogins_per_host`): leave room for two more \
+                 of each user, and for all of the proxy's address; one too many is tried again later"
+            }
+            Self::SharedFolders => {
+                "shows folders that others share with a user, and shared ones: they and the rights on them are not moved"
+            }
+            Self::ChosenUidls => {
+                "POP3 UIDLs are made of UID and UIDVALIDITY as `uidl_format` says: leave that setting as it is until users are moved"
+            }
+            Self::LosesFiles => {
+                "lists a message whose file is lost: such a user stays until the mailbox is repaired (`reconstruct`)"
             }
         }
     }
@@ -142,7 +174,14 @@ static KNOWN: [Profile; 4] = [
         greetings: &["cyrus imap"],
         ids: &["cyrus"],
         shape: None,
-        quirks: &[],
+        quirks: &[
+            Quirk::ChosenNames,
+            Quirk::SharedFolders,
+            Quirk::ChosenUidls,
+            Quirk::PollDelay,
+            Quirk::CountsLogins,
+            Quirk::LosesFiles,
+        ],
     },
     Profile {
         brand: Brand::Dovecot,

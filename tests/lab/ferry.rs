@@ -8,7 +8,8 @@ use super::tls::{self, TlsFiles};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -181,7 +182,38 @@ impl Ferry {
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "already running");
         let mut command = self.command(&["serve"]);
-        let mut process = Process::spawn(&mut command, &self.dir.join("ferry.log")).unwrap();
+        let process = Process::spawn(&mut command, &self.dir.join("ferry.log")).unwrap();
+        self.wait_until_up(process);
+    }
+
+    /// Starts (again) with two sockets of ours passed under these names, as systemd's socket activation does it.
+    pub fn start_holding(&mut self, names: &str, [first, second]: [&TcpListener; 2]) {
+        assert!(self.process.is_none(), "already running");
+        // As standard input and output they survive the start of a shell, which gives them the numbers 3 and 4.
+        let script = "exec 3<&0 4>&1 </dev/null 1>&2; LISTEN_PID=$$ exec \"$@\"";
+        let serve = self.command(&["serve"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(serve.get_program()).args(serve.get_args());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", names);
+        command.stdin(Stdio::from(OwnedFd::from(first.try_clone().unwrap())));
+        command.stdout(Stdio::from(OwnedFd::from(second.try_clone().unwrap())));
+        let process = Process::spawn_with(&mut command, &self.dir.join("ferry.log")).unwrap();
+        self.wait_until_up(process);
+    }
+
+    /// Starts it by a command that ends in it: a shell that prepares something first.
+    pub fn start_by(&mut self, command: &mut Command) {
+        let process = Process::spawn(command, &self.dir.join("ferry.log")).unwrap();
+        self.wait_until_up(process);
+    }
+
+    /// Sends a signal by its name (`HUP`).
+    pub fn signal(&self, name: &str) {
+        self.process.as_ref().expect("running").signal(name);
+    }
+
+    fn wait_until_up(&mut self, mut process: Process) {
         let port = self.imap();
         let up = wait_for("mailferry to listen", START_PATIENCE, || {
             if process.has_ended() {

@@ -11,6 +11,7 @@ mod brands;
 mod check;
 mod copy;
 mod crash;
+mod cyrus;
 mod damage;
 mod doveadm_tls;
 mod every_phase;

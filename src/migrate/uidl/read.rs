@@ -390,8 +390,13 @@ mod tests {
     }
 
     fn reader(registry: Option<Registry>, store: Store) -> Pop3Reader {
-        let endpoint =
-            Endpoint { host: "127.0.0.1".to_owned(), port: 1, security: Security::Clear, trust: Trust::default() };
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+            security: Security::Clear,
+            trust: Trust::default(),
+            proxy_protocol: false,
+        };
         let server = |side| Pop3Server::new(side, &endpoint).unwrap();
         Pop3Reader {
             sides: Pop3Sides { old: server(Side::Old), new: server(Side::New) },

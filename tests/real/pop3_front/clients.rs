@@ -84,6 +84,9 @@ impl Fetchmail {
         let output = Command::new("fetchmail")
             .env("HOME", self.folder.path())
             .env("FETCHMAILHOME", self.folder.path())
+            // As root it would have one lock for all.
+            .arg("--pidfile")
+            .arg(self.folder.path().join("pid"))
             .args(["--nosyslog", "-v", "-f"])
             .arg(&path)
             .stdin(Stdio::null())
