@@ -199,6 +199,14 @@ fn what_a_client_sends_together_with_its_login_is_not_lost() {
     let old = Courier::start(&["u1"]);
     let new = new_side(&["u1"], "INBOX.", '.');
     old.put("u1", "", 1_700_000_000, "a.host", &letter("pipelined", 1));
+    let mut direct = Imap::connect(old.imap_port());
+    direct.send(b"a LOGIN u1 pw-of-u1\r\nb SELECT INBOX\r\n");
+    assert_eq!(direct.response(), b"a OK LOGIN Ok.");
+    direct.send(b"c LOGOUT\r\n");
+    let (said, _) = direct.read_to_end(LONG);
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("c OK") && !said.contains("b OK"), "Courier itself loses it: {said}");
+
     let ferry = Ferry::start(FerrySpec { enroll: "none", ..spec(&old, &new) });
     let mut imap = Imap::connect(ferry.imap());
     imap.send(b"a LOGIN u1 pw-of-u1\r\nb SELECT INBOX\r\nc UID FETCH 1:* (BODY.PEEK[])\r\nd LOGOUT\r\n");
