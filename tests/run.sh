@@ -264,6 +264,8 @@ install_cargo_tools
 install_trixie
 install_brand courier courier-imap courier-pop courier-base courier-authlib courier-authdaemon courier-authlib-userdb \
     libcourier-unicode4 libltdl7 gamin libgamin0 libpcre3
+install_brand mailutils mailutils-imap4d mailutils-pop3d mailutils-common libmailutils9 libmu-dbm9 libmariadb3 libgc1 \
+    guile-3.0-libs liblzo2-2 libkyotocabinet16v5 libltdl7
 install_cyrus
 export MAILFERRY_TRIXIE=$trixie MAILFERRY_BRANDS=$brands MAILFERRY_CYRUS=$cyrus
 # Loud, and once more at the end.

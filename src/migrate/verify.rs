@@ -9,6 +9,7 @@ use super::{Readers, Stop};
 use crate::config::Bodies;
 use crate::mailbox::body::BodyHasher;
 use crate::mailbox::{Account, BodyDigest, Contents, Listed, MailboxName, Report, Uid, UidValidity, compare};
+use crate::source::profile::Quirk;
 use crate::source::{BodyEvent, Reader};
 use crate::user::CanonicalUser;
 
@@ -22,8 +23,18 @@ pub struct Depth {
 }
 
 /// Digests of messages whose octets were read on both sides. They hold for ever: a message never changes
-/// (RFC 9051 §2.3.1.1).
-pub type KnownBodies = HashMap<(MailboxName, UidValidity, Uid), Arc<(BodyDigest, BodyDigest)>>;
+/// (RFC 9051 §2.3.1.1). Only where its size does it is another one all the same: a mailbox was made anew on the new side, or a
+/// server writes into messages.
+pub type KnownBodies = HashMap<(MailboxName, UidValidity, Uid), Arc<KnownBody>>;
+
+/// A message that was read on both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownBody {
+    old: BodyDigest,
+    new: BodyDigest,
+    /// What the old and the new side told of its size then.
+    sizes: (u64, u64),
+}
 
 /// A comparison of two sides, and what STATUS said of them before it began.
 #[derive(Debug)]
@@ -75,6 +86,10 @@ impl Verification<'_> {
     /// # Errors
     /// If a side can't be read: that is no finding, it is no verification.
     pub async fn full(&mut self) -> Result<Verified, Stop> {
+        if self.readers.old.profile().has(Quirk::RewritesMessages) {
+            // What it writes may be as long as what it takes out.
+            self.known.clear();
+        }
         let old = self.readers.old.account().await?;
         let new = self.readers.new.account().await?;
         let mut account = Report::new(self.user, self.depth.strict);
@@ -126,7 +141,7 @@ impl Verification<'_> {
         }
         wanted.retain(|uid| copy.messages.binary_search_by_key(uid, |message| message.uid).is_ok());
         if !matches!(drawn, Drawn::InGate) {
-            self.read_bodies(name, (listed, &target), source.uid_validity, &wanted).await?;
+            self.read_bodies(name, (listed, &target), (&source, &copy), &wanted).await?;
         }
         for uid in wanted {
             self.judge(name, uid, (&source, &copy), &mut report);
@@ -159,15 +174,17 @@ impl Verification<'_> {
     }
 
     fn judge(&self, name: &MailboxName, uid: Uid, (source, copy): (&Contents, &Contents), report: &mut Report) {
-        let size = |contents: &Contents| {
-            let at = contents.messages.binary_search_by_key(&uid, |message| message.uid);
-            at.ok().and_then(|at| contents.messages.get(at)).map(|message| message.size).unwrap_or_default()
-        };
-        let (old_size, new_size) = (size(source), size(copy));
-        match self.known.get(&(name.clone(), source.uid_validity, uid)).map(Arc::as_ref) {
-            Some((old, new)) => compare::body(name, uid, (old, old_size), (new, new_size), report),
+        let (old_size, new_size) = (size(source, uid), size(copy, uid));
+        match self.known(name, uid, (source, copy)) {
+            Some(KnownBody { old, new, .. }) => compare::body(name, uid, (old, old_size), (new, new_size), report),
             None => compare::size(name, uid, old_size, new_size, report),
         }
+    }
+
+    /// What was read of a message that is still the same.
+    fn known(&self, name: &MailboxName, uid: Uid, (source, copy): (&Contents, &Contents)) -> Option<&KnownBody> {
+        let known = self.known.get(&(name.clone(), source.uid_validity, uid)).map(Arc::as_ref);
+        known.filter(|known| known.sizes == (size(source, uid), size(copy, uid)))
     }
 
     /// Reads the octets of `wanted` on both sides, unless they were read before.
@@ -175,11 +192,12 @@ impl Verification<'_> {
         &mut self,
         name: &MailboxName,
         (listed, target): (&Listed, &Listed),
-        uid_validity: UidValidity,
+        (source, copy): (&Contents, &Contents),
         wanted: &BTreeSet<Uid>,
     ) -> Result<(), Stop> {
-        let key = |uid: Uid| (name.clone(), uid_validity, uid);
-        let unread: Vec<Uid> = wanted.iter().copied().filter(|uid| !self.known.contains_key(&key(*uid))).collect();
+        let uid_validity = source.uid_validity;
+        let unread: Vec<Uid> =
+            wanted.iter().copied().filter(|uid| self.known(name, *uid, (source, copy)).is_none()).collect();
         if unread.is_empty() {
             return Ok(());
         }
@@ -190,12 +208,20 @@ impl Verification<'_> {
         );
         let mut new = new?;
         for (uid, digest) in old? {
-            if let Some(copy) = new.remove(&uid) {
-                self.known.insert(key(uid), Arc::new((digest, copy)));
+            if let Some(theirs) = new.remove(&uid) {
+                let sizes = (size(source, uid), size(copy, uid));
+                let body = KnownBody { old: digest, new: theirs, sizes };
+                self.known.insert((name.clone(), uid_validity, uid), Arc::new(body));
             }
         }
         Ok(())
     }
+}
+
+/// The size of a message, as its side tells it.
+fn size(contents: &Contents, uid: Uid) -> u64 {
+    let at = contents.messages.binary_search_by_key(&uid, |message| message.uid);
+    at.ok().and_then(|at| contents.messages.get(at)).map(|message| message.size).unwrap_or_default()
 }
 
 /// The digests of messages; none for those that can't be read.

@@ -315,7 +315,9 @@ impl Reader {
 /// If the connection breaks.
 pub async fn profile_of(connection: &mut ImapConnection) -> Result<&'static Profile, ImapError> {
     let detect = |connection: &ImapConnection| {
-        profile::detect(Facts { greeting: connection.greeting_text(), id_name: connection.software() })
+        let capabilities: Vec<&str> = connection.capabilities().iter().collect();
+        let (greeting, id_name) = (connection.greeting_text(), connection.software());
+        profile::detect(Facts { greeting, id_name, capabilities: &capabilities })
     };
     let seen = detect(connection);
     if seen.brand != profile::Brand::Unknown {

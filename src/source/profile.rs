@@ -76,9 +76,13 @@ impl Quirk {
                 "has all mailboxes below a prefix, as installed `INBOX.`: the new side's namespace needs the same prefix and separator"
             }
             Self::OrderByFile => "POP3 sorts by delivery time, not by UID: that order is written to the new side",
-            Self::Pop3Locks => "an open POP3 session locks everybody else out, IMAP too: ours are short and rare",
+            Self::Pop3Locks => {
+                "an open POP3 session locks everybody else out, IMAP too, and changes messages: we open none, so UIDLs can't be \
+                 carried over (leave `pop3` out on both sides to move users without them)"
+            }
             Self::RewritesMessages => {
-                "writes X-UID, Status and X-IMAPbase lines into messages, so that a message's octets change on their own"
+                "writes X-UID, Status and X-IMAPbase lines into messages: what is flagged after it was copied has other octets then, \
+                 and the user stays where they are until it is copied again"
             }
             Self::NoKeywords => "keeps no keywords",
             Self::ForgetsUidValidity => {
@@ -119,8 +123,21 @@ pub struct Profile {
     greetings: &'static [&'static str],
     /// How the name that ID gives begins, in lower case; any of them.
     ids: &'static [&'static str],
+    /// What tells one that gives no name.
+    shape: Option<Shape>,
     /// What is particular to it.
     pub quirks: &'static [Quirk],
+}
+
+/// What a server that gives no name looks like.
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    /// Its whole greeting, in lower case.
+    greeting: &'static str,
+    /// What it announces, all of them.
+    has: &'static [&'static str],
+    /// What it doesn't announce.
+    lacks: &'static [&'static str],
 }
 
 /// A server that doesn't say what it is, or that is none of those below.
@@ -129,6 +146,7 @@ static UNKNOWN: Profile = Profile {
     name: "a server that doesn't say what it is",
     greetings: &[],
     ids: &[],
+    shape: None,
     quirks: &[Quirk::Placeholder],
 };
 
@@ -139,6 +157,7 @@ static KNOWN: [Profile; 4] = [
         name: "Courier",
         greetings: &["courier-imap"],
         ids: &["courier"],
+        shape: None,
         quirks: &[
             Quirk::InboxPrefix,
             Quirk::OwnUidls,
@@ -154,6 +173,7 @@ static KNOWN: [Profile; 4] = [
         name: "Cyrus",
         greetings: &["cyrus imap"],
         ids: &["cyrus"],
+        shape: None,
         quirks: &[
             Quirk::ChosenNames,
             Quirk::SharedFolders,
@@ -163,12 +183,24 @@ static KNOWN: [Profile; 4] = [
             Quirk::LosesFiles,
         ],
     },
-    Profile { brand: Brand::Dovecot, name: "Dovecot", greetings: &["dovecot"], ids: &["dovecot"], quirks: &[] },
+    Profile {
+        brand: Brand::Dovecot,
+        name: "Dovecot",
+        greetings: &["dovecot"],
+        ids: &["dovecot"],
+        shape: None,
+        quirks: &[],
+    },
     Profile {
         brand: Brand::Mailutils,
         name: "GNU Mailutils",
         greetings: &[],
         ids: &["gnu mailutils", "gnu imap4d", "imap4d"],
+        shape: Some(Shape {
+            greeting: "imap4rev1",
+            has: &["NAMESPACE", "ID", "IDLE", "LITERAL+", "UNSELECT"],
+            lacks: &["UIDPLUS", "CHILDREN", "SASL-IR", "CONDSTORE"],
+        }),
         quirks: &[Quirk::Pop3Locks, Quirk::RewritesMessages, Quirk::NoKeywords],
     },
 ];
@@ -196,6 +228,8 @@ pub struct Facts<'a> {
     pub greeting: &'a str,
     /// `name` from its answer to ID (RFC 2971), if it answered.
     pub id_name: Option<&'a str>,
+    /// What it announces, in upper case.
+    pub capabilities: &'a [&'a str],
 }
 
 /// The profile of a server. What ID tells goes before the greeting: that is often replaced.
@@ -207,7 +241,15 @@ pub fn detect(facts: Facts<'_>) -> &'static Profile {
         named.as_ref().is_some_and(|name| profile.ids.iter().any(|id| name.trim_start().starts_with(id)))
     };
     let by_greeting = |profile: &&Profile| profile.greetings.iter().any(|words| greeting.contains(words));
+    let has = |word: &&str| facts.capabilities.contains(word);
+    let by_shape = |profile: &&Profile| {
+        let fits = |shape: &Shape| {
+            shape.greeting == greeting.trim() && shape.has.iter().all(has) && !shape.lacks.iter().any(has)
+        };
+        profile.shape.as_ref().is_some_and(fits)
+    };
     let known = KNOWN.iter().find(by_id).or_else(|| KNOWN.iter().find(by_greeting));
+    let known = known.or_else(|| KNOWN.iter().find(by_shape));
     known.unwrap_or(&UNKNOWN)
 }
 
@@ -230,7 +272,7 @@ mod tests {
     use super::*;
 
     fn by_greeting(greeting: &str) -> Brand {
-        detect(Facts { greeting, id_name: None }).brand
+        detect(Facts { greeting, ..Facts::default() }).brand
     }
 
     #[test]
@@ -251,12 +293,27 @@ mod tests {
 
     #[test]
     fn what_id_tells_goes_before_a_greeting_that_somebody_wrote() {
-        let facts = |id_name| Facts { greeting: "mail.example.org ready, moved from Courier-IMAP", id_name };
+        let facts = |id_name| {
+            let greeting = "mail.example.org ready, moved from Courier-IMAP";
+            Facts { greeting, id_name, ..Facts::default() }
+        };
         assert_eq!(detect(facts(None)).brand, Brand::Courier);
         assert_eq!(detect(facts(Some("Dovecot"))).brand, Brand::Dovecot);
         assert_eq!(detect(facts(Some("Cyrus IMAPD"))).brand, Brand::Cyrus);
         assert_eq!(detect(facts(Some("GNU Mailutils"))).brand, Brand::Mailutils);
         assert_eq!(detect(facts(Some("Zimbra"))).brand, Brand::Courier, "a name that says nothing leaves the greeting");
+    }
+
+    #[test]
+    fn mailutils_gives_no_name_and_is_known_by_what_it_announces() {
+        // imap4d 3.15.
+        let words = "IMAP4REV1 NAMESPACE ID IDLE LITERAL+ UNSELECT AUTH=GSSAPI AUTH=ANONYMOUS AUTH=EXTERNAL AUTH=LOGIN AUTH=PLAIN";
+        let words: Vec<&str> = words.split(' ').collect();
+        let brand = |greeting, capabilities: &[&str]| detect(Facts { greeting, capabilities, id_name: None }).brand;
+        assert_eq!(brand("IMAP4rev1", &words), Brand::Mailutils);
+        assert_eq!(brand("IMAP4rev1 ready", &words), Brand::Unknown);
+        assert_eq!(brand("IMAP4rev1", &words[..5]), Brand::Unknown);
+        assert_eq!(brand("IMAP4rev1", &[&words[..], &["UIDPLUS"]].concat()), Brand::Unknown);
     }
 
     #[test]
@@ -278,7 +335,7 @@ mod tests {
     #[test]
     fn a_server_that_nobody_knows_gets_the_care_that_costs_nothing() {
         assert!(detect(Facts::default()).has(Quirk::Placeholder));
-        let dovecot = detect(Facts { greeting: "Dovecot ready.", id_name: None });
+        let dovecot = detect(Facts { greeting: "Dovecot ready.", ..Facts::default() });
         assert!(!dovecot.has(Quirk::Placeholder), "a text that it has is a message");
     }
 }

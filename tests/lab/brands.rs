@@ -7,8 +7,11 @@
 use super::server::{Dovecot, is_root};
 use std::fmt::Debug;
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A server with users, whatever its brand.
 pub trait Served: Debug {
@@ -73,4 +76,18 @@ pub fn command(dir: &Path, mounts: &[(&Path, &str)], script: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "sh"]).arg(path).current_dir(dir);
     command
+}
+
+/// A password as passwd files have it.
+pub(super) fn hashed(password: &str) -> String {
+    let output = Command::new("openssl").args(["passwd", "-1", password]).stdin(Stdio::null()).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Whether an IMAP or POP3 server greets.
+pub(super) fn greets(port: u16) -> bool {
+    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).is_ok() && (line.starts_with("* OK") || line.starts_with("+OK"))
 }

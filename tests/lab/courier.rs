@@ -1,15 +1,13 @@
 //! A private Courier, IMAP and POP3: the Debian packages, see [`brands`].
 
-use super::brands::{self, Served};
+use super::brands::{self, Served, greets, hashed};
 use super::ports::{self, Port};
 use super::process::{Process, wait_for};
 use super::server::keep_if_asked;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -250,16 +248,4 @@ fn make_maildir(root: &Path) {
     for sub in ["cur", "new", "tmp"] {
         fs::create_dir_all(root.join(sub)).unwrap();
     }
-}
-
-fn hashed(password: &str) -> String {
-    let output = Command::new("openssl").args(["passwd", "-1", password]).stdin(Stdio::null()).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn greets(port: u16) -> bool {
-    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).is_ok() && (line.starts_with("* OK") || line.starts_with("+OK"))
 }

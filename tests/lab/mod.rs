@@ -3,7 +3,7 @@
 //! * [`Dovecot`] starts a Dovecot of its own, 2.3 or 2.4 ([`trixie`]): own folder, loopback, own ports, own certificate. Nothing of
 //!   `/etc/dovecot` is touched, nothing is left behind. As root the mail belongs to the system user `mail`; without root
 //!   everything runs as the current user.
-//! * [`Courier`] and [`Cyrus`] start old sides of other brands ([`brands`]).
+//! * [`Courier`], [`Cyrus`] and [`Mailutils`] start old sides of other brands ([`brands`]).
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
 //! * [`Hold`] stops the proxy at a chosen step, where a test needs to be inside it.
@@ -45,6 +45,7 @@ pub mod ferry;
 pub mod foreign;
 pub mod imap;
 pub mod lmtp;
+pub mod mailutils;
 pub mod nasty;
 pub mod pop3;
 pub mod ports;
@@ -63,6 +64,7 @@ pub use fault::Hold;
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
 pub use lmtp::{deliver, try_deliver};
+pub use mailutils::Mailutils;
 pub use pop3::Pop3;
 pub use process::wait_for;
 pub use server::{Dovecot, Format, Release, Spec};

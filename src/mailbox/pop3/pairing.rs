@@ -96,6 +96,12 @@ pub enum Doubt {
     /// The list can't be used.
     #[error("the POP3 list can't be used: {0}")]
     BadList(#[from] super::BadList),
+    /// It can't be read without harm.
+    #[error(
+        "{0} locks INBOX while POP3 has it open, and changes its messages: its POP3 list is not read. Leave `pop3` out on \
+             both sides to move users without their UIDLs"
+    )]
+    Locks(&'static str),
     /// No template gives it.
     #[error("no known template gives {foreign} of {all} UIDLs{nearest}: {named}")]
     NoTemplate {

@@ -12,6 +12,7 @@ use crate::mailbox::pop3::{
 use crate::mailbox::{Contents, Listed, Report, Status, Uid, UidNext, compare};
 use crate::migrate::Stop;
 use crate::source::pop3::Part;
+use crate::source::profile::Quirk;
 use crate::source::{BodyEvent, Maildrop, MaildropError, Reader};
 use crate::store::Pop3Proof;
 use crate::user::CanonicalUser;
@@ -111,6 +112,10 @@ impl Pop3Reader {
         inbox: &mut Inbox<'_>,
         content: Content,
     ) -> Result<Certain<Pairing>, Stop> {
+        let profile = inbox.reader.profile();
+        if profile.has(Quirk::Pop3Locks) {
+            return Ok(Err(Doubt::Locks(profile.name)));
+        }
         let known = Known {
             proof: self.store.pop3_proof(user.as_str()).await?,
             uidls: self.store.pop3_uidls(user.as_str(), inbox.contents.uid_validity).await?,

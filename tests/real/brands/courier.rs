@@ -166,7 +166,7 @@ fn the_text_that_stands_for_an_unreadable_message_is_never_copied() {
     let file =
         old.files("u1", ".Sent").into_iter().find(|path| fs::read(path).unwrap() == crlf_less(&letter("sent", 3)));
     let file = file.expect("the third message");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).unwrap();
     imap.ok("LOGOUT");
     let mut imap = login(old.imap_port(), &old, "u1");
     imap.examine("INBOX.Sent");
@@ -199,6 +199,14 @@ fn what_a_client_sends_together_with_its_login_is_not_lost() {
     let old = Courier::start(&["u1"]);
     let new = new_side(&["u1"], "INBOX.", '.');
     old.put("u1", "", 1_700_000_000, "a.host", &letter("pipelined", 1));
+    let mut direct = Imap::connect(old.imap_port());
+    direct.send(b"a LOGIN u1 pw-of-u1\r\nb SELECT INBOX\r\n");
+    assert_eq!(direct.response(), b"a OK LOGIN Ok.");
+    direct.send(b"c LOGOUT\r\n");
+    let (said, _) = direct.read_to_end(LONG);
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("c OK") && !said.contains("b OK"), "Courier itself loses it: {said}");
+
     let ferry = Ferry::start(FerrySpec { enroll: "none", ..spec(&old, &new) });
     let mut imap = Imap::connect(ferry.imap());
     imap.send(b"a LOGIN u1 pw-of-u1\r\nb SELECT INBOX\r\nc UID FETCH 1:* (BODY.PEEK[])\r\nd LOGOUT\r\n");
@@ -353,4 +361,42 @@ fn the_mail_corpus_arrives_as_courier_shows_it() {
     assert_eq!(report["messages"].as_u64(), Some(account.message_count() as u64));
     assert_eq!((report["bodies"].as_u64(), report["differences"].as_u64()), (report["messages"].as_u64(), Some(0)));
     eprintln!("{} messages, {} of them altered by a named rule", report["messages"], report["altered"]);
+}
+
+#[test]
+fn a_mailbox_that_nobody_has_ever_opened_keeps_one_uidvalidity_and_loses_nothing() {
+    if !Courier::is_here() {
+        return;
+    }
+    let old = Courier::start(&["u1"]);
+    let new = new_side(&["u1"], "INBOX.", '.');
+    old.make_folder("u1", ".Filtered");
+    for number in 1..=3 {
+        old.put("u1", ".Filtered", 1_700_000_200 + number, "a.host", &letter("filtered", number));
+    }
+    // Courier gives it another one each second.
+    let validity = |old: &Courier| {
+        let mut imap = login(old.imap_port(), old, "u1");
+        let status = imap.ok("STATUS INBOX.Filtered (UIDVALIDITY)");
+        String::from_utf8_lossy(&status[0]).into_owned()
+    };
+    let first = validity(&old);
+    crate::lab::wait_for("another second", LONG, || (validity(&old) != first).then_some(()));
+    // A flag that a file has from elsewhere: what is deleted and not expunged stays so.
+    let file = old.files("u1", ".Filtered").into_iter().min().unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+    fs::rename(&file, old.mail_dir("u1").join(".Filtered/cur").join(format!("{name}:2,T"))).unwrap();
+
+    let ferry = Ferry::start(spec(&old, &new));
+    login(ferry.imap(), &old, "u1").ok("LOGOUT");
+    ferry.wait_phase("u1", "following", LONG);
+    let lasting = validity(&old);
+    switch(&ferry, "u1");
+    assert_eq!(validity(&old), lasting);
+    let (report, code) = verify(&ferry, &old, "u1");
+    assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
+    assert_same_to_clients(&old, &new, "u1");
+    let shelf = &World::of(&new, "u1").mailboxes["INBOX.Filtered"];
+    assert_eq!(shelf.mails.len(), 3);
+    assert!(shelf.mails[&1].flags.contains("\\Deleted"), "{shelf:#?}");
 }

@@ -1,0 +1,113 @@
+//! GNU Mailutils as old side: mail in mbox files, into which the server writes.
+
+use super::{LONG, new_side, spec, switch, verify};
+use crate::copy::shown;
+use crate::lab::foreign::Mbsync;
+use crate::lab::world::Next;
+use crate::lab::{Ferry, FerrySpec, Imap, Mailutils, Served, World};
+
+const USER: &str = "u1@example.com";
+
+fn letter(number: u32) -> String {
+    format!("From: a@example.org\nSubject: letter {number}\n\nbody {}\n", "x".repeat(number as usize))
+}
+
+fn login(port: u16) -> Imap {
+    let mut imap = Imap::connect(port);
+    imap.login(USER, "pw-of-u1");
+    imap
+}
+
+/// INBOX with some flags, and another mailbox.
+fn fill(old: &Mailutils) {
+    (1..=5).for_each(|number| old.deliver("u1", &letter(number)));
+    let mut imap = login(old.imap_port());
+    imap.ok("CREATE Sent");
+    imap.append("Sent", "\\Seen", "17-Jul-1996 02:44:25 -0700", letter(9).as_bytes());
+    imap.select("INBOX");
+    imap.ok("STORE 2 +FLAGS (\\Seen \\Flagged)");
+    imap.ok("CLOSE");
+    imap.ok("LOGOUT");
+}
+
+#[test]
+fn a_user_of_mailutils_without_pop3_is_moved() {
+    if !Mailutils::is_here() {
+        return;
+    }
+    let old = Mailutils::start(&["u1"]);
+    let new = new_side(&["u1"], "\"\"", '/');
+    fill(&old);
+    let ferry = Ferry::start(FerrySpec { pop3: false, enroll: "none", ..spec(&old, &new) });
+    let client = Mbsync::new(ferry.imap(), USER, "pw-of-u1");
+    let first = client.run();
+    assert!(first.success && first.downloaded == 6, "{first:?}");
+    // A client that opens mail changes it once: what is copied from now on stays as it is.
+    ferry.run_ok(&["enroll", USER]);
+    login(ferry.imap()).ok("LOGOUT");
+    ferry.wait_phase(USER, "following", LONG);
+    switch(&ferry, USER);
+    let (report, code) = verify(&ferry, &old, USER);
+    assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
+    let found = World::of(&old, USER).differences(&World::of(&new, "u1"), Next::AtLeast);
+    assert!(found.is_empty(), "{found:#?}");
+    let second = client.run();
+    assert!(second.success && second.downloaded == 0, "{second:?}");
+}
+
+#[test]
+fn a_user_of_mailutils_with_pop3_stays_and_is_told_why() {
+    if !Mailutils::is_here() {
+        return;
+    }
+    let old = Mailutils::start(&["u1"]);
+    let new = new_side(&["u1"], "\"\"", '/');
+    fill(&old);
+    let ferry = Ferry::start(spec(&old, &new));
+    let file = ferry.password_file("pw-of-u1");
+    let said = shown(&ferry.run(&["check", USER, "--password-file", &file]));
+    for words in ["it is GNU Mailutils", "locks everybody else out", "GNU Mailutils locks INBOX while POP3 has it open"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    login(ferry.imap()).ok("LOGOUT");
+    ferry.wait_phase(USER, "following", LONG);
+    let refused = ferry.run(&["switch", USER]);
+    assert!(!refused.status.success() && shown(&refused).contains("pop3-pairing"), "{}", shown(&refused));
+    assert_eq!(ferry.status(USER)["authority"], "old");
+    assert!(!old.log().contains("pop3d: user"), "no POP3 session of ours: {}", old.log());
+    let found = World::of(&old, USER).differences(&World::of(&new, "u1"), Next::AtLeast);
+    assert!(found.is_empty(), "the mail is copied all the same: {found:#?}");
+}
+
+#[test]
+fn mail_that_mailutils_changes_after_it_was_copied_keeps_its_user_where_they_are() {
+    if !Mailutils::is_here() {
+        return;
+    }
+    let old = Mailutils::start(&["u1"]);
+    let new = new_side(&["u1"], "\"\"", '/');
+    fill(&old);
+    let ferry = Ferry::start(FerrySpec { pop3: false, ..spec(&old, &new) });
+    login(ferry.imap()).ok("LOGOUT");
+    ferry.wait_phase(USER, "following", LONG);
+    let copied = World::of(&old, USER);
+    let mut imap = login(ferry.imap());
+    imap.select("INBOX");
+    imap.ok("STORE 1 +FLAGS (\\Seen)");
+    imap.ok("CLOSE");
+    imap.ok("LOGOUT");
+    let changed = World::of(&old, USER);
+    let octets = |world: &World| world.mailboxes["INBOX"].mails[&1].body.clone();
+    assert_ne!(octets(&copied), octets(&changed), "it has written a Status line into the message");
+    let refused = ferry.run(&["switch", USER]);
+    let said = shown(&refused);
+    assert!(!refused.status.success() && said.contains("INBOX") && said.contains("UID 1"), "{said}");
+    assert_eq!(ferry.status(USER)["authority"], "old");
+    // As README.md says.
+    let file = ferry.password_file("pw-of-u1");
+    ferry.run_ok(&["sync", USER, "--rebuild", "INBOX", "--password-file", &file]);
+    switch(&ferry, USER);
+    let found = World::of(&old, USER).differences(&World::of(&new, "u1"), Next::AtLeast);
+    assert!(found.is_empty(), "{found:#?}");
+}
