@@ -320,8 +320,8 @@ impl Writer<'_> {
             // It was asked before the messages were listed, and they are as they shall be.
             record.new_seen = target.status.map(|status| status.to_string());
         }
-        let whole = !self.stops.reached(name) && !(name.is_inbox() && uidls.is_first_part());
-        record.old_seen = listed.status.filter(|_| whole).map(|status| status.to_string());
+        let part = self.stops.reached(name) || name.is_inbox() && uidls.is_first_part();
+        record.old_seen = listed.status.filter(|_| !part).map(|status| status.to_string());
         self.platform.store.put_mailboxes(self.job.user.as_str(), vec![record.clone()]).await?;
         self.records.insert(name.clone(), record);
         Ok(Outcome::Done)

@@ -36,7 +36,7 @@ const CHANGES: [(&str, Change); 27] = [
         imap.ok("UID STORE 2 FLAGS (\\Seen)");
         imap.ok("UID STORE 1 FLAGS ()");
     }),
-    // The server keeps them as two.
+    // They are one.
     ("keywords that differ in case alone", |imap, _| {
         imap.select("INBOX");
         imap.ok("UID STORE 1 +FLAGS (Junk)");
