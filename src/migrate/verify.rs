@@ -8,7 +8,7 @@ use super::uidl::{self, Content, Inbox};
 use super::{Readers, Stop};
 use crate::config::Bodies;
 use crate::mailbox::body::BodyHasher;
-use crate::mailbox::{Account, BodyDigest, Contents, Listed, MailboxName, Report, Uid, UidValidity, compare};
+use crate::mailbox::{Account, BodyDigest, Contents, Listed, MailboxName, Message, Report, Uid, UidValidity, compare};
 use crate::source::{BodyEvent, Reader};
 use crate::user::CanonicalUser;
 
@@ -126,7 +126,7 @@ impl Verification<'_> {
         }
         wanted.retain(|uid| copy.messages.binary_search_by_key(uid, |message| message.uid).is_ok());
         if !matches!(drawn, Drawn::InGate) {
-            self.read_bodies(name, (listed, &target), source.uid_validity, &wanted).await?;
+            self.read_bodies(name, (listed, &target), (&source, &copy), &wanted).await?;
         }
         for uid in wanted {
             self.judge(name, uid, (&source, &copy), &mut report);
@@ -175,18 +175,18 @@ impl Verification<'_> {
         &mut self,
         name: &MailboxName,
         (listed, target): (&Listed, &Listed),
-        uid_validity: UidValidity,
+        (source, copy): (&Contents, &Contents),
         wanted: &BTreeSet<Uid>,
     ) -> Result<(), Stop> {
-        let key = |uid: Uid| (name.clone(), uid_validity, uid);
+        let key = |uid: Uid| (name.clone(), source.uid_validity, uid);
         let unread: Vec<Uid> = wanted.iter().copied().filter(|uid| !self.known.contains_key(&key(*uid))).collect();
         if unread.is_empty() {
             return Ok(());
         }
         let Readers { old, new, .. } = &mut *self.readers;
         let (old, new) = tokio::join!(
-            digests(old, listed, uid_validity, unread.clone()),
-            digests(new, target, uid_validity, unread)
+            digests(old, listed, (source.uid_validity, &source.messages), unread.clone()),
+            digests(new, target, (source.uid_validity, &copy.messages), unread)
         );
         let mut new = new?;
         for (uid, digest) in old? {
@@ -205,11 +205,11 @@ impl Verification<'_> {
 pub(super) async fn digests(
     reader: &mut Reader,
     listed: &Listed,
-    uid_validity: UidValidity,
+    (uid_validity, messages): (UidValidity, &[Message]),
     uids: Vec<Uid>,
 ) -> Result<HashMap<Uid, BodyDigest>, Stop> {
     let mut digests = HashMap::new();
-    let mut bodies = reader.bodies(listed, uid_validity, uids).await?;
+    let mut bodies = reader.bodies(listed, uid_validity, uids).await?.expecting(messages);
     let mut hasher = BodyHasher::new();
     while let Some(event) = bodies.next().await? {
         match event {

@@ -465,7 +465,8 @@ impl Writer<'_> {
             return Ok(true);
         }
         let Sending { record, sides: Sides { source, .. }, uidls, .. } = sending;
-        let mut bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
+        let bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
+        let mut bodies = bodies.expecting(&source.messages);
         while let Some(event) = bodies.next().await? {
             match event {
                 BodyEvent::Start(uid, _) => {

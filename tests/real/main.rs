@@ -7,6 +7,7 @@
 mod lab;
 
 mod at_the_gate;
+mod broken;
 mod check;
 mod copy;
 mod crash;

@@ -52,7 +52,8 @@ impl Inbox<'_> {
             return Ok(texts);
         }
         // Whole messages, not BODY[HEADER]: some servers rewrite the header in that alone (old servers reference §11).
-        let mut bodies = self.reader.bodies(self.listed, self.contents.uid_validity, uids).await?;
+        let bodies = self.reader.bodies(self.listed, self.contents.uid_validity, uids).await?;
+        let mut bodies = bodies.expecting(&self.contents.messages);
         let mut hasher = TextHasher::new();
         while let Some(event) = bodies.next().await? {
             match event {
