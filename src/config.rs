@@ -13,6 +13,7 @@ mod network;
 mod raw;
 mod realm;
 mod scalar;
+mod trust;
 
 use std::path::Path;
 
@@ -20,7 +21,8 @@ pub use diagnose::{ConfigError, Problem};
 pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
-    Migration, NewSide, OldSide, Pin, PinError, Realm, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
+    Migration, NewSide, OldSide, Pin, PinError, Realm, Security, StoreConfig, Switch, TlsFiles, TlsVersion, Trust,
+    Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

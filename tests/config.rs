@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mailferry::config::{Bodies, Config, Credentials, Enroll, MasterUser, Security, load};
+use mailferry::config::{Bodies, Config, Credentials, Enroll, MasterUser, Security, TlsFiles, TlsVersion, Trust, load};
 use secrecy::ExposeSecret;
 
 fn folder(name: &str) -> PathBuf {
@@ -73,7 +73,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((config.old.imap.port, config.old.imap.security), (993, Security::Tls));
     assert_eq!((config.new.imap.port, config.new.imap.security), (143, Security::Clear));
     assert_eq!((config.new.target.endpoint.port, config.new.target.endpoint.security), (24245, Security::Clear));
-    assert!(config.old.imap.pin.is_none() && config.new.target.endpoint.ca_file.is_none());
+    assert!(config.old.imap.trust == Trust::default() && config.new.target.endpoint.trust == Trust::default());
     assert_eq!(config.users.default_domain, None);
     assert_eq!(config.store.path, Path::new("/var/lib/mailferry/state.db"));
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8080");
@@ -100,7 +100,6 @@ fn every_key_arrives() {
         (config.old.imap.to_string().as_str(), config.old.imap.security),
         ("old.example:1143", Security::StartTls)
     );
-    assert_eq!(config.old.imap.ca_file, Some(here.join("old-ca.pem")));
     let named = ["anna", "bert@other.example", "Carl"].map(|typed| {
         let canonical = if typed.contains('@') { typed.to_owned() } else { format!("{typed}@example.net") };
         (config.old.names.of(typed, &canonical), config.new.names.of(typed, &canonical))
@@ -110,14 +109,22 @@ fn every_key_arrives() {
     assert_eq!(named[1], pair("k0002", "bert@other.example"));
     assert_eq!(named[2], pair("carl", "Carl@example.net"));
     assert_eq!((config.new.imap.to_string().as_str(), config.new.imap.security), ("[2001:db8::5]:1993", Security::Tls));
-    assert_eq!(config.new.imap.ca_file, Some(here.join("../new-ca.pem")));
+    let old_trust = Trust {
+        ca: Some(here.join("old-ca.pem")),
+        pin: None,
+        name: Some("mail.old.example".to_owned()),
+        oldest: TlsVersion::V13,
+        client: Some(TlsFiles { cert: here.join("client.pem"), key: here.join("client.key") }),
+    };
+    assert_eq!(config.old.imap.trust, old_trust);
+    assert_eq!(config.new.imap.trust, Trust { ca: Some(here.join("../new-cas")), ..Trust::default() });
     let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());
     assert_eq!((old_pop3.to_string().as_str(), old_pop3.security), ("old.example:1110", Security::StartTls));
-    assert_eq!(old_pop3.ca_file, Some(here.join("old-ca.pem")));
+    assert_eq!(old_pop3.trust, old_trust);
     assert_eq!((new_pop3.to_string().as_str(), new_pop3.security), ("[2001:db8::5]:995", Security::Tls));
     let target = config.new.target.endpoint;
     assert_eq!((target.to_string().as_str(), target.security), ("[2001:db8::5]:12345", Security::StartTls));
-    assert_eq!((target.ca_file, target.pin), (Some(here.join("target-ca.pem")), None));
+    assert_eq!((target.trust.ca, target.trust.pin), (Some(here.join("target-ca.pem")), None));
     assert_eq!(config.new.target.password.expose_secret(), "doveadm secret");
     assert_eq!(config.users.default_domain.as_deref(), Some("example.net"));
     assert_eq!(config.store.path, here.join("state/mailferry.db"));
@@ -137,10 +144,10 @@ fn pins_arrive_where_tls_is_and_nowhere_else() {
     let pin = |text: &str| Some(text.parse().unwrap());
     let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());
     let first = pin("sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1eff");
-    assert_eq!((config.old.imap.pin, old_pop3.pin), (first, first));
-    assert_eq!((config.new.imap.pin, new_pop3.pin), (None, first), "one of them is in clear");
+    assert_eq!((config.old.imap.trust.pin, old_pop3.trust.pin), (first, first));
+    assert_eq!((config.new.imap.trust.pin, new_pop3.trust.pin), (None, first), "one of them is in clear");
     assert_eq!(config.new.target.endpoint.security, Security::Tls);
-    assert_eq!(config.new.target.endpoint.pin, pin(&format!("sha256:{}", "ab".repeat(32))));
+    assert_eq!(config.new.target.endpoint.trust.pin, pin(&format!("sha256:{}", "ab".repeat(32))));
 }
 
 #[test]
@@ -201,7 +208,7 @@ fn the_example_file_loads() {
     let all_on: Vec<&str> = shipped.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
     let all_on = load_text(&all_on.join("\n"));
     assert_eq!(all_on.users.default_domain.as_deref(), Some("example.net"));
-    assert!(all_on.old.imap.ca_file.is_some() && all_on.old.pop3.is_some() && all_on.new.pop3.is_some());
+    assert!(all_on.old.imap.trust.ca.is_some() && all_on.old.pop3.is_some() && all_on.new.pop3.is_some());
     assert!(!all_on.listen.pop3.is_empty() && !all_on.listen.pop3s.is_empty());
     assert_eq!(all_on.listen.allow_cleartext.len(), 1);
     assert_eq!(all_on.store, as_shipped.store);

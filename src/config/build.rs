@@ -11,11 +11,12 @@ use super::endpoint;
 use super::login_name::{SideNames, side_names};
 use super::model::{
     Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
-    Pin, Security, StoreConfig, Switch, TlsFiles, Users, Verify,
+    StoreConfig, Switch, TlsFiles, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::realm::realms;
 use super::scalar;
+use super::trust;
 
 const ROOT: Keys = Keys {
     known: &[
@@ -42,14 +43,44 @@ static SECTIONS: [(&str, &Keys); 11] = [
     (
         "old",
         &Keys {
-            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "login_name", "login_names", "source"],
+            known: &[
+                "imap",
+                "pop3",
+                "lmtp",
+                "ca_file",
+                "ca_dir",
+                "pin",
+                "tls_name",
+                "tls_min",
+                "client_cert",
+                "client_key",
+                "credentials",
+                "login_name",
+                "login_names",
+                "source",
+            ],
             later: &["sieve", "target"],
         },
     ),
     (
         "new",
         &Keys {
-            known: &["imap", "pop3", "lmtp", "ca_file", "pin", "credentials", "login_name", "login_names", "target"],
+            known: &[
+                "imap",
+                "pop3",
+                "lmtp",
+                "ca_file",
+                "ca_dir",
+                "pin",
+                "tls_name",
+                "tls_min",
+                "client_cert",
+                "client_key",
+                "credentials",
+                "login_name",
+                "login_names",
+                "target",
+            ],
             later: &["sieve", "source"],
         },
     ),
@@ -64,7 +95,21 @@ static SECTIONS: [(&str, &Keys); 11] = [
 
 const PERCENT_ONLY: Keys = Keys { known: &["percent"], later: &[] };
 const KIND_ONLY: Keys = Keys { known: &["kind"], later: &[] };
-const TARGET: Keys = Keys { known: &["kind", "url", "password_file", "ca_file", "pin"], later: &[] };
+const TARGET: Keys = Keys {
+    known: &[
+        "kind",
+        "url",
+        "password_file",
+        "ca_file",
+        "ca_dir",
+        "pin",
+        "tls_name",
+        "tls_min",
+        "client_cert",
+        "client_key",
+    ],
+    later: &[],
+};
 
 /// Where the database lies unless the file says so.
 const STORE: &str = "/var/lib/mailferry/state.db";
@@ -271,43 +316,11 @@ fn side(section: &Section<'_>, example: &str, default_domain: Option<&str>) -> O
     let credentials =
         section.or("credentials", Credentials::User, |entry| entry.section().and_then(|section| credentials(&section)));
     let names = side_names(section, default_domain);
-    let trust = trust(section);
+    let trust = trust::written(section);
     let (mut imap, mut pop3) = (imap?, pop3?);
     let none = "no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)";
     trust?.give(std::iter::once(&mut imap).chain(&mut pop3), none)?;
     Some(Side { imap, pop3, credentials: credentials?, names: names? })
-}
-
-/// What is trusted in place of the system's authorities.
-struct Trust<'a> {
-    written: Option<Entry<'a>>,
-    ca_file: Option<PathBuf>,
-    pin: Option<Pin>,
-}
-
-fn trust<'a>(section: &Section<'a>) -> Option<Trust<'a>> {
-    let ca_file = section.or("ca_file", None, |entry| entry.path().map(Some));
-    let pin = section.or("pin", None, |entry| entry.parse(str::parse::<Pin>).map(Some));
-    match (section.get("ca_file"), section.get("pin")) {
-        (Some(_), Some(pin)) => {
-            pin.fail("has no use beside ca_file: a pinned key is trusted whoever signed its certificate")
-        }
-        (ca, pinned) => Some(Trust { written: ca.or(pinned), ca_file: ca_file?, pin: pin? }),
-    }
-}
-
-impl Trust<'_> {
-    /// Tells those endpoints that are inside TLS; `none` is the complaint if there is none.
-    fn give<'a>(self, endpoints: impl IntoIterator<Item = &'a mut Endpoint>, none: &str) -> Option<()> {
-        let mut protected = endpoints.into_iter().filter(|endpoint| endpoint.security != Security::Clear).peekable();
-        if let (Some(entry), None) = (&self.written, protected.peek()) {
-            return entry.fail(format!("has no use: {none}"));
-        }
-        for endpoint in protected {
-            (endpoint.ca_file, endpoint.pin) = (self.ca_file.clone(), self.pin);
-        }
-        Some(())
-    }
 }
 
 /// Checks that a table has `kind = wanted` and nothing beside `keys`; the kinds in `later` will come.
@@ -331,7 +344,7 @@ fn target(section: &Section<'_>) -> Option<DsyncTarget> {
         let path = entry.path()?;
         entry.parse(|_| scalar::secret(&path))
     });
-    let trust = trust(section);
+    let trust = trust::written(section);
     let mut endpoint = url?;
     trust?.give([&mut endpoint], "url is not inside TLS (doveadm+tls://, doveadm+starttls://)")?;
     Some(DsyncTarget { endpoint, password: password? })

@@ -1,6 +1,6 @@
 //! Endpoint URLs: `imaps://old.example:993`.
 
-use super::model::{Endpoint, Security};
+use super::model::{Endpoint, Security, Trust};
 
 /// Ports of the protocols, where the URL names none (RFC 3501, RFC 8314; Dovecot's doveadm service; LMTP by custom).
 const IMAP: u16 = 143;
@@ -33,7 +33,7 @@ fn endpoint(url: &str, schemes: [(&str, u16); 3]) -> Result<Endpoint, String> {
         let [clear, starttls, tls] = schemes.map(|(name, _)| name);
         return Err(format!("{scheme}:// is none of {clear}://, {starttls}://, {tls}://"));
     };
-    Ok(Endpoint { host, port: port.unwrap_or(*default), security, ca_file: None, pin: None })
+    Ok(Endpoint { host, port: port.unwrap_or(*default), security, trust: Trust::default() })
 }
 
 /// `lmtp://`: host and port.

@@ -143,10 +143,33 @@ pub struct Endpoint {
     pub port: u16,
     /// Protection of the connection.
     pub security: Security,
-    /// Certificates to trust in place of the system's, PEM. Only with TLS.
-    pub ca_file: Option<PathBuf>,
-    /// The one key to trust, whatever certificate it comes in. Only with TLS, and without `ca_file`.
+    /// What TLS asks of the server. Of no use where the connection is in clear.
+    pub trust: Trust,
+}
+
+/// What TLS asks of a server, and what it may ask of us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// `ca_file` or `ca_dir`: certificates to trust in place of the system's, a PEM file or a folder of such files.
+    pub ca: Option<PathBuf>,
+    /// The one key to trust, whatever certificate it comes in. Without `ca`.
     pub pin: Option<Pin>,
+    /// The name that is asked for and that the certificate must be for, if it is not the host's.
+    pub name: Option<String>,
+    /// The oldest version that is spoken.
+    pub oldest: TlsVersion,
+    /// Our certificate, where the server wants one.
+    pub client: Option<TlsFiles>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[default]
+    V12,
+    /// RFC 8446.
+    V13,
 }
 
 impl Endpoint {

@@ -59,7 +59,10 @@ pub enum Spoilt {
         new: UidValidity,
     },
     /// The target promised away UIDs that the source still can give out.
-    #[error("UIDNEXT is {new} on the new side and only {old} on the old side: the new side got mail of its own")]
+    #[error(
+        "UIDNEXT is {new} on the new side and only {old} on the old side: the new side got mail of its own, or its server \
+         died while it wrote a Maildir"
+    )]
     UidNext {
         /// The source's.
         old: UidNext,
@@ -70,7 +73,8 @@ pub enum Spoilt {
     /// may differ by a rule.
     #[error(
         "UID {uid} was received at {old} on the old side and at {new} on the new side (seconds since 1970), so it is \
-         another message: the new side got mail of its own; deliveries must go to the old side until the switch"
+         another message: the new side got mail of its own, or its server died while it wrote a Maildir; deliveries must \
+         go to the old side until the switch"
     )]
     Other {
         /// The first such message.

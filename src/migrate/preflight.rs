@@ -71,13 +71,13 @@ fn foreign(
         (true, Some(source)) if source.uid_validity == there.uid_validity && there.uid_next > source.uid_next => {
             Some(format!(
                 "mailbox `{name}` has UIDNEXT {} on the new side and only {} on the old side: the new side got mail of its \
-                 own; deliveries must go to the old side until the switch",
+                 own, or its server died while it wrote a Maildir; deliveries must go to the old side until the switch",
                 there.uid_next, source.uid_next
             ))
         }
         (true, _) if left.is_some_and(|left| there.uid_next > left) => Some(format!(
             "mailbox `{name}` has UIDNEXT {} on the new side and had {} after our last copy: the new side got mail of its \
-             own; deliveries must go to the old side until the switch",
+             own, or its server died while it wrote a Maildir; deliveries must go to the old side until the switch",
             there.uid_next,
             left.unwrap_or_default()
         )),

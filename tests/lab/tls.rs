@@ -48,6 +48,19 @@ pub fn write(folder: &Path) -> TlsFiles {
     files
 }
 
+/// Writes a certificate for a client, and its key; gives their paths.
+pub fn client(folder: &Path) -> (PathBuf, PathBuf) {
+    let (cert, key) = (folder.join("client.pem"), folder.join("client.key"));
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "mailferry");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    let pair = KeyPair::generate().unwrap();
+    fs::write(&cert, params.signed_by(&pair, &authority().issuer).unwrap().pem()).unwrap();
+    fs::write(&key, pair.serialize_pem()).unwrap();
+    (cert, key)
+}
+
 /// Writes a certificate that nobody here has signed or uses; gives its path.
 pub fn stranger(folder: &Path) -> PathBuf {
     let path = folder.join("stranger.pem");

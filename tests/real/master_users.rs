@@ -2,14 +2,13 @@
 //! switched to a side that refuses them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::copy::{Pair, assert_foreign_judge_agrees, shown};
 use crate::front::secrets::assert_silent;
-use crate::lab::{Dovecot, Ferry, FerrySpec, Hold, Imap, Spec, World, deliver, nasty, wait_for};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Hold, Imap, Release, Spec, World, deliver, nasty, wait_for};
 use crate::uidl::maildrop;
 
 /// Far above what any of this takes on a busy machine.
@@ -34,22 +33,33 @@ struct Platform {
 
 impl Platform {
     fn start(users: &[&str], forms: [Form; 2]) -> Self {
-        let folder = tempfile::Builder::new().prefix("mfboss").tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let extra = |side: usize| {
-            let file = folder.path().join(format!("masters-{side}"));
-            fs::write(&file, format!("boss:{{PLAIN}}{SECRET}-{side}\n")).unwrap();
+        Self::with(Spec::new_side(users), forms)
+    }
+
+    /// With this new side, of the same users.
+    fn with(new: Spec, forms: [Form; 2]) -> Self {
+        let users: Vec<&str> = new.users.iter().map(|(user, _)| user.as_str()).collect();
+        let extra = |side: usize, release| {
             // Only the form that is tested is there: a side without a separator knows no other.
             let separator = if forms[side] == Form::Suffix { "auth_master_user_separator = %\n" } else { "" };
-            let passdb =
-                format!("passdb {{\n  driver = passwd-file\n  args = {}\n  master = yes\n}}\n", file.display());
-            format!("{separator}{passdb}auth_failure_delay = 0\npop3_uidl_format = {}\n", ["%08Xu%08Xv", "%g"][side])
+            let (name, file) = match release {
+                Release::V23 => ("", "args"),
+                Release::V24 => ("masters ", "passwd_file_path"),
+            };
+            format!(
+                "{separator}passdb {name}{{\n  driver = passwd-file\n  {file} = {{dir}}/masters\n  master = yes\n}}\n\
+                 auth_failure_delay = 0\n"
+            )
         };
+        let old = Spec::old(&users);
         let pair = Pair {
-            old: Dovecot::start(Spec { extra: extra(0), ..Spec::old(users) }),
-            new: Dovecot::start(Spec { extra: extra(1), ..Spec::new_side(users) }),
+            old: Dovecot::start(Spec { extra: extra(0, old.release), ..old }),
+            new: Dovecot::start(Spec { extra: extra(1, new.release), own_uidls: true, ..new.clone() }),
         };
-        let platform = Self { folder, pair, forms };
+        for (side, server) in [&pair.old, &pair.new].into_iter().enumerate() {
+            fs::write(server.dir().join("masters"), format!("boss:{{PLAIN}}{SECRET}-{side}\n")).unwrap();
+        }
+        let platform = Self { folder: tempfile::Builder::new().prefix("mfboss").tempdir().unwrap(), pair, forms };
         platform.keep_secrets([SECRET; 2]);
         platform
     }
@@ -102,8 +112,13 @@ fn copied_and_verified(ferry: &Ferry, platform: &Platform) {
 
 #[test]
 fn both_forms_copy_and_verify_without_any_users_password_pop3_included() {
+    both_forms(Spec::new_side);
+}
+
+/// On a new side that `new` says.
+pub(crate) fn both_forms(new: impl Fn(&[&str]) -> Spec) {
     for forms in [[Form::Suffix, Form::Authzid], [Form::Authzid, Form::Suffix]] {
-        let platform = Platform::start(&["u1"], forms);
+        let platform = Platform::with(new(&["u1"]), forms);
         nasty::small(&platform.pair.old, "u1");
         copied_and_verified(&platform.ferry(Ferry::prepare), &platform);
     }

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use crate::copy::{Pair, shown};
 use crate::formats::whole_way;
-use crate::lab::{Dovecot, Ferry, FerrySpec, Format, Release, Spec, World, trixie};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Format, Imap, Release, Spec, World, trixie};
 use crate::uidl::maildrop;
 
 /// Plugins that work for each message that is saved; one of them says so in the log.
@@ -75,6 +75,34 @@ fn a_user_is_moved(release: Release, option: &str) {
     assert!(matches!(saved[..], [line] if line.contains("lmtp(")), "{saved:#?}");
 }
 
+/// A session inside TLS keeps its login process: a host that has few of them is named, and takes all once it has the lines.
+fn sessions_over_tls(release: Release, option: &str) {
+    const FEW: usize = 4;
+    let old = Dovecot::start(Spec::old(&["u1"]));
+    let extra = format!("default_process_limit = {FEW}\n");
+    let mut new = Dovecot::start(Spec { release, format: Format::Mdbox, bare: true, extra, ..Spec::old(&["u1"]) });
+    let ferry = Ferry::prepare(FerrySpec {
+        new_imap: Some(format!("imaps://127.0.0.1:{}", new.imaps_port())),
+        extra: vec![("limits", "connections = 500")],
+        ..FerrySpec::between(&old, &new)
+    });
+    let few = format!("service imap-login: {FEW} processes with 1 sessions each");
+    assert_named(&looked_over(&ferry, &new), &[&few]);
+    new.configure(&ferry.run_ok(&["check", option]).replace("PASSWORD", new.doveadm_password()));
+    let sessions: Vec<Imap> = (0..3 * FEW)
+        .map(|_| {
+            let mut imap = Imap::connect_tls(new.imaps_port(), &new.tls().ca);
+            imap.login("u1", new.password("u1"));
+            imap
+        })
+        .collect();
+    for mut imap in sessions {
+        imap.ok("NOOP");
+    }
+    let said = shown(&looked_over(&ferry, &new));
+    assert!(said.contains("new host       nothing to change"), "{said}");
+}
+
 /// Without fsync for clients and senders, and then for the mover alone.
 fn fsync_is_asked_for(release: Release) {
     let new = Spec { release, format: Format::Mdbox, ..Spec::old(&["u1"]) };
@@ -99,6 +127,18 @@ fn a_user_is_moved_to_a_dovecot_23_that_has_what_is_printed() {
 fn a_user_is_moved_to_a_dovecot_24_that_has_what_is_printed() {
     if trixie::is_here() {
         a_user_is_moved(Release::V24, "--new-config=2.4");
+    }
+}
+
+#[test]
+fn a_dovecot_23_that_has_what_is_printed_takes_many_sessions_over_tls() {
+    sessions_over_tls(Release::V23, "--new-config=2.3");
+}
+
+#[test]
+fn a_dovecot_24_that_has_what_is_printed_takes_many_sessions_over_tls() {
+    if trixie::is_here() {
+        sessions_over_tls(Release::V24, "--new-config=2.4");
     }
 }
 

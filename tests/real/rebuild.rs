@@ -68,7 +68,7 @@ fn rebuilt(release: Release, format: Format) {
 }
 
 /// Runs the command between backquotes on the host of the new side, as its administrator would.
-fn run_what_is_told(new: &Dovecot, said: &str) {
+pub(crate) fn run_what_is_told(new: &Dovecot, said: &str) {
     let command = said.split('`').find(|part| part.starts_with("doveadm ")).unwrap_or_else(|| panic!("{said}"));
     let output = new.on_its_host(command);
     assert!(output.status.success(), "{command}: {}", shown(&output));

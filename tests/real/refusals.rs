@@ -14,7 +14,8 @@ fn log_in(server: &Dovecot, user: &str) -> Imap {
     imap
 }
 
-/// All that a client sees of an account but the octets: names, subscriptions, what STATUS says, UIDs.
+/// All that a client sees of an account but the octets: names, subscriptions, what STATUS says, UIDs. Whether there is mail
+/// that came after the last look is not of the account; a Maildir tells it, once it has been looked at.
 fn everything(server: &Dovecot, user: &str) -> Vec<String> {
     let mut imap = log_in(server, user);
     // The first look makes INBOX; that is not what this is about.
@@ -25,6 +26,13 @@ fn everything(server: &Dovecot, user: &str) -> Vec<String> {
     }
     let items = "(MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)";
     seen.extend(imap.ok(&format!("LIST \"\" * RETURN (STATUS {items})")).iter().map(|line| lossy(line)));
+    for line in &mut seen {
+        *line = line
+            .replace(" \\Marked", "")
+            .replace(" \\UnMarked", "")
+            .replace("(\\Marked)", "()")
+            .replace("(\\UnMarked)", "()");
+    }
     seen.sort();
     imap.ok("LOGOUT");
     seen

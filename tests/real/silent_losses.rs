@@ -8,6 +8,7 @@ use crate::copy::{Pair, assert_equal_everywhere, assert_foreign_judge_agrees, on
 use crate::lab::account::{Mailbox, Message, folder_of};
 use crate::lab::imap::mailbox_name;
 use crate::lab::{Account, Dovecot, Ferry, Imap, nasty};
+use crate::rebuild::run_what_is_told;
 
 /// The file of a message on the old side.
 fn file_of(old: &Dovecot, user: &str, mailbox: &str, uid: u32) -> PathBuf {
@@ -456,7 +457,7 @@ fn a_re_created_inbox_is_refused_with_the_command_that_helps() {
     assert!(said.contains("`INBOX`") && said.contains("UIDVALIDITY") && said.contains(command), "{said}");
     assert_eq!(uids(&pair, &account, "INBOX"), [1, 2, 5, 6, 9], "nothing is touched");
 
-    pair.new.doveadm_ok(&command.split(' ').skip(1).collect::<Vec<_>>());
+    run_what_is_told(&pair.new, &said);
     sync(&ferry, &pair, "u1");
     assert_equal_everywhere(&ferry, &pair, &account);
 }

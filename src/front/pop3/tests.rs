@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security, SideNames};
+use crate::config::{Endpoint, Listen, Security, SideNames, Trust};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
 use crate::front::{Backends, BothSides, Front, drain};
 use crate::net::imap::ImapServer;
@@ -29,7 +29,7 @@ struct Stage {
 /// A client of a proxy whose sides both are the server at `port`.
 async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
     let folder = tempfile::tempdir().unwrap();
-    let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, ca_file: None, pin: None };
+    let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, trust: Trust::default() };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
     let (shutdown, ends) = watch::channel(false);
     let pop3 =

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security, SideNames};
+use crate::config::{Endpoint, Listen, Security, SideNames, Trust};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
 use crate::front::{Backends, BothSides, HeldLists, drain};
 use crate::mailbox::Side;
@@ -32,7 +32,7 @@ async fn stage(entry: Entry, allow_cleartext: &[&str]) -> Stage {
 /// A client of a proxy whose sides both are the server at `port`.
 async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
     let folder = tempfile::tempdir().unwrap();
-    let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, ca_file: None, pin: None };
+    let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, trust: Trust::default() };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
     let (shutdown, ends) = watch::channel(false);
     let imap =

@@ -280,7 +280,7 @@ mod tests {
 
     use super::super::{Harvests, Pop3Sides};
     use super::*;
-    use crate::config::{Endpoint, Security};
+    use crate::config::{Endpoint, Security, Trust};
     use crate::mailbox::diff::tests::{contents, message};
     use crate::mailbox::pop3::Template;
     use crate::mailbox::{Side, UidValidity};
@@ -327,7 +327,7 @@ mod tests {
 
     fn reader(registry: Option<Registry>, store: Store) -> Pop3Reader {
         let endpoint =
-            Endpoint { host: "127.0.0.1".to_owned(), port: 1, security: Security::Clear, ca_file: None, pin: None };
+            Endpoint { host: "127.0.0.1".to_owned(), port: 1, security: Security::Clear, trust: Trust::default() };
         let server = |side| Pop3Server::new(side, &endpoint).unwrap();
         Pop3Reader {
             sides: Pop3Sides { old: server(Side::Old), new: server(Side::New) },

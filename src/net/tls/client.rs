@@ -8,21 +8,24 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
 use super::{HANDSHAKE, TlsError, VERSIONS, pem, pin, provider};
-use crate::config::{Endpoint, Pin, Security};
+use crate::config::{Endpoint, Security, TlsFiles, TlsVersion, Trust};
 use crate::net::Stream;
 
 /// Whom we trust as a server, and how we connect to it.
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
+    /// The name to ask for, if it is not the host's.
+    name: Option<ServerName<'static>>,
 }
 
 impl fmt::Debug for ClientTls {
@@ -37,59 +40,57 @@ impl ClientTls {
     /// # Errors
     /// As for [`ClientTls::new`].
     pub fn towards(endpoint: &Endpoint) -> Result<Option<Self>, TlsError> {
-        match (endpoint.security, endpoint.pin) {
-            (Security::Clear, _) => Ok(None),
-            (_, Some(pin)) => Self::pinned(pin).map(Some),
-            (_, None) => Self::new(endpoint.ca_file.as_deref()).map(Some),
+        match endpoint.security {
+            Security::Clear => Ok(None),
+            _ => Self::new(&endpoint.trust).map(Some),
         }
     }
 
-    /// Trusts the holder of one key, whatever its certificate says of names, dates and authorities.
+    /// Trusts what `trust` says: the holder of one key, some certificates and nothing else, or the system's authorities.
+    /// Reads files: not for use in a hot path.
     ///
     /// # Errors
-    /// [`TlsError`] if TLS can't be had at all.
-    pub fn pinned(pin: Pin) -> Result<Self, TlsError> {
-        Self::checked_by(Arc::new(pin::Verifier::new(pin)))
-            .map_err(|reason| TlsError::Handshake { peer: "any server".to_owned(), reason })
-    }
-
-    /// Trusts the certificates in `ca_file` and nothing else, or the system's authorities. Reads files: not for use
-    /// in a hot path.
-    ///
-    /// # Errors
-    /// [`TlsError`] if the file is of no use, or the system has no authorities.
-    pub fn new(ca_file: Option<&Path>) -> Result<Self, TlsError> {
-        let listed = ca_file.map(pem::certificates).transpose()?.unwrap_or_default();
-        let roots = match ca_file {
-            Some(path) => roots_of(path, &listed)?,
-            None => system_roots()?,
+    /// [`TlsError`] if a file is of no use, or the system has no authorities.
+    pub fn new(trust: &Trust) -> Result<Self, TlsError> {
+        let name = trust.name.as_deref().map(server_name).transpose()?;
+        let verifier: Arc<dyn ServerCertVerifier> = match trust.pin {
+            Some(pin) => Arc::new(pin::Verifier::new(pin)),
+            None => Arc::new(Verifier::trusting(trust.ca.as_deref())?),
         };
-        let failed = |error: String| match ca_file {
-            Some(path) => TlsError::file(path, error),
-            None => TlsError::NoSystemRoots { reason: error },
+        let versions: &[_] = match trust.oldest {
+            TlsVersion::V12 => &VERSIONS,
+            TlsVersion::V13 => &[&TLS13],
         };
-        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .map_err(|error| failed(error.to_string()))?;
-        Self::checked_by(Arc::new(Verifier { chains, listed })).map_err(failed)
-    }
-
-    fn checked_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Self, String> {
         let config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&VERSIONS)
-            .map_err(|error| error.to_string())?
+            .with_protocol_versions(versions)
+            .map_err(|error| TlsError::Handshake { peer: "any server".to_owned(), reason: error.to_string() })?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        Ok(Self { config: Arc::new(config) })
+            .with_custom_certificate_verifier(verifier);
+        let config = match &trust.client {
+            None => config.with_no_client_auth(),
+            Some(TlsFiles { cert, key }) => {
+                let refused = |error: Error| {
+                    let (cert, key, reason) = (cert.clone(), key.clone(), error.to_string());
+                    TlsError::Pair { cert, key, reason }
+                };
+                let chain = pem::certificates(cert)?;
+                let mut config = config.with_client_auth_cert(chain, pem::private_key(key)?).map_err(refused)?;
+                // A server on OpenSSL that asks for certificates breaks off resumed sessions, unless it has given them a
+                // context (`SSL_CTX_set_session_id_context`): Dovecot 2.3 gives none.
+                config.resumption = Resumption::disabled();
+                config
+            }
+        };
+        Ok(Self { config: Arc::new(config), name })
     }
 
-    /// Starts TLS with `host`, whose certificate must be for that name (or address). Deadline 30 s.
+    /// Starts TLS with `host`, whose certificate must be for that name (or address), unless another one is configured.
+    /// Deadline 30 s.
     ///
     /// # Errors
     /// [`TlsError`], which names the host and what is wrong with its certificate.
     pub async fn connect(&self, tcp: TcpStream, host: &str) -> Result<Stream, TlsError> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::HostName(host.to_owned()))?;
+        let name = self.name.clone().map_or_else(|| server_name(host), Ok)?;
         let peer = match tcp.peer_addr() {
             Ok(address) if address.ip().to_string() != host => format!("{host} ({address})"),
             Ok(address) => address.to_string(),
@@ -101,6 +102,10 @@ impl ClientTls {
             Err(_) => Err(TlsError::Timeout { peer }),
         }
     }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::HostName(host.to_owned()))
 }
 
 fn roots_of(path: &Path, listed: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
@@ -131,6 +136,24 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
 struct Verifier {
     chains: Arc<WebPkiServerVerifier>,
     listed: Vec<CertificateDer<'static>>,
+}
+
+impl Verifier {
+    /// Trusts the certificates in `ca`, a file or a folder, and nothing else; or the system's authorities.
+    fn trusting(ca: Option<&Path>) -> Result<Self, TlsError> {
+        let listed = ca.map(pem::authorities).transpose()?.unwrap_or_default();
+        let roots = match ca {
+            Some(path) => roots_of(path, &listed)?,
+            None => system_roots()?,
+        };
+        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(
+            |error| match ca {
+                Some(path) => TlsError::file(path, error.to_string()),
+                None => TlsError::NoSystemRoots { reason: error.to_string() },
+            },
+        )?;
+        Ok(Self { chains, listed })
+    }
 }
 
 impl ServerCertVerifier for Verifier {

@@ -15,6 +15,9 @@ use super::TlsError;
 /// The system's whole set of authorities takes some 250 KB; a longer file is something else given by mistake.
 const MAX_FILE: usize = 2 << 20;
 
+/// More than a system has.
+const MAX_FILES: usize = 2000;
+
 /// All certificates of a file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path)?;
@@ -26,6 +29,49 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         Ok(found) => Ok(found),
         Err(error) => Err(TlsError::file(path, format!("not a PEM file: {error}"))),
     }
+}
+
+/// All certificates of a file, or of the files of a folder that look like some by their names (`.pem`, `.crt`, `.cer`, or
+/// a hash and a number, as OpenSSL names them); at least one.
+pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    if !path.is_dir() {
+        return certificates(path);
+    }
+    let failed = |error: std::io::Error| TlsError::file(path, format!("can't read it: {error}"));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        if is_named_as_certificate(&file) && file.is_file() {
+            files.push(file);
+        }
+        if files.len() > MAX_FILES {
+            return Err(TlsError::file(
+                path,
+                format!("more than {MAX_FILES} certificates: not a folder of authorities"),
+            ));
+        }
+    }
+    // One certificate often has two names there.
+    let mut found: Vec<CertificateDer<'static>> = Vec::new();
+    files.sort();
+    for file in &files {
+        for certificate in certificates(file)? {
+            if !found.contains(&certificate) {
+                found.push(certificate);
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(TlsError::file(path, "no certificate in this folder: their files end in .pem, .crt or .cer"));
+    }
+    Ok(found)
+}
+
+fn is_named_as_certificate(file: &Path) -> bool {
+    let Some(ending) = file.extension().and_then(|ending| ending.to_str()) else { return false };
+    let hash = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let hashed = hash.len() == 8 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+    ["pem", "crt", "cer"].contains(&ending) || hashed && ending.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// The first private key of a file: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not encrypted.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +10,21 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{ClientTls, ServerTls, TlsError, pem, provider};
-use crate::config::TlsFiles;
+use crate::config::{TlsFiles, TlsVersion, Trust};
 use crate::net::Stream;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// Trust in what a file or folder holds.
+fn trusting(ca: &Path) -> Trust {
+    Trust { ca: Some(ca.to_owned()), ..Trust::default() }
+}
 
 /// A folder with our certificate and key, and authorities to sign with.
 struct Desk {
@@ -94,7 +99,7 @@ async fn bytes_pass_both_ways_and_the_end_is_seen() {
     let desk = Desk::new();
     let authority = desk.authority("ca.pem");
     desk.issue(&authority, "localhost");
-    let client = ClientTls::new(Some(&desk.path("ca.pem"))).unwrap();
+    let client = ClientTls::new(&trusting(&desk.path("ca.pem"))).unwrap();
     let server = ServerTls::load(&desk.files()).unwrap();
     let (near, far) = shake(&client, &server, "localhost").await;
     let (mut near, mut far) = (near.unwrap(), far.unwrap());
@@ -118,12 +123,79 @@ async fn a_peer_that_just_closes_has_closed() {
     let desk = Desk::new();
     let authority = desk.authority("ca.pem");
     desk.issue(&authority, "localhost");
-    let client = ClientTls::new(Some(&desk.path("ca.pem"))).unwrap();
+    let client = ClientTls::new(&trusting(&desk.path("ca.pem"))).unwrap();
     let server = ServerTls::load(&desk.files()).unwrap();
     let (near, far) = shake(&client, &server, "localhost").await;
     let mut near = near.unwrap();
     drop(far.unwrap());
     assert_eq!(near.read(&mut [0; 8]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn another_name_than_the_hosts_is_asked_for_and_checked() {
+    let desk = Desk::new();
+    let authority = desk.authority("ca.pem");
+    desk.issue(&authority, "mail.example");
+    let server = ServerTls::load(&desk.files()).unwrap();
+    let named = |name: &str| {
+        let name = Some(name.to_owned());
+        ClientTls::new(&Trust { name, ..trusting(&desk.path("ca.pem")) }).unwrap()
+    };
+    assert!(shake(&named("mail.example"), &server, "localhost").await.0.is_ok());
+    let said = refusal(&named("other.example"), &server, "mail.example").await;
+    assert!(said.contains("other.example"), "{said}");
+    let error = ClientTls::new(&Trust { name: Some("no name".to_owned()), ..trusting(&desk.path("ca.pem")) });
+    assert!(error.unwrap_err().to_string().contains("no name"));
+}
+
+#[tokio::test]
+async fn the_oldest_version_that_is_spoken_can_be_raised() {
+    let desk = Desk::new();
+    let authority = desk.authority("ca.pem");
+    desk.issue(&authority, "localhost");
+    for (oldest, versions, spoken) in [
+        (TlsVersion::V12, &[&TLS12][..], true),
+        (TlsVersion::V12, &[&TLS13][..], true),
+        (TlsVersion::V13, &[&TLS13][..], true),
+        (TlsVersion::V13, &[&TLS12][..], false),
+    ] {
+        let client = ClientTls::new(&Trust { oldest, ..trusting(&desk.path("ca.pem")) }).unwrap();
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                pem::certificates(&desk.files().cert).unwrap(),
+                pem::private_key(&desk.files().key).unwrap(),
+            )
+            .unwrap();
+        let (near, far) = pair().await;
+        let server = TlsAcceptor::from(Arc::new(config));
+        let (near, _) = tokio::join!(client.connect(near, "localhost"), server.accept(far));
+        assert_eq!(near.is_ok(), spoken, "{oldest:?} {versions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_authorities_is_trusted_whatever_else_lies_there() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("cas")).unwrap();
+    let client = || ClientTls::new(&trusting(&desk.path("cas")));
+    assert!(client().unwrap_err().to_string().contains("no certificate in this folder"));
+    fs::write(desk.path("cas/README"), "not one").unwrap();
+    let (first, second) = (desk.authority("cas/0a1b2c3d.0"), desk.authority("cas/second.crt"));
+    fs::copy(desk.path("cas/second.crt"), desk.path("cas/again.pem")).unwrap();
+    for authority in [first, second] {
+        desk.issue(&authority, "localhost");
+        let server = ServerTls::load(&desk.files()).unwrap();
+        assert!(shake(&client().unwrap(), &server, "localhost").await.0.is_ok());
+    }
+    let other = desk.authority("other.pem");
+    desk.issue(&other, "localhost");
+    let said = refusal(&client().unwrap(), &ServerTls::load(&desk.files()).unwrap(), "localhost").await;
+    assert!(said.contains("isn't trusted"), "{said}");
+    fs::write(desk.path("cas/broken.pem"), "nothing").unwrap();
+    assert!(client().unwrap_err().to_string().contains("broken.pem"));
 }
 
 #[tokio::test]
@@ -167,11 +239,11 @@ async fn who_isnt_trusted_is_refused_with_advice() {
     desk.issue(&authority, "localhost");
     let server = ServerTls::load(&desk.files()).unwrap();
 
-    let other = ClientTls::new(Some(&desk.path("other.pem"))).unwrap();
+    let other = ClientTls::new(&trusting(&desk.path("other.pem"))).unwrap();
     let error = refusal(&other, &server, "localhost").await;
     assert!(error.contains("isn't trusted") && error.contains("ca_file") && error.contains("localhost"), "{error}");
 
-    let right = ClientTls::new(Some(&desk.path("ca.pem"))).unwrap();
+    let right = ClientTls::new(&trusting(&desk.path("ca.pem"))).unwrap();
     let error = refusal(&right, &server, "mail.example").await;
     assert!(error.contains("mail.example") && error.contains("localhost"), "{error}");
     assert!(refusal(&right, &server, "127.0.0.1").await.contains("127.0.0.1"));
@@ -187,7 +259,7 @@ async fn a_servers_own_certificate_may_be_listed() {
             desk.issue_self_signed("localhost", |params| params.is_ca = authority);
         }
         let server = ServerTls::load(&desk.files()).unwrap();
-        let client = ClientTls::new(Some(&desk.files().cert)).unwrap();
+        let client = ClientTls::new(&trusting(&desk.files().cert)).unwrap();
         let (near, far) = shake(&client, &server, "localhost").await;
         assert!(near.is_ok() && far.is_ok(), "{authority:?}: {:?}", near.err());
         assert!(refusal(&client, &server, "mail.example").await.contains("mail.example"));
@@ -206,7 +278,7 @@ async fn an_expired_certificate_is_refused_even_if_listed() {
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
             params.not_after = rcgen::date_time_ymd(2021, 1, 1);
         });
-        let client = ClientTls::new(Some(&desk.files().cert)).unwrap();
+        let client = ClientTls::new(&trusting(&desk.files().cert)).unwrap();
         let error = refusal(&client, &ServerTls::load(&desk.files()).unwrap(), "localhost").await;
         assert!(error.contains("expired") && error.contains("renew"), "{error}");
     }
@@ -216,7 +288,7 @@ async fn an_expired_certificate_is_refused_even_if_listed() {
 async fn a_server_that_speaks_clear_text_is_told_apart() {
     let desk = Desk::new();
     desk.authority("ca.pem");
-    let client = ClientTls::new(Some(&desk.path("ca.pem"))).unwrap();
+    let client = ClientTls::new(&trusting(&desk.path("ca.pem"))).unwrap();
     let (near, mut far) = pair().await;
     far.write_all(b"* OK IMAP ready\r\n").await.unwrap();
     let error = client.connect(near, "localhost").await.expect_err("no TLS").to_string();
@@ -229,8 +301,8 @@ async fn a_renewed_certificate_is_used_and_a_bad_one_is_not() {
     let (first, second) = (desk.authority("first.pem"), desk.authority("second.pem"));
     desk.issue(&first, "localhost");
     let server = ServerTls::load_with(&desk.files(), Duration::ZERO).unwrap();
-    let trusts_first = ClientTls::new(Some(&desk.path("first.pem"))).unwrap();
-    let trusts_second = ClientTls::new(Some(&desk.path("second.pem"))).unwrap();
+    let trusts_first = ClientTls::new(&trusting(&desk.path("first.pem"))).unwrap();
+    let trusts_second = ClientTls::new(&trusting(&desk.path("second.pem"))).unwrap();
     assert!(shake(&trusts_first, &server, "localhost").await.0.is_ok());
     assert!(shake(&trusts_second, &server, "localhost").await.0.is_err());
 
@@ -269,7 +341,7 @@ async fn the_files_are_not_read_for_every_client() {
     desk.issue(&first, "localhost");
     let server = ServerTls::load_with(&desk.files(), Duration::from_secs(3600)).unwrap();
     desk.issue(&second, "localhost");
-    let trusts_first = ClientTls::new(Some(&desk.path("first.pem"))).unwrap();
+    let trusts_first = ClientTls::new(&trusting(&desk.path("first.pem"))).unwrap();
     assert!(shake(&trusts_first, &server, "localhost").await.0.is_ok());
 }
 
@@ -304,7 +376,7 @@ fn files_of_no_use_are_named_with_the_reason() {
         let error = load(cert, key);
         assert!(error.contains(&desk.path(file).display().to_string()) && error.contains(reason), "{error}");
     }
-    let error = ClientTls::new(Some(&files.key)).unwrap_err().to_string();
+    let error = ClientTls::new(&trusting(&files.key)).unwrap_err().to_string();
     assert!(error.contains("key.pem") && error.contains("no certificate in it"), "{error}");
 }
 

@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::Pin;
+use crate::config::{Pin, Trust};
 use crate::wire::dsync::item::PREAMBLE;
 
 const INBOX: &str = "b62da02bfc33b02cca9f9d32c8247b2d";
@@ -69,7 +69,7 @@ impl Slave {
 }
 
 fn endpoint(port: u16, security: Security) -> Endpoint {
-    Endpoint { host: "127.0.0.1".to_owned(), port, security, ca_file: None, pin: None }
+    Endpoint { host: "127.0.0.1".to_owned(), port, security, trust: Trust::default() }
 }
 
 async fn target(idle: Duration) -> (TcpListener, DsyncTarget) {
@@ -391,7 +391,10 @@ async fn whoever_answers_starttls_in_clear_gets_no_password() {
     for answer in ["-\n", "+\n", ""] {
         let (listener, _) = target(LONG).await;
         let port = listener.local_addr().unwrap().port();
-        let pinned = Endpoint { pin: Some(Pin([7; 32])), ..endpoint(port, Security::StartTls) };
+        let pinned = Endpoint {
+            trust: Trust { pin: Some(Pin([7; 32])), ..Trust::default() },
+            ..endpoint(port, Security::StartTls)
+        };
         let target = DsyncTarget::new(pinned, SecretString::from("secret"), LONG).unwrap();
         let slave = tokio::spawn(async move {
             let mut slave = Slave::accept(&listener).await;
