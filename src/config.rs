@@ -22,7 +22,7 @@ pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
     Migration, NewSide, OldSide, Pin, PinError, Realm, Security, StoreConfig, Switch, TlsFiles, TlsVersion, Trust,
-    Users, Verify,
+    Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

@@ -3,8 +3,7 @@
 
 mod ahead;
 mod changes;
-
-use std::collections::BTreeMap;
+mod stops;
 
 use tracing::info;
 
@@ -19,23 +18,10 @@ use crate::source::{BodyEvent, ReadError};
 use crate::store::{MailboxRecord, UnixSeconds};
 use crate::target::dsync::{Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
 use changes::{changes, guid_of};
+pub(super) use stops::Stops;
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
 const DELETION_LEAD: u64 = 24 * 60 * 60;
-
-/// Mailboxes that can't be read on from some message, until the source gives it or has expunged it.
-pub(super) type Stops = BTreeMap<MailboxName, Stopped>;
-
-/// Where a mailbox can't be read on.
-#[derive(Clone, Debug)]
-pub(super) struct Stopped {
-    /// At which message.
-    pub(super) uid: Uid,
-    /// What the old side said.
-    pub(super) why: String,
-    /// The target has everything below it: nothing more can be done in this run.
-    pub(super) reached: bool,
-}
 
 /// What a writing pass left undone.
 #[derive(Debug, Default)]
@@ -334,8 +320,7 @@ impl Writer<'_> {
             // It was asked before the messages were listed, and they are as they shall be.
             record.new_seen = target.status.map(|status| status.to_string());
         }
-        let stopped = self.stops.get_mut(name).map(|stopped| stopped.reached = true);
-        let whole = stopped.is_none() && !(name.is_inbox() && uidls.is_first_part());
+        let whole = !self.stops.reached(name) && !(name.is_inbox() && uidls.is_first_part());
         record.old_seen = listed.status.filter(|_| whole).map(|status| status.to_string());
         self.platform.store.put_mailboxes(self.job.user.as_str(), vec![record.clone()]).await?;
         self.records.insert(name.clone(), record);
@@ -360,7 +345,7 @@ impl Writer<'_> {
             // Re-created a moment ago: the next pass sees it in STATUS.
             return Ok(Err(Outcome::Interrupted));
         }
-        self.stop_short(name, &mut source);
+        self.stops.cut(name, &mut source);
         uidls.cut(name, &mut source);
         let before = match self.state(name) {
             Some(_) => {
@@ -376,17 +361,6 @@ impl Writer<'_> {
             // Nothing but ours is there: it is the old side that has another mailbox under the same UIDVALIDITY now.
             Err(Spoilt::Gap { .. } | Spoilt::Other { .. }) if untouched => Ok(Err(Outcome::Rebuild)),
             Err(spoilt) => Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
-        }
-    }
-
-    /// Cuts the list off before a message that can't be read: the target must be a gapless prefix of the source.
-    fn stop_short(&mut self, name: &MailboxName, source: &mut Contents) {
-        let Some(uid) = self.stops.get(name).map(|stopped| stopped.uid) else { return };
-        if source.messages.iter().any(|message| message.uid == uid) {
-            source.messages.retain(|message| message.uid < uid);
-            source.uid_next = UidNext(uid.0);
-        } else {
-            self.stops.remove(name);
         }
     }
 
@@ -488,7 +462,10 @@ impl Writer<'_> {
                 // What was begun can't be taken back but with the whole session; the next pass begins it anew.
                 BodyEvent::Vanished(_) | BodyEvent::Again(_) => return Ok(false),
                 BodyEvent::Unreadable(uid, why) => {
-                    self.stops.insert(record.name.clone(), Stopped { uid, why, reached: false });
+                    let message = (&record.name, source.uid_validity, uid);
+                    if !self.stops.left_out.add((self.platform, self.job), message, &why).await? {
+                        self.stops.unreadable(&record.name, uid, why);
+                    }
                     return Ok(false);
                 }
             }

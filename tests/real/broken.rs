@@ -1,6 +1,8 @@
 //! Messages that the old server can't give as it should: read in another way, taken for gone, or named; never an empty mail in
 //! their place.
 
+mod left_out;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
