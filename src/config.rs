@@ -6,6 +6,7 @@
 mod build;
 mod credentials;
 mod diagnose;
+mod doors;
 mod endpoint;
 mod login_name;
 mod model;
@@ -21,8 +22,8 @@ pub use diagnose::{ConfigError, Problem};
 pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
-    Migration, NewSide, OldSide, Pin, PinError, Realm, Security, StoreConfig, Switch, TlsFiles, TlsVersion, Trust,
-    Unreadable, Users, Verify,
+    Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles,
+    TlsVersion, Trust, Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

@@ -6,7 +6,10 @@
 
 mod client;
 mod drain;
+mod ending;
+mod guard;
 mod login;
+mod passthrough;
 mod peer;
 mod pop3;
 mod relay;
@@ -16,18 +19,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::config::{Config, Listen, SideNames};
+use crate::config::{Config, Listen, Passthrough, SideNames};
 use crate::mailbox::Side;
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
-use crate::net::{Accepted, Acceptor, ConnectionSlots, ServerTls, TlsError};
+use crate::net::proxied::{ProxiedError, read_header};
+use crate::net::{Accepted, Acceptor, ServerTls, TlsError};
 use crate::user::{LoginSucceeded, NameRules, Protocol, Realms, Registry};
+use crate::wire::proxy::Ends;
 
+pub use ending::Drain;
+use ending::Ending;
+pub use guard::Guard;
 pub use pop3::{HeldLists, Pop3Harvest};
 
 /// What a client above the limit is told.
@@ -36,7 +44,8 @@ const FULL: &[u8] = b"* BYE [UNAVAILABLE] Too many connections, try again later.
 /// The same over POP3.
 const FULL_POP3: &[u8] = b"-ERR [SYS/TEMP] Too many connections, try again later.\r\n";
 
-/// How long sessions may take to say goodbye when the server ends.
+/// How long sessions may take to say goodbye once the last one has been told that the server ends: to finish a command, to
+/// take the last words, and some.
 const GOODBYE: Duration = Duration::from_secs(10);
 
 /// What every session needs.
@@ -62,6 +71,10 @@ pub struct Front {
     pub logins: mpsc::Sender<LoginSucceeded>,
     /// Becomes true when the server ends.
     pub shutdown: watch::Receiver<bool>,
+    /// How sessions hear of that.
+    pub drain: Drain,
+    /// Who may come in, and how fast.
+    pub guard: Guard,
 }
 
 /// The servers of a realm.
@@ -125,6 +138,8 @@ pub struct Listeners {
     pub pop3: Vec<TcpListener>,
     /// POP3 inside TLS.
     pub pop3s: Vec<TcpListener>,
+    /// What is handed through, and where to.
+    pub passthrough: Vec<(TcpListener, Passthrough)>,
 }
 
 /// How a client came in.
@@ -134,9 +149,17 @@ enum Entry {
     Tls,
 }
 
+/// What is behind a listener.
+#[derive(Clone, Debug)]
+enum Door {
+    Mail(Protocol, Entry),
+    Through(Arc<Passthrough>),
+}
+
 impl Front {
     /// Serves clients until the shutdown, then gives sessions a moment to end politely.
-    pub async fn serve(self, listeners: Listeners, slots: ConnectionSlots) {
+    pub async fn serve(self, listeners: Listeners) {
+        let slots = self.drain.slots.clone();
         let front = Arc::new(self);
         let mut accepting = JoinSet::new();
         // Inside TLS nothing can be said before the handshake.
@@ -152,13 +175,21 @@ impl Front {
                     info!(%address, ?protocol, tls = entry == Entry::Tls, "listening for clients");
                 }
                 let acceptor = Acceptor::new(listener, slots.clone(), refusal);
-                accepting.spawn(Arc::clone(&front).accept(acceptor, protocol, entry));
+                accepting.spawn(Arc::clone(&front).accept(acceptor, Door::Mail(protocol, entry)));
             }
+        }
+        for (listener, route) in listeners.passthrough {
+            if let Ok(address) = listener.local_addr() {
+                info!(%address, to = %route.to, "listening for connections to hand through");
+            }
+            // What could be said depends on what they speak.
+            let acceptor = Acceptor::new(listener, slots.clone(), b"");
+            accepting.spawn(Arc::clone(&front).accept(acceptor, Door::Through(Arc::new(route))));
         }
         while accepting.join_next().await.is_some() {}
     }
 
-    async fn accept(self: Arc<Self>, acceptor: Acceptor, protocol: Protocol, entry: Entry) {
+    async fn accept(self: Arc<Self>, acceptor: Acceptor, door: Door) {
         let mut shutdown = self.shutdown.clone();
         let mut sessions = JoinSet::new();
         loop {
@@ -166,9 +197,12 @@ impl Front {
                 _ = shutdown.wait_for(|ended| *ended) => break,
                 accepted = acceptor.next() => {
                     let Accepted { tcp, peer, slot } = accepted;
-                    let front = Arc::clone(&self);
+                    let (front, door) = (Arc::clone(&self), door.clone());
                     sessions.spawn(async move {
-                        session::run(front, tcp, peer, protocol, entry).await;
+                        match door {
+                            Door::Mail(protocol, entry) => session::run(front, tcp, peer, protocol, entry).await,
+                            Door::Through(route) => passthrough::run(front, tcp, peer, route).await,
+                        }
                         drop(slot);
                     });
                 }
@@ -180,9 +214,37 @@ impl Front {
             }
         }
         drop(acceptor);
-        let ended = tokio::time::timeout(GOODBYE, async { while sessions.join_next().await.is_some() {} }).await;
+        let ended = tokio::time::timeout(self.at_most(), async { while sessions.join_next().await.is_some() {} }).await;
         if ended.is_err() {
             warn!(sessions = sessions.len(), "sessions were cut off at the end");
+        }
+    }
+
+    /// The longest time from the end of the server to the end of its last session.
+    #[must_use]
+    pub fn at_most(&self) -> Duration {
+        self.drain.limit + GOODBYE
+    }
+
+    fn ending(&self) -> Ending {
+        Ending::new(self.shutdown.clone(), self.drain.clone())
+    }
+
+    /// Whose connection it is that `peer` has made: its own, or where `peer` is a proxy of ours, that of the client which it
+    /// names. None if it names nobody though it should: nothing that came through it can be believed then.
+    async fn whose(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Option<Ends> {
+        let own = Ends { client: peer, server: tcp.local_addr().ok()? };
+        if !self.listen.proxy_protocol.iter().any(|network| network.contains(peer.ip())) {
+            return Some(own);
+        }
+        match read_header(tcp).await {
+            Ok(ends) => Some(ends.unwrap_or(own)),
+            // Whoever only looks whether we are there sends nothing.
+            Err(ProxiedError::Lost(_)) => None,
+            Err(error) => {
+                warn!(%peer, "connection refused: {error}");
+                None
+            }
         }
     }
 

@@ -23,7 +23,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy.
+    /// Run the proxy, until SIGTERM; SIGHUP reads the certificates anew.
+    ///
+    /// Sockets that systemd passes are used, and it is told when clients can come (Type=notify).
     Serve(Config),
     /// Validate the configuration, reach both sides, print what each can do and what clients won't see.
     ///

@@ -1,15 +1,22 @@
-//! Listeners, TLS, dialling: bytes in and out, with a deadline on every wait.
+//! Listeners, TLS, dialling, what the system lets us have: bytes in and out, with a deadline on every wait.
 
 pub mod access;
+pub mod descriptors;
 pub mod dial;
 pub mod imap;
+pub mod inherit;
 pub mod listen;
+pub mod notify;
 pub mod pop3;
+pub mod proxied;
 pub mod stream;
 pub mod tls;
 
 pub use access::{Access, Refusal};
+pub use descriptors::Descriptors;
 pub use dial::{DialError, dial};
+pub use inherit::{InheritError, Inherited};
 pub use listen::{Accepted, Acceptor, BindError, ConnectionSlot, ConnectionSlots, bind, bind_all};
+pub use notify::Notify;
 pub use stream::Stream;
 pub use tls::{ClientTls, ServerTls, TlsError};

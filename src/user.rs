@@ -1,5 +1,6 @@
 //! A user's lifecycle (pure), name, sessions and gate.
 
+pub mod crowd;
 pub mod gate;
 pub mod lifecycle;
 pub mod name;
@@ -7,6 +8,7 @@ pub mod pass;
 pub mod realm;
 pub mod registry;
 
+pub use crowd::{Crowd, Tries};
 pub use gate::{Busy, Close, GateGuard, Pop3Turn, Sessions, UserGate};
 pub use lifecycle::{Event, IllegalEvent, Life};
 pub use name::{CanonicalUser, LoginName, NameRules};

@@ -6,4 +6,5 @@ pub mod credentials;
 pub mod dsync;
 pub mod imap;
 pub mod pop3;
+pub mod proxy;
 pub mod sasl;

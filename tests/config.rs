@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailferry::config::{
-    Bodies, Config, Credentials, Enroll, MasterUser, Security, TlsFiles, TlsVersion, Trust, Unreadable, load,
+    Bodies, Config, Credentials, Enroll, Limits, MasterUser, Security, TlsFiles, TlsVersion, Trust, Unreadable, load,
 };
 use secrecy::ExposeSecret;
 
@@ -84,7 +84,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.migration.unreadable, Unreadable::Stop);
     assert_eq!((config.switch.auto, config.switch.max_pause), (true, Duration::from_secs(2)));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::Sample(100), false));
-    assert_eq!(config.limits.connections, 10_000);
+    assert_eq!((config.limits.connections, config.limits.drain), (10_000, Duration::from_secs(10)));
 }
 
 #[test]
@@ -97,8 +97,17 @@ fn every_key_arrives() {
     assert_eq!(config.listen.pop3s, ["[::]:1995".parse().unwrap()]);
     let networks: Vec<String> = config.listen.allow_cleartext.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["127.0.0.0/8", "::1/128", "fd00::/8"]);
+    assert_eq!(config.listen.proxy_protocol, ["10.0.0.0/8".parse().unwrap()]);
     let tls = config.tls.unwrap();
-    assert_eq!((tls.cert, tls.key), (here.join("cert.pem"), PathBuf::from("/etc/mailferry/key.pem")));
+    let pair = |cert: &str, key: &str| (here.join(cert), here.join(key));
+    let pairs = |pairs: &[TlsFiles]| -> Vec<(PathBuf, PathBuf)> {
+        pairs.iter().map(|pair| (pair.cert.clone(), pair.key.clone())).collect()
+    };
+    assert_eq!(pairs(&tls.pairs), [pair("cert.pem", "/etc/mailferry/key.pem")]);
+    assert_eq!(tls.sni.len(), 2);
+    assert_eq!(tls.sni[0].names, ["mail.example.net", "*.example.org"]);
+    assert_eq!(pairs(&tls.sni[0].pairs), [pair("ecdsa.pem", "ecdsa.key"), pair("rsa.pem", "rsa.key")]);
+    assert_eq!((tls.sni[1].names.as_slice(), tls.sni[1].pairs.len()), (&["imap.example.com".to_owned()][..], 1));
     assert_eq!(
         (config.old.imap.to_string().as_str(), config.old.imap.security),
         ("old.example:1143", Security::StartTls)
@@ -122,6 +131,9 @@ fn every_key_arrives() {
     assert_eq!(config.old.imap.trust, old_trust);
     assert_eq!(config.new.imap.trust, Trust { ca: Some(here.join("../new-cas")), ..Trust::default() });
     let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());
+    assert_eq!((config.old.imap.proxy_protocol, old_pop3.proxy_protocol), (true, true));
+    assert_eq!((config.new.imap.proxy_protocol, new_pop3.proxy_protocol), (false, false));
+    assert!(!config.new.target.endpoint.proxy_protocol);
     assert_eq!((old_pop3.to_string().as_str(), old_pop3.security), ("old.example:1110", Security::StartTls));
     assert_eq!(old_pop3.trust, old_trust);
     assert_eq!((new_pop3.to_string().as_str(), new_pop3.security), ("[2001:db8::5]:995", Security::Tls));
@@ -139,7 +151,15 @@ fn every_key_arrives() {
     assert_eq!(config.switch.wait_for_idle, Duration::from_secs(600));
     assert_eq!(config.switch.rollback_window, Duration::from_secs(21 * 24 * 60 * 60));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::All, true));
-    assert_eq!(config.limits.connections, 1234);
+    assert_eq!((config.limits.connections, config.limits.drain), (1234, Duration::from_secs(90)));
+    let limits = &config.limits;
+    assert_eq!((limits.connections_per_address, limits.strangers_per_address, limits.sessions_per_user), (21, 22, 23));
+    assert_eq!((limits.logins_per_second, limits.logins_per_second_per_address), (24, 0));
+    assert_eq!((limits.login_delay, limits.exempt.len()), (Duration::from_secs(5), 2));
+    let doors =
+        config.passthrough.iter().map(|door| (door.listen.to_string(), door.to.to_string(), door.to.proxy_protocol));
+    let expected = [("0.0.0.0:1587", "old.example:587", false), ("[::1]:4190", "[2001:db8::5]:4190", true)];
+    assert_eq!(doors.collect::<Vec<_>>(), expected.map(|(from, to, told)| (from.to_owned(), to.to_owned(), told)));
 }
 
 #[test]
@@ -214,14 +234,16 @@ fn the_example_file_loads() {
     assert_eq!(all_on.users.default_domain.as_deref(), Some("example.net"));
     assert!(all_on.old.imap.trust.ca.is_some() && all_on.old.pop3.is_some() && all_on.new.pop3.is_some());
     assert!(!all_on.listen.pop3.is_empty() && !all_on.listen.pop3s.is_empty());
-    assert_eq!(all_on.listen.allow_cleartext.len(), 1);
+    assert_eq!((all_on.listen.allow_cleartext.len(), all_on.listen.proxy_protocol.len()), (1, 1));
     assert_eq!(all_on.store, as_shipped.store);
     assert_eq!(all_on.admin, as_shipped.admin);
     assert_eq!(all_on.migration.parallel, as_shipped.migration.parallel);
     assert_eq!(all_on.migration.unreadable, as_shipped.migration.unreadable);
     assert_eq!(all_on.switch, as_shipped.switch);
     assert_eq!(all_on.verify, as_shipped.verify);
-    assert_eq!(all_on.limits, as_shipped.limits);
+    assert_eq!(all_on.limits.exempt.len(), 1);
+    assert_eq!(Limits { exempt: vec![], ..all_on.limits }, as_shipped.limits);
+    assert_eq!((all_on.passthrough.len(), as_shipped.passthrough.len()), (1, 0));
 }
 
 /// Every key that the reader knows is in the example file.

@@ -113,6 +113,94 @@ install_trixie() {
     fi
 }
 
+# Old servers of other brands: their packages conflict with Dovecot's, so they are unpacked into a folder of their own in
+# the user's cache, and nothing of them is installed or started but by the tests (see tests/lab/brands.rs).
+brands=${MAILFERRY_BRANDS:-${XDG_CACHE_HOME:-$HOME/.cache}/mailferry/brands}
+without_brands=()
+
+# install_brand NAME PACKAGE...
+install_brand() {
+    local name=$1 new
+    shift
+    [ -d "$brands/$name/usr" ] && [ "$(id -u)" -eq 0 ] && return
+    [ "$(id -u)" -eq 0 ] || { without_brands+=("$name (it is started as root only)") && return; }
+    say "unpacking $name into $brands/$name"
+    mkdir -p "$brands"
+    new=$(mktemp -d "$brands/$name.XXXXXX")
+    if unpack "$new" "$@"; then
+        # An empty folder may be there already; anything else is not ours to replace.
+        mv -T "$new" "$brands/$name" || { without_brands+=("$name ($brands/$name is in the way)") && rm -rf "$new"; }
+    else
+        without_brands+=("$name (its packages can not be had: $*)")
+        rm -rf "$new"
+    fi
+}
+
+# unpack FOLDER PACKAGE...
+unpack() {
+    local folder=$1 package
+    shift
+    chmod 755 "$folder"
+    (cd "$folder" && { apt-get download -q "$@" || { apt-get update -q && apt-get download -q "$@"; }; }) </dev/null || return 1
+    for package in "$folder"/*.deb; do
+        dpkg-deb -x "$package" "$folder" || return 1
+    done
+    # What old packages have in /lib is looked for in /usr/lib, where it is laid over the machine's own.
+    [ ! -d "$folder/lib" ] || { cp -a "$folder/lib/." "$folder/usr/lib/" && rm -r "${folder:?}/lib"; } || return 1
+    rm -f "$folder"/*.deb
+}
+
+# Cyrus, whose packages can't be installed beside Dovecot's: unpacked into a folder of its own with all that it needs and this
+# machine lacks, once, and kept in a cache (40 MB). Started by root it runs as another user, who can't look into root's home.
+cyrus=${MAILFERRY_CYRUS:-${XDG_CACHE_HOME:-$HOME/.cache}/mailferry/cyrus}
+[ -n "${MAILFERRY_CYRUS:-}" ] || [ "$(id -u)" -ne 0 ] || cyrus=/var/cache/mailferry/cyrus
+
+install_cyrus() {
+    [ -x "$cyrus/usr/lib/cyrus/bin/master" ] && return
+    local new log
+    command -v apt-get >/dev/null || { without_brands+=('cyrus (there is no apt-get)') && return; }
+    say "unpacking Cyrus into $cyrus"
+    mkdir -p "$(dirname "$cyrus")"
+    new=$(mktemp -d "$cyrus.XXXXXX")
+    log=$(mktemp)
+    if (cd "$new" && unpack_cyrus) >"$log" 2>&1; then
+        rm -f "$log"
+        chmod 755 "$new"
+        # An empty folder may be there already; anything else is not ours to replace.
+        mv -T "$new" "$cyrus" || { without_brands+=("cyrus ($cyrus is in the way)") && rm -rf "$new"; }
+    else
+        tail -n 5 "$log" >&2
+        without_brands+=("cyrus (its packages can not be unpacked, see $log)")
+        rm -rf "$new"
+    fi
+}
+
+# Into the current folder. (Called in an `if`, so errors don't end it by themselves.)
+unpack_cyrus() {
+    local own='cyrus-common cyrus-imapd cyrus-pop3d sasl2-bin libsasl2-modules-db' wanted package program libraries
+    # The lists of packages may never have been fetched.
+    wanted=$(wanted_packages "$own") || { apt-get update -q && wanted=$(wanted_packages "$own"); } || return
+    # shellcheck disable=SC2086 # a list that is meant to be split
+    apt-get -q download $wanted || return
+    for package in *.deb; do
+        dpkg-deb -x "$package" . || return
+    done
+    rm -f -- *.deb
+    libraries=$(find "$PWD/usr/lib" "$PWD/lib" -maxdepth 1 -name '*-linux-gnu' 2>/dev/null | paste -s -d :)
+    for program in master imapd pop3d lmtpd idled ctl_cyrusdb; do
+        if LD_LIBRARY_PATH=$libraries ldd "usr/lib/cyrus/bin/$program" | grep 'not found'; then
+            return 1
+        fi
+    done
+}
+
+# Packages, and what they need that isn't installed here: neither mail server nor Perl is used.
+wanted_packages() {
+    # shellcheck disable=SC2086 # a list that is meant to be split
+    apt-get -s install --no-install-recommends $1 </dev/null |
+        awk -v own="$1" '$1 == "Inst" && $2 !~ /^exim4|perl/ { print $2 } END { print own }' | tr ' ' '\n' | sort -u
+}
+
 failed=()
 summary=()
 
@@ -163,7 +251,8 @@ PYTHON
     folder=$(mktemp -d)
     # It wants to see the binary.
     sed 's#/usr/bin/mailferry#/bin/true#' docker/mailferry.service >"$folder/mailferry.service"
-    said=$(systemd-analyze verify "$folder/mailferry.service" 2>&1 | grep mailferry || true)
+    cp docker/mailferry.socket "$folder/"
+    said=$(systemd-analyze verify "$folder/mailferry.service" "$folder/mailferry.socket" 2>&1 | grep mailferry || true)
     rm -r "$folder"
     [ -z "$said" ] || {
         echo "$said"
@@ -174,9 +263,13 @@ PYTHON
 install_packages
 install_cargo_tools
 install_trixie
-export MAILFERRY_TRIXIE=$trixie
+install_brand courier courier-imap courier-pop courier-base courier-authlib courier-authdaemon courier-authlib-userdb \
+    libcourier-unicode4 libltdl7 gamin libgamin0 libpcre3
+install_cyrus
+export MAILFERRY_TRIXIE=$trixie MAILFERRY_BRANDS=$brands MAILFERRY_CYRUS=$cyrus
 # Loud, and once more at the end.
 [ -n "$without_trixie" ] && say "NOT RUN: Dovecot 2.4 ($without_trixie)"
+[ ${#without_brands[@]} -gt 0 ] && say "NOT RUN: ${without_brands[*]}"
 
 if [ -n "$filter" ]; then
     exec cargo nextest run --locked "$filter"
@@ -194,9 +287,10 @@ step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
 say 'summary'
 [ -n "$without_trixie" ] && summary+=("NOT RUN Dovecot 2.4 as new side: $without_trixie")
+[ ${#without_brands[@]} -gt 0 ] && summary+=("NOT RUN as old side: ${without_brands[*]}")
 printf '%s\n' "${summary[@]}"
 if [ ${#failed[@]} -gt 0 ]; then
     printf '\nNOT GREEN: %s\n' "${failed[*]}"
     exit 1
 fi
-printf '\nall green in %s s%s\n' "$SECONDS" "${without_trixie:+, but NOT RUN: Dovecot 2.4}"
+printf '\nall green in %s s%s\n' "$SECONDS" "${without_trixie:+, but NOT RUN: Dovecot 2.4}${without_brands[*]:+, but NOT RUN: ${without_brands[*]}}"

@@ -19,6 +19,7 @@ pub use serve::serve;
 use crate::admin::{ClientError, TokenError};
 use crate::config::{self, Config};
 use crate::migrate::{Platform, side_without_password};
+use crate::net::InheritError;
 use crate::store::{Store, StoreError};
 use crate::user::Realms;
 
@@ -49,7 +50,10 @@ impl Exit {
         if let Some(StoreError::Served { .. }) = error.downcast_ref() {
             return Self::TryAgain;
         }
-        let usage = error.is::<config::ConfigError>() || error.is::<UsageError>() || error.is::<TokenError>();
+        let usage = error.is::<config::ConfigError>()
+            || matches!(error.downcast_ref(), Some(InheritError::Unwanted { .. } | InheritError::Environment { .. }))
+            || error.is::<UsageError>()
+            || error.is::<TokenError>();
         if usage { Self::Usage } else { Self::Different }
     }
 

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::credentials;
+use super::doors;
 use super::endpoint;
 use super::login_name::{SideNames, side_names};
 use super::model::{
-    Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
-    StoreConfig, Switch, TlsFiles, Unreadable, Users, Verify,
+    Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide,
+    StoreConfig, Switch, Unreadable, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::realm::realms;
@@ -31,6 +32,7 @@ const ROOT: Keys = Keys {
         "switch",
         "verify",
         "limits",
+        "passthrough",
         "realm",
     ],
     later: &[],
@@ -38,8 +40,14 @@ const ROOT: Keys = Keys {
 
 /// Every section's keys, in the order of the example file.
 static SECTIONS: [(&str, &Keys); 11] = [
-    ("listen", &Keys { known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext"], later: &["lmtp", "socketmap"] }),
-    ("tls", &Keys { known: &["cert", "key"], later: &["sni"] }),
+    (
+        "listen",
+        &Keys {
+            known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext", "proxy_protocol"],
+            later: &["lmtp", "socketmap"],
+        },
+    ),
+    ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
     (
         "old",
         &Keys {
@@ -54,6 +62,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
                 "tls_min",
                 "client_cert",
                 "client_key",
+                "proxy_protocol",
                 "credentials",
                 "login_name",
                 "login_names",
@@ -76,6 +85,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
                 "tls_min",
                 "client_cert",
                 "client_key",
+                "proxy_protocol",
                 "credentials",
                 "login_name",
                 "login_names",
@@ -90,7 +100,23 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("migration", &Keys { known: &["enroll", "parallel", "unreadable"], later: &[] }),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
-    ("limits", &Keys { known: &["connections"], later: &[] }),
+    (
+        "limits",
+        &Keys {
+            known: &[
+                "connections",
+                "drain",
+                "connections_per_address",
+                "strangers_per_address",
+                "sessions_per_user",
+                "logins_per_second",
+                "logins_per_second_per_address",
+                "login_delay",
+                "exempt",
+            ],
+            later: &[],
+        },
+    ),
 ];
 
 const PERCENT_ONLY: Keys = Keys { known: &["percent"], later: &[] };
@@ -131,10 +157,6 @@ const WAIT_FOR_IDLE: Duration = Duration::from_secs(60 * 60);
 const ROLLBACK_WINDOW: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// A full verification reads this many bodies of each mailbox.
 const BODIES: Bodies = Bodies::Sample(100);
-/// Each connection costs two sockets and some buffers.
-const CONNECTIONS: usize = 10_000;
-/// More than one machine has file descriptors for.
-const MAX_CONNECTIONS: usize = 1_000_000;
 
 /// Builds the whole configuration; what is wrong is in the section's report.
 pub(super) fn config(root: &Section<'_>) -> Option<Config> {
@@ -144,8 +166,8 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         section.check(keys_of(name), &SECTIONS);
         Some(section)
     };
-    let tls = section("tls").and_then(|section| tls(&section));
-    let listen = section("listen").and_then(|section| listen(&section, matches!(tls, Some(None))));
+    let tls = section("tls").and_then(|section| doors::tls(&section));
+    let listen = section("listen").and_then(|section| doors::listen(&section, matches!(tls, Some(None))));
     let users = section("users").and_then(|section| users(&section));
     let domain = users.as_ref().and_then(|users| users.default_domain.as_deref());
     let old = section("old").and_then(|section| old_side(&section, domain));
@@ -156,11 +178,13 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         realms = self::realms(root, listen, (old, new), domain);
     }
     let store = section("store").and_then(|section| store(&section));
-    let admin = section("admin").and_then(|section| admin(&section, listen.as_ref()));
+    let passthrough = root.or("passthrough", Vec::new(), |entry| doors::passthrough(entry, listen.as_ref()));
+    let clients = || listen.iter().flat_map(Listen::all).chain(passthrough.iter().flatten().map(|door| door.listen));
+    let admin = section("admin").and_then(|section| admin(&section, &clients().collect::<Vec<_>>()));
     let migration = section("migration").and_then(|section| migration(&section));
     let switch = section("switch").and_then(|section| switch(&section));
     let verify = section("verify").and_then(|section| verify(&section));
-    let limits = section("limits").and_then(|section| limits(&section));
+    let limits = section("limits").and_then(|section| doors::limits(&section));
     Some(Config {
         listen: listen?,
         tls: tls?,
@@ -175,6 +199,7 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
         switch: switch?,
         verify: verify?,
         limits: limits?,
+        passthrough: passthrough?,
     })
 }
 
@@ -184,60 +209,8 @@ pub(super) fn keys_of(section: &str) -> &'static Keys {
     SECTIONS.iter().find(|(known, _)| *known == section).map_or(&NONE, |(_, keys)| keys)
 }
 
-fn tls(section: &Section<'_>) -> Option<Option<TlsFiles>> {
-    if !section.is_written() {
-        return Some(None);
-    }
-    let cert = section.require("cert", "\"/etc/mailferry/cert.pem\"").and_then(|entry| entry.path());
-    let key = section.require("key", "\"/etc/mailferry/key.pem\"").and_then(|entry| entry.path());
-    Some(Some(TlsFiles { cert: cert?, key: key? }))
-}
-
-fn listen(section: &Section<'_>, without_tls: bool) -> Option<Listen> {
-    let mut seen = Vec::new();
-    let mut addresses = |key: &str| section.or(key, Vec::new(), |entry| sockets(entry, &mut seen));
-    let (imap, imaps) = (addresses("imap"), addresses("imaps"));
-    let (pop3, pop3s) = (addresses("pop3"), addresses("pop3s"));
-    let networks = section.or("allow_cleartext", Vec::new(), |entry| each(entry, |item| item.parse(str::parse)));
-    let listen = Listen { imap: imap?, imaps: imaps?, pop3: pop3?, pop3s: pop3s?, allow_cleartext: networks? };
-    if without_tls {
-        for (key, addresses, start) in [("imap", &listen.imap, "STARTTLS"), ("pop3", &listen.pop3, "STLS")] {
-            if !addresses.is_empty() && listen.allow_cleartext.is_empty() {
-                return section.get(key)?.fail(format!(
-                    "nobody could log in here: {start} needs [tls] with cert and key, logins without TLS need \
-                     allow_cleartext"
-                ));
-            }
-        }
-        for (key, addresses) in [("imaps", &listen.imaps), ("pop3s", &listen.pop3s)] {
-            if !addresses.is_empty() {
-                return section.get(key)?.fail("needs [tls] with cert and key");
-            }
-        }
-    }
-    Some(listen)
-}
-
-/// A list of addresses to listen on, none of which is `seen` already.
-fn sockets(entry: &Entry<'_>, seen: &mut Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
-    each(entry, |item| {
-        let address = socket(item)?;
-        if address.port() != 0 && seen.contains(&address) {
-            return item.fail(format!("{address} is listed twice"));
-        }
-        seen.push(address);
-        Some(address)
-    })
-}
-
-fn socket(entry: &Entry<'_>) -> Option<SocketAddr> {
-    entry.parse(|text| {
-        text.parse().map_err(|_| format!("\"{text}\" is not an address such as \"127.0.0.1:143\" or \"[::]:143\""))
-    })
-}
-
 /// Every item of a list, or nothing if one of them is wrong; all are looked at.
-fn each<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Entry<'a>) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn each<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Entry<'a>) -> Option<T>) -> Option<Vec<T>> {
     let items: Vec<Option<T>> = entry.list()?.iter().map(&mut read).collect();
     items.into_iter().collect()
 }
@@ -320,6 +293,8 @@ fn side(section: &Section<'_>, example: &str, default_domain: Option<&str>) -> O
     let (mut imap, mut pop3) = (imap?, pop3?);
     let none = "no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)";
     trust?.give(std::iter::once(&mut imap).chain(&mut pop3), none)?;
+    let proxy_protocol = section.or("proxy_protocol", false, Entry::boolean)?;
+    std::iter::once(&mut imap).chain(&mut pop3).for_each(|endpoint| endpoint.proxy_protocol = proxy_protocol);
     Some(Side { imap, pop3, credentials: credentials?, names: names? })
 }
 
@@ -368,11 +343,9 @@ fn store(section: &Section<'_>) -> Option<StoreConfig> {
     Some(StoreConfig { path })
 }
 
-fn admin(section: &Section<'_>, clients: Option<&Listen>) -> Option<Admin> {
-    let taken = |address: &SocketAddr| {
-        address.port() != 0 && clients.is_some_and(|clients| clients.all().any(|taken| taken == *address))
-    };
-    let listen = section.or("listen", ADMIN_LISTEN, |entry| match socket(entry)? {
+fn admin(section: &Section<'_>, clients: &[SocketAddr]) -> Option<Admin> {
+    let taken = |address: &SocketAddr| address.port() != 0 && clients.contains(address);
+    let listen = section.or("listen", ADMIN_LISTEN, |entry| match doors::socket(entry)? {
         address if taken(&address) => entry.fail(format!("{address} is a listener for clients already")),
         address => Some(address),
     });
@@ -423,9 +396,4 @@ fn verify(section: &Section<'_>) -> Option<Verify> {
     let bodies = section.or("bodies", BODIES, |entry| entry.parse(str::parse));
     let strict = section.or("strict", false, Entry::boolean);
     Some(Verify { bodies: bodies?, strict: strict? })
-}
-
-fn limits(section: &Section<'_>) -> Option<Limits> {
-    let connections = section.or("connections", CONNECTIONS, |entry| entry.count(1..=MAX_CONNECTIONS))?;
-    Some(Limits { connections })
 }

@@ -33,7 +33,18 @@ fn endpoint(url: &str, schemes: [(&str, u16); 3]) -> Result<Endpoint, String> {
         let [clear, starttls, tls] = schemes.map(|(name, _)| name);
         return Err(format!("{scheme}:// is none of {clear}://, {starttls}://, {tls}://"));
     };
-    Ok(Endpoint { host, port: port.unwrap_or(*default), security, trust: Trust::default() })
+    Ok(Endpoint { host, port: port.unwrap_or(*default), security, trust: Trust::default(), proxy_protocol: false })
+}
+
+/// `HOST:PORT`, for whatever is spoken there.
+pub(super) fn host_and_port(text: &str) -> Result<Endpoint, String> {
+    let wrong = || format!("\"{text}\" is not a host and a port such as \"old.example:587\" or \"[2001:db8::5]:587\"");
+    if text.contains(['/', '@']) {
+        return Err(wrong());
+    }
+    let Url { host, port, .. } = split(&format!("tcp://{text}")).map_err(|_| wrong())?;
+    let port = port.ok_or_else(wrong)?;
+    Ok(Endpoint { host, port, security: Security::Clear, trust: Trust::default(), proxy_protocol: false })
 }
 
 /// `lmtp://`: host and port.

@@ -17,8 +17,8 @@ use super::network::Network;
 pub struct Config {
     /// `[listen]`: where clients reach us.
     pub listen: Listen,
-    /// `[tls]`: our certificate. Present whenever a listener needs one.
-    pub tls: Option<TlsFiles>,
+    /// `[tls]`: our certificates. Present whenever a listener needs one.
+    pub tls: Option<Tls>,
     /// `[old]`: the server that users come from.
     pub old: OldSide,
     /// `[new]`: the server that users go to.
@@ -41,6 +41,8 @@ pub struct Config {
     pub verify: Verify,
     /// `[limits]`: bounds of the whole process.
     pub limits: Limits,
+    /// `[[passthrough]]`: what is handed through without being understood.
+    pub passthrough: Vec<Passthrough>,
 }
 
 /// `[[realm]]`: the sides of the users of some domains. What it leaves out is filled in from `[old]` and `[new]`.
@@ -76,6 +78,8 @@ pub struct Listen {
     pub pop3s: Vec<SocketAddr>,
     /// Client networks that may log in without TLS.
     pub allow_cleartext: Vec<Network>,
+    /// Networks whose connections begin with a PROXY header that names the client.
+    pub proxy_protocol: Vec<Network>,
 }
 
 impl Listen {
@@ -97,7 +101,35 @@ impl Listen {
     }
 }
 
-/// `[tls]`: a PEM certificate chain and its PEM private key.
+/// `[[passthrough]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passthrough {
+    /// Where clients reach us.
+    pub listen: SocketAddr,
+    /// Where their connections go, octet by octet: in clear, as far as we know.
+    pub to: Endpoint,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// For clients that ask for no name, or for one that isn't listed; at least one. A client gets the first one that it can
+    /// check.
+    pub pairs: Vec<TlsFiles>,
+    /// For clients that ask for certain names.
+    pub sni: Vec<Sni>,
+}
+
+/// `[[tls.sni]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sni {
+    /// Host names, lower case; `*.` in front stands for any one label. No name is listed twice in a configuration.
+    pub names: Vec<String>,
+    /// At least one, as in [`Tls::pairs`].
+    pub pairs: Vec<TlsFiles>,
+}
+
+/// A PEM certificate chain and its PEM private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificate chain, the server's own certificate first.
@@ -145,6 +177,8 @@ pub struct Endpoint {
     pub security: Security,
     /// What TLS asks of the server. Of no use where the connection is in clear.
     pub trust: Trust,
+    /// Connections begin with a PROXY header, version 2, that names the client.
+    pub proxy_protocol: bool,
 }
 
 /// What TLS asks of a server, and what it may ask of us.
@@ -409,4 +443,38 @@ pub struct BodiesError(String);
 pub struct Limits {
     /// Client connections at once; one more is told BYE.
     pub connections: usize,
+    /// When the server ends, the last session is told by then.
+    pub drain: Duration,
+    /// Connections at once of one address, passthrough included.
+    pub connections_per_address: usize,
+    /// Of those, connections that have not logged in yet.
+    pub strangers_per_address: usize,
+    /// Sessions at once of one user.
+    pub sessions_per_user: usize,
+    /// Logins tried a second; 0: as many as come.
+    pub logins_per_second: usize,
+    /// The same of one address.
+    pub logins_per_second_per_address: usize,
+    /// The longest that a login waits after failures.
+    pub login_delay: Duration,
+    /// Client networks for which nothing is counted by address.
+    pub exempt: Vec<Network>,
+}
+
+impl Limits {
+    /// No limit at all.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self {
+            connections: usize::MAX,
+            drain: Duration::ZERO,
+            connections_per_address: usize::MAX,
+            strangers_per_address: usize::MAX,
+            sessions_per_user: usize::MAX,
+            logins_per_second: 0,
+            logins_per_second_per_address: 0,
+            login_delay: Duration::ZERO,
+            exempt: Vec::new(),
+        }
+    }
 }

@@ -214,6 +214,11 @@ impl<'a> Entry<'a> {
         Some(items.iter().map(entry).collect())
     }
 
+    /// The values of a list, or the one value that stands for a list of it.
+    pub(super) fn one_or_more(self) -> Vec<Entry<'a>> {
+        if self.value.is_array() { self.list().unwrap_or_default() } else { vec![self] }
+    }
+
     /// The tables of a `[[list]]`.
     pub(super) fn tables(&self) -> Option<Vec<Entry<'a>>> {
         let all_tables = |items: &'a [Spanned<DeValue<'a>>]| items.iter().all(|item| item.get_ref().is_table());

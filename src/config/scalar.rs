@@ -61,6 +61,23 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
     Ok(text.to_lowercase())
 }
 
+/// A host name that TLS clients ask for, lower-cased; `*.` in front for any one label.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("*.").unwrap_or(text);
+    let label = |label: &str| {
+        let plain = label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'));
+        (1..=63).contains(&label.len()) && plain
+    };
+    let dotted = host.contains('.') || host == text;
+    if !host.is_ascii() {
+        return Err(format!("\"{text}\": write it as clients send it, with \"xn--\""));
+    }
+    if !dotted || !host.split('.').all(label) || host.parse::<std::net::IpAddr>().is_ok() {
+        return Err(format!("\"{text}\" is not a host name such as \"mail.example.net\" or \"*.example.net\""));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
 /// Reads the secret in the file at `path`: its text without the line end.
 pub(super) fn secret(path: &Path) -> Result<SecretString, String> {
     let failed = |error: io::Error| format!("can't read {}: {error}", path.display());
@@ -90,7 +107,7 @@ mod tests {
 
     use secrecy::ExposeSecret;
 
-    use super::{domain, duration, secret, sqlite_path};
+    use super::{domain, duration, secret, server_name, sqlite_path};
 
     #[test]
     fn durations() {
@@ -127,6 +144,16 @@ mod tests {
         for text in ["", "@example.net", "a b", ".net", "net."] {
             assert!(domain(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn server_names() {
+        assert_eq!(server_name("*.Example.NET"), Ok("*.example.net".to_owned()));
+        assert_eq!(server_name("localhost"), Ok("localhost".to_owned()));
+        for text in ["", "*", "*.net", "mail.*.net", ".net", "a b.net", "10.0.0.5", "net.", "*.*.net"] {
+            assert!(server_name(text).is_err(), "{text}");
+        }
+        assert!(server_name("bücher.example").unwrap_err().contains("xn--"));
     }
 
     #[test]

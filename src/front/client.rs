@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zeroize::Zeroize as _;
 
 use super::{Entry, Front, drain};
-use crate::net::Stream;
+use crate::net::{ServerTls, Stream};
 use crate::wire::{imap, pop3};
 
 /// A client that has not logged in may take this long for a command: people type their password before the client connects.
@@ -22,6 +22,12 @@ pub(super) const LOGIN_DEADLINE: Duration = Duration::from_secs(180);
 /// A client that takes nothing we say for this long before login is gone.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// When the server ends, a handshake may go on this long.
+const HANDSHAKE_AT_THE_END: Duration = Duration::from_secs(2);
+
+/// All that a client may say before it has logged in. Twenty failed logins with long tokens are less.
+const OCTETS_MAX: usize = 512 * 1024;
+
 /// Octets read at once.
 const READ_SIZE: usize = 4 * 1024;
 const _: () = assert!(READ_SIZE <= imap::prelogin::INPUT_MAX && READ_SIZE <= pop3::prelogin::INPUT_MAX);
@@ -30,6 +36,7 @@ const _: () = assert!(READ_SIZE <= imap::prelogin::INPUT_MAX && READ_SIZE <= pop
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LastWords {
     pub(super) too_slow: &'static [u8],
+    pub(super) too_much: &'static [u8],
     pub(super) going_down: &'static [u8],
 }
 
@@ -52,6 +59,8 @@ pub(super) struct Client {
     pub(super) command_by: Instant,
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) words: LastWords,
+    /// Octets that it has sent.
+    pub(super) octets: usize,
 }
 
 impl Client {
@@ -59,12 +68,12 @@ impl Client {
     pub(super) async fn accept(front: &Front, tcp: TcpStream, entry: Entry, words: LastWords) -> io::Result<Self> {
         let stream = match (entry, &front.tls) {
             (Entry::Clear, _) => Stream::Plain(tcp),
-            (Entry::Tls, Some(tls)) => tls.accept(tcp).await.map_err(io::Error::other)?,
+            (Entry::Tls, Some(tls)) => handshake(tls, tcp, front.shutdown.clone()).await?,
             (Entry::Tls, None) => return Err(io::Error::other("no certificate for a TLS listener")),
         };
         let now = Instant::now();
         let (login_by, command_by) = (now + LOGIN_DEADLINE, now + COMMAND_DEADLINE);
-        Ok(Self { stream, login_by, command_by, shutdown: front.shutdown.clone(), words })
+        Ok(Self { stream, login_by, command_by, shutdown: front.shutdown.clone(), words, octets: 0 })
     }
 
     pub(super) async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
@@ -96,6 +105,9 @@ impl Client {
     pub(super) async fn read(&mut self, hear: impl FnOnce(&[u8])) -> io::Result<Heard> {
         let mut buffer = [0; READ_SIZE];
         let deadline = self.login_by.min(self.command_by);
+        if self.octets > OCTETS_MAX {
+            return Ok(Heard::Enough(self.words.too_much));
+        }
         let Self { stream, shutdown, words, .. } = self;
         let read = tokio::select! {
             // In this order, or a client that always has something to say would never be too slow.
@@ -107,6 +119,7 @@ impl Client {
         match read? {
             0 => Ok(Heard::End),
             count => {
+                self.octets = self.octets.saturating_add(count);
                 hear(buffer.get(..count).unwrap_or_default());
                 // A password may have been in it.
                 buffer.zeroize();
@@ -119,7 +132,20 @@ impl Client {
         let (Some(tls), Some(tcp)) = (&front.tls, self.stream.into_plain()) else {
             return Err(io::Error::other("TLS asked for on a connection that can't have it"));
         };
-        let stream = tls.accept(tcp).await.map_err(io::Error::other)?;
+        let stream = handshake(tls, tcp, self.shutdown.clone()).await?;
         Ok(Self { stream, ..self })
+    }
+}
+
+/// Begins TLS; when the server ends, only a handshake that is about to be complete still counts.
+async fn handshake(tls: &ServerTls, tcp: TcpStream, mut shutdown: watch::Receiver<bool>) -> io::Result<Stream> {
+    let ends = async {
+        // An error means that the sender is gone, which is an end too.
+        let _ = shutdown.wait_for(|ended| *ended).await;
+        sleep(HANDSHAKE_AT_THE_END).await;
+    };
+    tokio::select! {
+        stream = tls.accept(tcp) => stream.map_err(io::Error::other),
+        () = ends => Err(io::Error::other("the server ends in the middle of the handshake")),
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+use super::guard::Seat;
 use super::session::Session;
 use crate::mailbox::Side;
 use crate::net::Stream;
@@ -34,6 +35,8 @@ pub(super) struct LoggedIn {
     pub(super) backend: (Stream, BytesMut),
     /// What the client has said behind its login.
     pub(super) pipelined: Zeroizing<Vec<u8>>,
+    /// Counts it among the user's sessions.
+    pub(super) seat: Seat,
     /// Counts the session at its side. The last field, so that it goes when the connection has gone.
     pub(super) pass: SessionPass,
 }
@@ -52,12 +55,20 @@ pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(Logged
         };
         unavailable(&tag, text)
     };
+    if let Err(busy) = front.guard.before_login(session.peer.ip(), &name.user).await {
+        warn!(user = shown, "login not tried: {busy}");
+        return Err(unavailable(&tag, "Too many logins at once, try again in a moment."));
+    }
     let attempt = front.registry.attempt(&name.user, Protocol::Imap, front.patience).await.map_err(not_let_in)?;
     let side = attempt.side();
     let ask = async |side| {
         answered(session, side, &name, authzid.as_deref(), &password).await.map_err(|said| said.under(&tag))
     };
     let mut accepted = ask(side).await?;
+    let seat = front.guard.seat(&name.user).map_err(|full| {
+        warn!(user = shown, "login refused: {full}");
+        format!("{tag} NO [LIMIT] You have too many sessions open, close one of them.\r\n").into_bytes()
+    })?;
     tell(session, &name, &password, side);
     let pass = attempt.admit(front.patience).await.map_err(not_let_in)?;
     if pass.side != side {
@@ -69,7 +80,7 @@ pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(Logged
     info!(user = shown, side = %pass.side, "logged in");
     let answer = greeting(&tag, &raw, connection.capabilities().iter());
     let backend = connection.into_stream();
-    Ok((LoggedIn { shown, backend, pipelined: Zeroizing::default(), pass }, answer))
+    Ok((LoggedIn { shown, backend, pipelined: Zeroizing::default(), seat, pass }, answer))
 }
 
 /// Why a client is not logged in, in words for it.
@@ -102,9 +113,15 @@ async fn answered(
 ) -> Result<(ImapConnection, Vec<u8>), Said> {
     let shown = printable(name.user.as_str().as_bytes());
     match timeout(SIDE_DEADLINE, at_side(session, side, name, authzid, password)).await {
-        Ok(Ok((connection, LoginAnswer::Accepted { raw }))) => Ok((connection, raw)),
+        Ok(Ok((connection, LoginAnswer::Accepted { raw }))) => {
+            session.front.guard.logged_in(session.peer.ip(), &name.user);
+            Ok((connection, raw))
+        }
         Ok(Ok((_, LoginAnswer::Refused { status, raw }))) => {
             info!(user = shown, %side, "login refused: {}", printable(&raw));
+            if is_about_the_password(&raw) {
+                session.front.guard.login_failed(session.peer.ip(), &name.user);
+            }
             Err(Said::Refusal(status, raw))
         }
         Ok(Err(error)) => {
@@ -118,6 +135,15 @@ async fn answered(
     }
 }
 
+/// Whether a refusal that begins with `raw` says that the password is wrong. Other codes (RFC 5530, RFC 3206) say that it may
+/// be right; without a code it is as good as wrong.
+pub(super) fn is_about_the_password(raw: &[u8]) -> bool {
+    let Some(code) = raw.strip_prefix(b"[") else { return true };
+    let code = code.split(|octet| b" ]".contains(octet)).next().unwrap_or_default();
+    let wrong: [&[u8]; 4] = [b"AUTHENTICATIONFAILED", b"AUTHORIZATIONFAILED", b"AUTH", b"ALERT"];
+    wrong.iter().any(|wrong| code.eq_ignore_ascii_case(wrong))
+}
+
 async fn at_side(
     session: Session<'_>,
     side: Side,
@@ -128,7 +154,13 @@ async fn at_side(
     let backends = session.front.backends.of(&name.user);
     let (user, authzid) = session.front.names.both_at(backends.names.of(side), &name.typed, authzid);
     let server = backends.imap.of(side);
-    let mut connection = server.connect().await?;
+    let mut tries = session.front.registry.crowd().tries();
+    let mut connection = loop {
+        match server.connect_for(Some(session.ends())).await {
+            Err(error) if error.is_turned_away() && tries.again().await => {}
+            done => break done?,
+        }
+    };
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());
     let fields =
@@ -169,7 +201,18 @@ pub(super) fn tell(session: Session<'_>, login: &LoginName, password: &[u8], sid
 
 #[cfg(test)]
 mod tests {
-    use super::greeting;
+    use super::{greeting, is_about_the_password};
+
+    #[test]
+    fn a_server_in_trouble_makes_no_password_wrong() {
+        for raw in ["[AUTHENTICATIONFAILED] no", "Login failed", "[auth] no", "[ALERT] no", "[AUTH]"] {
+            assert!(is_about_the_password(raw.as_bytes()), "{raw}");
+        }
+        for raw in ["[UNAVAILABLE] down", "[SYS/TEMP] down", "[IN-USE] locked", "[LIMIT] many", "[PRIVACYREQUIRED] TLS"]
+        {
+            assert!(!is_about_the_password(raw.as_bytes()), "{raw}");
+        }
+    }
 
     fn shown(raw: &str) -> String {
         let capabilities = ["IMAP4REV1", "COMPRESS=DEFLATE", "IDLE"].into_iter();

@@ -15,6 +15,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::client::{Client, Heard, LastWords};
+use super::guard::Place;
 use super::session::Session;
 use super::{Entry, Front};
 use crate::mailbox::Side;
@@ -28,6 +29,7 @@ pub use share::HeldLists;
 
 const LAST_WORDS: LastWords = LastWords {
     too_slow: b"-ERR Too slow to log in.\r\n",
+    too_much: b"-ERR Too much was said without logging in.\r\n",
     going_down: b"-ERR [SYS/TEMP] The server is going down, connect again.\r\n",
 };
 
@@ -41,18 +43,19 @@ pub struct Pop3Harvest {
 }
 
 /// Serves one client to its end.
-pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry) -> io::Result<()> {
+pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry, mut place: Place) -> io::Result<()> {
     let front = session.front;
     let client = Client::accept(front, tcp, entry, LAST_WORDS).await?;
     let Some((client, logged_in, pipelined)) = log_in(session, client, entry).await? else {
         return Ok(());
     };
-    let LoggedIn { user, shown, backend, pass } = logged_in;
+    place.known();
+    let LoggedIn { user, shown, backend, pass, seat: _seat } = logged_in;
     let side = pass.side;
     // A list of the new side shows nothing that we don't know.
     let wanted =
         (side == Side::Old).then(|| Wanted { give: |harvest| give(front, &user, harvest), share: front.held.share() });
-    let moved = relay::run(client.stream, backend, &pipelined, client.shutdown, pass, wanted).await;
+    let moved = relay::run(client.stream, backend, &pipelined, front.ending(), pass, wanted).await;
     let (sent, received) = (moved.to_client, moved.to_backend);
     info!(user = shown, %side, sent, received, "POP3 session ended: {}", moved.why);
     Ok(())

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::drain;
+use super::ending::Ending;
 use super::peer::{OUTPUT, Peer};
 use crate::net::Stream;
 use crate::user::{SessionPass, Standing};
@@ -52,7 +52,7 @@ pub(super) async fn run(
     client: Stream,
     backend: (Stream, BytesMut),
     pipelined: &[u8],
-    shutdown: watch::Receiver<bool>,
+    ending: Ending,
     mut pass: SessionPass,
 ) -> Moved {
     let mut pair = Pair {
@@ -62,7 +62,7 @@ pub(super) async fn run(
         torn: false,
         ends_by: None,
     };
-    let why = pair.relay(shutdown, &mut pass).await;
+    let why = pair.relay(ending, &mut pass).await;
     if pair.relay.is_writing() {
         // Nobody has heard how it ended; the backend may execute it yet.
         pass.wrote();
@@ -117,7 +117,7 @@ struct Pair {
 }
 
 impl Pair {
-    async fn relay(&mut self, mut shutdown: watch::Receiver<bool>, pass: &mut SessionPass) -> Why {
+    async fn relay(&mut self, mut ending: Ending, pass: &mut SessionPass) -> Why {
         let mut quiet_since = Instant::now();
         loop {
             let standing = pass.standing();
@@ -143,7 +143,7 @@ impl Pair {
                 () = self.backend.step(backend), if backend || self.backend.wants_writing() => quiet_since = Instant::now(),
                 () = pass.changed() => {}
                 () = sleep_until(wake) => return at_wake,
-                _ = shutdown.wait_for(|ended| *ended), if self.ends_by.is_none() => {
+                () = ending.comes(), if self.ends_by.is_none() => {
                     self.ends_by = Some(Instant::now() + BOUNDARY_PATIENCE);
                 }
             }

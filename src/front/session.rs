@@ -5,29 +5,43 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tracing::{Instrument as _, debug, error_span, info};
+use tracing::{Instrument as _, debug, error_span, info, warn};
 
 use super::client::{Client, Heard, LastWords};
+use super::guard::Place;
 use super::login::{self, LoggedIn};
-use super::{Entry, Front, pop3, relay};
+use super::{Entry, FULL, FULL_POP3, Front, pop3, relay};
 use crate::user::Protocol;
 use crate::wire::imap::prelogin::{Action, PreLogin, PreLoginConfig};
+use crate::wire::proxy::Ends;
 
 const LAST_WORDS: LastWords = LastWords {
     too_slow: b"* BYE Too slow to log in.\r\n",
+    too_much: b"* BYE Too much was said without logging in.\r\n",
     going_down: b"* BYE [UNAVAILABLE] The server is going down, connect again.\r\n",
 };
 
 /// Serves one client to its end.
-pub(super) async fn run(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr, protocol: Protocol, entry: Entry) {
+pub(super) async fn run(front: Arc<Front>, mut tcp: TcpStream, peer: SocketAddr, protocol: Protocol, entry: Entry) {
+    let Some(Ends { client: peer, server: local }) = front.whose(&mut tcp, peer).await else { return };
     let id = format!("{:016x}", rand::random::<u64>());
     // Of the highest level, so that whatever is logged says which session it is about.
     let span = error_span!("session", id, %peer);
     async move {
-        let session = Session { front: &front, peer, id: &id };
+        let place = match front.guard.enter(peer.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                warn!("connection refused: {full}");
+                // The send buffer of a fresh connection has room for a line; inside TLS nothing can be said.
+                let words = if protocol == Protocol::Imap { FULL } else { FULL_POP3 };
+                let _ = (entry == Entry::Clear).then(|| tcp.try_write(words));
+                return;
+            }
+        };
+        let session = Session { front: &front, peer, local, id: &id };
         let ended = match protocol {
-            Protocol::Imap => session.serve(tcp, entry).await,
-            Protocol::Pop3 => pop3::serve(session, tcp, entry).await,
+            Protocol::Imap => session.serve(tcp, entry, place).await,
+            Protocol::Pop3 => pop3::serve(session, tcp, entry, place).await,
         };
         if let Err(why) = ended {
             debug!("ended: {why}");
@@ -41,19 +55,27 @@ pub(super) async fn run(front: Arc<Front>, tcp: TcpStream, peer: SocketAddr, pro
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Session<'a> {
     pub(super) front: &'a Front,
+    /// The client.
     pub(super) peer: SocketAddr,
+    /// Where it has connected to.
+    pub(super) local: SocketAddr,
     pub(super) id: &'a str,
 }
 
 impl Session<'_> {
-    async fn serve(self, tcp: TcpStream, entry: Entry) -> io::Result<()> {
+    pub(super) fn ends(self) -> Ends {
+        Ends { client: self.peer, server: self.local }
+    }
+
+    async fn serve(self, tcp: TcpStream, entry: Entry, mut place: Place) -> io::Result<()> {
         let client = Client::accept(self.front, tcp, entry, LAST_WORDS).await?;
         let Some((client, logged_in)) = self.log_in(client, entry).await? else {
             return Ok(());
         };
-        let LoggedIn { shown, backend, pipelined, pass } = logged_in;
+        place.known();
+        let LoggedIn { shown, backend, pipelined, pass, seat: _seat } = logged_in;
         let side = pass.side;
-        let moved = relay::run(client.stream, backend, &pipelined, client.shutdown, pass).await;
+        let moved = relay::run(client.stream, backend, &pipelined, self.front.ending(), pass).await;
         let (sent, received) = (moved.to_client, moved.to_backend);
         info!(user = shown, %side, sent, received, "session ended: {}", moved.why);
         Ok(())

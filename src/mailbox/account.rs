@@ -12,12 +12,16 @@ use super::name::MailboxName;
 pub struct Account {
     /// The hierarchy separator of the personal namespace.
     pub separator: Option<char>,
+    /// What the names of the personal namespace begin with; none where the server doesn't tell (RFC 2342).
+    pub prefix: Option<String>,
     /// The mailboxes of the personal namespace.
     pub mailboxes: BTreeMap<MailboxName, Listed>,
     /// Subscribed names, whether there is such a mailbox or not.
     pub subscriptions: BTreeSet<MailboxName>,
     /// Names that no mailbox name can be made of, as the server gave them, and why.
     pub unreadable: Vec<(String, String)>,
+    /// Mailboxes of other users and shared ones, as the server gave them, and whether the user subscribed to them.
+    pub others: BTreeMap<String, bool>,
 }
 
 /// One mailbox in the server's list.

@@ -34,6 +34,9 @@ pub struct BodyDigest {
     pub altered: [u8; 32],
     /// The rules that made a difference between the two.
     pub rules: Vec<Rule>,
+    /// Digest of the octets with every NUL as the new side shows it and all CRs kept, if there is a NUL: how CRs are stored is the
+    /// writer's doing, but no writer can bring a NUL across.
+    pub without_nul: Option<[u8; 32]>,
 }
 
 /// Computes a [`BodyDigest`] from chunks; any split gives the same.
@@ -42,6 +45,8 @@ pub struct BodyHasher {
     octets: u64,
     exact: blake3::Hasher,
     altered: blake3::Hasher,
+    /// From the first NUL on.
+    without_nul: Option<blake3::Hasher>,
     /// CRs that were held back because what follows decides their fate.
     pending_crs: u64,
     crcrlf: bool,
@@ -58,6 +63,7 @@ impl BodyHasher {
     /// Takes the next octets.
     pub fn update(&mut self, chunk: &[u8]) {
         self.octets += chunk.len() as u64;
+        self.without_nul(chunk);
         self.exact.update(chunk);
         let mut plain = 0;
         for (at, &byte) in chunk.iter().enumerate() {
@@ -70,6 +76,20 @@ impl BodyHasher {
             self.special(byte);
         }
         self.altered.update(chunk.get(plain..).unwrap_or_default());
+    }
+
+    /// Before the chunk goes into the exact digest, from which this one parts at the first NUL.
+    fn without_nul(&mut self, chunk: &[u8]) {
+        if self.without_nul.is_none() && !chunk.contains(&0) {
+            return;
+        }
+        let hasher = self.without_nul.get_or_insert_with(|| self.exact.clone());
+        for (number, text) in chunk.split(|&octet| octet == 0).enumerate() {
+            if number > 0 {
+                hasher.update(&[0x80]);
+            }
+            hasher.update(text);
+        }
     }
 
     fn special(&mut self, byte: u8) {
@@ -111,6 +131,7 @@ impl BodyHasher {
             exact: *self.exact.finalize().as_bytes(),
             altered: *self.altered.finalize().as_bytes(),
             rules: fired.into_iter().filter(|(fired, _)| *fired).map(|(_, rule)| rule).collect(),
+            without_nul: self.without_nul.map(|hasher| *hasher.finalize().as_bytes()),
         }
     }
 }
@@ -133,6 +154,8 @@ pub fn verdict(old: &BodyDigest, new: &BodyDigest) -> Verdict {
         Verdict::Equal
     } else if old.altered == new.exact {
         Verdict::Altered(old.rules.clone())
+    } else if old.without_nul == Some(new.exact) {
+        Verdict::Altered(vec![Rule::Nul])
     } else {
         Verdict::Different
     }
@@ -161,6 +184,8 @@ mod tests {
             altered(b"\0\r\r\n\r", b"\x80\r\n"),
             Verdict::Altered(vec![Rule::CrCrLf, Rule::TrailingCr, Rule::Nul])
         );
+        assert_eq!(altered(b"\0\r\r\n\0\r", b"\x80\r\r\n\x80\r"), Verdict::Altered(vec![Rule::Nul]), "CRs were kept");
+        assert_eq!(altered(b"\0\r\r\n\r", b"\x80\r\r\n"), Verdict::Different, "some of them were");
         assert_eq!(altered(b"a\r\nb", b"a\r\r\nb"), Verdict::Different, "the rules hold in one direction only");
         assert_eq!(altered(b"a\x80b", b"a\0b"), Verdict::Different);
         assert_eq!(altered(b"a\rb", b"ab"), Verdict::Different);

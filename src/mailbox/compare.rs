@@ -9,12 +9,25 @@ use super::model::Uid;
 use super::name::MailboxName;
 use super::report::{Class, Finding, Report};
 
-/// Compares names, separator, subscriptions and SPECIAL-USE. Mailboxes that are only on one side are findings; those on
+/// Mailboxes of others that are named.
+const NAMED_MAX: usize = 10;
+
+/// Compares names, separator, prefix, subscriptions and SPECIAL-USE. Mailboxes that are only on one side are findings; those on
 /// both are returned for [`contents`].
 pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<MailboxName> {
     if old.separator != new.separator {
         let shown = |separator: Option<char>| separator.map_or_else(|| "none".to_owned(), String::from);
         report.add(finding(Class::Difference, "separator", None, shown(old.separator), shown(new.separator)));
+    }
+    if let (Some(before), Some(after)) = (&old.prefix, &new.prefix)
+        && before != after
+    {
+        // Names may be equal all the same, but a client would make its next mailbox in another place.
+        let shown = |prefix: &str| format!("{prefix:?}");
+        report.add(finding(Class::Difference, "prefix", None, shown(before), shown(after)));
+    }
+    if let Some(shared) = left_behind(old, new) {
+        report.add(finding(Class::Note, "shared", None, shared, "not moved"));
     }
     for (side, account) in [("old", old), ("new", new)] {
         for (raw, why) in &account.unreadable {
@@ -42,6 +55,17 @@ pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<Mailbo
     }
     subscriptions(old, new, report);
     both
+}
+
+/// Mailboxes that others share with the user on the old side only, in words.
+#[must_use]
+pub fn left_behind(old: &Account, new: &Account) -> Option<String> {
+    let only: Vec<(&String, &bool)> = old.others.iter().filter(|(raw, _)| !new.others.contains_key(*raw)).collect();
+    let subscribed = only.iter().filter(|(_, subscribed)| **subscribed).count();
+    let names: Vec<&str> = only.iter().take(NAMED_MAX).map(|(raw, _)| raw.as_str()).collect();
+    let more = if only.len() > names.len() { " and more" } else { "" };
+    let subscribed = if subscribed > 0 { format!(" ({subscribed} subscribed)") } else { String::new() };
+    (!only.is_empty()).then(|| format!("{} mailboxes of others{subscribed}: {}{more}", only.len(), names.join(", ")))
 }
 
 fn attributes(name: &MailboxName, old: &Listed, new: &Listed, report: &mut Report) {
@@ -262,6 +286,8 @@ mod tests {
             .into(),
             subscriptions: [name("A")].into(),
             unreadable: vec![("x&".to_owned(), "no UTF-7".to_owned())],
+            prefix: Some("INBOX.".to_owned()),
+            others: [("user.ben".to_owned(), true), ("news".to_owned(), false)].into(),
         };
         let new = Account {
             separator: Some('.'),
@@ -275,9 +301,12 @@ mod tests {
             .into(),
             subscriptions: [name("B")].into(),
             unreadable: vec![],
+            prefix: Some(String::new()),
+            others: [("news".to_owned(), false)].into(),
         };
         let mut report = Report::new("u1", false);
         assert_eq!(accounts(&old, &new, &mut report), vec![name("B"), name("C")]);
+        assert_eq!(report.findings[2].old, "1 mailboxes of others (1 subscribed): user.ben");
         let found: Vec<_> = report
             .findings
             .iter()
@@ -288,6 +317,8 @@ mod tests {
             found,
             vec![
                 difference("separator", ""),
+                difference("prefix", ""),
+                (Class::Note, "shared", ""),
                 difference("name", "x&"),
                 difference("mailbox", "A"),
                 difference("special-use", "B"),

@@ -1,4 +1,4 @@
-//! An operator's word that breaks off work on a user. What is under way may take hours; whatever it was, it goes on from there
+//! What breaks off work on a user: an operator's word, or a session that a side turned away. What is under way may take hours; whatever it was, it goes on from there
 //! another time, as after `kill -9`.
 
 use std::sync::Arc;
@@ -6,35 +6,42 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Stop;
+use crate::user::Crowd;
 
 /// Asks for work to be broken off, and knows whether it was asked for. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Halt(Arc<watch::Sender<bool>>);
+pub(super) struct Halt {
+    asked: Arc<watch::Sender<bool>>,
+    crowd: Crowd,
+}
 
 impl Halt {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(false)))
+    pub(super) fn new(crowd: Crowd) -> Self {
+        Self { asked: Arc::new(watch::Sender::new(false)), crowd }
     }
 
     /// Asks for it.
     pub(super) fn ask(&self) {
-        self.0.send_replace(true);
+        self.asked.send_replace(true);
     }
 
     /// Takes the wish back: it has been heard.
     pub(super) fn heard(&self) {
-        self.0.send_replace(false);
+        self.asked.send_replace(false);
     }
 
     /// Carries `work` out, or drops it in the middle when it shall be broken off.
     ///
     /// # Errors
-    /// What `work` says, or [`Stop::Halted`].
+    /// What `work` says, [`Stop::Halted`], or [`Stop::Later`] for a session that was turned away.
     pub(super) async fn unless<T>(&self, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
-        let mut asked = self.0.subscribe();
+        let mut asked = self.asked.subscribe();
         tokio::select! {
             done = work => done,
             _ = asked.wait_for(|asked| *asked) => Err(Stop::Halted),
+            () = self.crowd.pressed() => Err(Stop::Later(
+                "a side took no more connections, and users' own sessions come first".to_owned(),
+            )),
         }
     }
 }

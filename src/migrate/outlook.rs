@@ -6,6 +6,7 @@ use super::credentials::own_login;
 use super::enrolled::is_enrolled;
 use super::uidl::{Content, Inbox};
 use super::{Job, Platform, Readers, Stop, preflight};
+use crate::mailbox::compare::left_behind;
 use crate::mailbox::{Account, MailboxName};
 use crate::source::Reader;
 use crate::store::{Phase, UserRecord};
@@ -31,12 +32,16 @@ pub struct Outlook {
     pub record: Option<UserRecord>,
     /// Whether the next login starts the move, and on whose word; `None`: it has begun.
     pub enrolled: Option<(bool, String)>,
+    /// How names look on each side, in words.
+    pub names: [String; 2],
     /// The old side.
     pub old: Holdings,
     /// The new side.
     pub new: Holdings,
     /// What each side announces after the login.
     pub capabilities: [BTreeSet<String>; 2],
+    /// Mailboxes that others share with the user on the old side only, in words.
+    pub shared: Option<String>,
     /// What is known of POP3.
     pub pop3: String,
     /// What keeps the user from being switched.
@@ -87,7 +92,19 @@ impl Outlook {
         if let Some(Err(refusal)) = own_login(platform, &job.login).await? {
             blocks.push(refusal);
         }
-        Ok(Self { record, enrolled, old: old_holds, new: new_holds, capabilities, pop3, blocks })
+        let shared = left_behind(&old, &new);
+        let names = [form(&old), form(&new)];
+        Ok(Self { record, enrolled, names, shared, old: old_holds, new: new_holds, capabilities, pop3, blocks })
+    }
+}
+
+/// How an account's names look, in words.
+fn form(account: &Account) -> String {
+    let separator = account.separator.map_or_else(|| "no separator".to_owned(), |known| format!("separator {known:?}"));
+    match account.prefix.as_deref() {
+        None => separator,
+        Some("") => format!("{separator}, no prefix"),
+        Some(prefix) => format!("{separator}, prefix {prefix:?}"),
     }
 }
 
@@ -132,9 +149,8 @@ async fn pop3(job: &Job, readers: &mut Readers, old: &Account) -> Result<Result<
     Ok(match pairing {
         Ok(pairing) if pairing.messages.is_empty() => Ok("no messages".to_owned()),
         Ok(pairing) => {
-            let templates: Vec<String> = pairing.templates.iter().map(ToString::to_string).collect();
             let order = if pairing.is_ascending() { "in the order of the UIDs" } else { "in an order of their own" };
-            Ok(format!("{} UIDLs, template {}, {order}", pairing.messages.len(), templates.join(" or ")))
+            Ok(format!("{} UIDLs, {}, {order}", pairing.messages.len(), pairing.method()))
         }
         Err(doubt) => Err(doubt.to_string()),
     })

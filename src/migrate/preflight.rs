@@ -1,5 +1,5 @@
 //! What is refused before anything is written: an account on the new side that holds what is not ours (SYN-17), a
-//! separator that clients would see change, names that the target would alter.
+//! separator or prefix that clients would see change, names that the target would alter.
 
 use super::Stop;
 use super::plan::Records;
@@ -22,6 +22,15 @@ pub(super) fn check(old: &Account, new: &Account, records: &Records) -> Result<(
              set `separator` in the new side's namespace",
             old.separator.unwrap_or(' '),
             new.separator.unwrap_or(' ')
+        ));
+    }
+    if let (Some(before), Some(after)) = (&old.prefix, &new.prefix)
+        && before != after
+    {
+        found.push(format!(
+            "the names of a user's mailboxes begin with {before:?} on the old side and with {after:?} on the new side, and \
+             clients would make new ones in another place: set `prefix = {}` in the new side's namespace",
+            if before.is_empty() { "\"\"" } else { before }
         ));
     }
     found.extend(old.unreadable.iter().map(|(raw, why)| format!("mailbox `{raw}` on the old side {why}")));
@@ -158,5 +167,18 @@ mod tests {
         let mut new = account(&[("INBOX", 99, 1, 0)]);
         new.separator = Some('.');
         assert!(check(&old, &new, &Records::new()).unwrap_err().to_string().contains("separator"));
+    }
+
+    #[test]
+    fn another_prefix_is_refused_with_what_to_set_and_an_unknown_one_is_not() {
+        let mut old = account(&[("INBOX", 7, 20, 9)]);
+        let mut new = account(&[("INBOX", 99, 1, 0)]);
+        old.prefix = Some("INBOX.".to_owned());
+        assert!(check(&old, &new, &Records::new()).is_ok());
+        new.prefix = Some(String::new());
+        let said = check(&old, &new, &Records::new()).unwrap_err().to_string();
+        assert!(said.contains("set `prefix = INBOX.` in the new side's namespace"), "{said}");
+        old.prefix = Some(String::new());
+        assert!(check(&old, &new, &Records::new()).is_ok());
     }
 }

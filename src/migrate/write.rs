@@ -460,12 +460,17 @@ impl Writer<'_> {
                     self.job.progress.update(|progress| progress.messages_done += 1);
                 }
                 // What was begun can't be taken back but with the whole session; the next pass begins it anew.
-                BodyEvent::Vanished(_) | BodyEvent::Again(_) => return Ok(false),
+                BodyEvent::Again(_) => return Ok(false),
+                BodyEvent::Vanished(uid) => {
+                    let message = (&record.name, source.uid_validity, uid);
+                    if let Some(why) = self.stops.vanished(message) {
+                        self.stops.unreadable((self.platform, self.job), message, why).await?;
+                    }
+                    return Ok(false);
+                }
                 BodyEvent::Unreadable(uid, why) => {
                     let message = (&record.name, source.uid_validity, uid);
-                    if !self.stops.left_out.add((self.platform, self.job), message, &why).await? {
-                        self.stops.unreadable(&record.name, uid, why);
-                    }
+                    self.stops.unreadable((self.platform, self.job), message, why).await?;
                     return Ok(false);
                 }
             }

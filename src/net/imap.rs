@@ -13,6 +13,7 @@ use tokio::time::timeout;
 pub use login::LoginAnswer;
 
 use super::dial::{DialError, dial};
+use super::proxied::send_header;
 use super::stream::Stream;
 use super::tls::{ClientTls, TlsError};
 use crate::config::{Endpoint, Security};
@@ -20,6 +21,7 @@ use crate::mailbox::Side;
 use crate::wire::imap::command::{CommandError, Fragment};
 use crate::wire::imap::framer::{Event, Framer, Role};
 use crate::wire::imap::scan::{self, Response, Status};
+use crate::wire::proxy::Ends;
 
 /// How long a connection may take to be made, and a server to greet.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
@@ -67,6 +69,16 @@ pub enum ImapError {
         /// How.
         what: String,
     },
+    /// It ended the connection in place of a greeting: there may be too many from us already.
+    #[error("{side} side {server}: {what}")]
+    TurnedAway {
+        /// Which side.
+        side: Side,
+        /// Which server.
+        server: Arc<str>,
+        /// How.
+        what: String,
+    },
     /// It refused a command.
     #[error("{side} side {server}: refused {command}: {text}")]
     Refused {
@@ -99,6 +111,14 @@ pub enum ImapError {
         /// Why.
         source: CommandError,
     },
+}
+
+impl ImapError {
+    /// Whether it may be that the server takes no more connections from us.
+    #[must_use]
+    pub const fn is_turned_away(&self) -> bool {
+        matches!(self, Self::TurnedAway { .. } | Self::Tls { source: TlsError::HungUp { .. }, .. })
+    }
 }
 
 /// One side's IMAP server. Cheap to clone.
@@ -138,7 +158,15 @@ impl ImapServer {
     /// # Errors
     /// If the server can't be reached, its certificate is not trusted, or it does not greet.
     pub async fn connect(&self) -> Result<ImapConnection, ImapError> {
-        match timeout(CONNECT_DEADLINE, ImapConnection::open(self)).await {
+        self.connect_for(None).await
+    }
+
+    /// The same for a client, whose address the server is told if it wants a PROXY header.
+    ///
+    /// # Errors
+    /// As for [`ImapServer::connect`].
+    pub async fn connect_for(&self, client: Option<Ends>) -> Result<ImapConnection, ImapError> {
+        match timeout(CONNECT_DEADLINE, ImapConnection::open(self, client)).await {
             Ok(connection) => connection,
             Err(_) => Err(ImapError::Lost {
                 side: self.side,
@@ -201,15 +229,23 @@ pub struct ImapConnection {
     line: Vec<u8>,
     tags: u64,
     capabilities: Capabilities,
+    greeting: String,
+    software: Option<String>,
     farewell: Option<String>,
 }
 
 impl ImapConnection {
-    async fn open(server: &ImapServer) -> Result<Self, ImapError> {
+    async fn open(server: &ImapServer, client: Option<Ends>) -> Result<Self, ImapError> {
         let Endpoint { host, port, .. } = server.endpoint.as_ref();
-        let tcp = dial(host, *port, CONNECT_DEADLINE)
+        let mut tcp = dial(host, *port, CONNECT_DEADLINE)
             .await
             .map_err(|source| ImapError::Dial { side: server.side, source })?;
+        if server.endpoint.proxy_protocol {
+            send_header(&mut tcp, client).await.map_err(|error| {
+                let what = format!("takes no PROXY header: {error}");
+                ImapError::Lost { side: server.side, server: Arc::clone(&server.name), what }
+            })?;
+        }
         let stream = match (&server.endpoint.security, &server.tls) {
             (Security::Tls, Some(tls)) => tls.connect(tcp, host).await.map_err(|source| server.tls_error(source))?,
             _ => Stream::Plain(tcp),
@@ -222,9 +258,14 @@ impl ImapConnection {
             line: Vec::new(),
             tags: 0,
             capabilities: Capabilities::default(),
+            greeting: String::new(),
+            software: None,
             farewell: None,
         };
-        connection.greeting().await?;
+        connection.greeting().await.map_err(|error| match error {
+            ImapError::Lost { side, server, what } => ImapError::TurnedAway { side, server, what },
+            other => other,
+        })?;
         if server.endpoint.security == Security::StartTls {
             connection = connection.start_tls().await?;
         }
@@ -235,6 +276,18 @@ impl ImapConnection {
     #[must_use]
     pub const fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// The text that it greeted with, without a response code, fit for a log line.
+    #[must_use]
+    pub fn greeting_text(&self) -> &str {
+        &self.greeting
+    }
+
+    /// The name of its software, if it has told that in answer to ID.
+    #[must_use]
+    pub fn software(&self) -> Option<&str> {
+        self.software.as_deref()
     }
 
     /// The server at the other end.

@@ -90,6 +90,12 @@ impl ConnectionSlots {
         Self { free: Arc::new(Semaphore::new(limit)), limit }
     }
 
+    /// A place, if there is one.
+    #[must_use]
+    pub fn take(&self) -> Option<ConnectionSlot> {
+        Arc::clone(&self.free).try_acquire_owned().ok().map(|permit| ConnectionSlot { _permit: permit })
+    }
+
     /// Places taken now.
     #[must_use]
     pub fn taken(&self) -> usize {
@@ -156,7 +162,7 @@ impl Acceptor {
                 }
             };
             pause = FIRST_PAUSE;
-            let Ok(permit) = Arc::clone(&self.slots.free).try_acquire_owned() else {
+            let Some(slot) = self.slots.take() else {
                 tracing::warn!(%peer, limit = self.slots.limit, "connection refused: limits.connections is reached");
                 // The send buffer of a fresh connection has room for a line, so there is nothing to wait for.
                 let _ = tcp.try_write(self.refusal);
@@ -166,7 +172,7 @@ impl Acceptor {
                 tracing::debug!(%peer, %error, "the client has gone before its greeting");
                 continue;
             }
-            return Accepted { tcp, peer, slot: ConnectionSlot { _permit: permit } };
+            return Accepted { tcp, peer, slot };
         }
     }
 }

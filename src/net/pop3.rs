@@ -13,12 +13,14 @@ use tokio::time::timeout;
 
 use super::dial::{DialError, dial};
 use super::imap::printable;
+use super::proxied::send_header;
 use super::stream::Stream;
 use super::tls::{ClientTls, TlsError};
 use crate::config::{Endpoint, Security};
 use crate::mailbox::Side;
 use crate::wire::pop3::Capabilities;
 use crate::wire::pop3::reply::Reply;
+use crate::wire::proxy::Ends;
 
 /// How long a connection may take to be made, and a server to greet.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
@@ -57,6 +59,16 @@ pub enum Pop3Error {
         /// How.
         what: String,
     },
+    /// It ended the connection in place of a greeting: there may be too many from us already.
+    #[error("{side} side {server}: {what}")]
+    TurnedAway {
+        /// Which side.
+        side: Side,
+        /// Which server.
+        server: Arc<str>,
+        /// How.
+        what: String,
+    },
     /// It refused a command of ours, or the connection, with `-ERR`.
     #[error("{side} side {server}: refused {what}: {text}")]
     Refused {
@@ -79,6 +91,14 @@ pub enum Pop3Error {
         /// What.
         what: String,
     },
+}
+
+impl Pop3Error {
+    /// Whether it may be that the server takes no more connections from us.
+    #[must_use]
+    pub const fn is_turned_away(&self) -> bool {
+        matches!(self, Self::TurnedAway { .. } | Self::Tls { source: TlsError::HungUp { .. }, .. })
+    }
 }
 
 /// One side's POP3 server. Cheap to clone.
@@ -118,7 +138,15 @@ impl Pop3Server {
     /// # Errors
     /// If the server can't be reached, its certificate is not trusted, or it does not greet with `+OK`.
     pub async fn connect(&self) -> Result<Pop3Connection, Pop3Error> {
-        match timeout(CONNECT_DEADLINE, Pop3Connection::open(self)).await {
+        self.connect_for(None).await
+    }
+
+    /// The same for a client, whose address the server is told if it wants a PROXY header.
+    ///
+    /// # Errors
+    /// As for [`Pop3Server::connect`].
+    pub async fn connect_for(&self, client: Option<Ends>) -> Result<Pop3Connection, Pop3Error> {
+        match timeout(CONNECT_DEADLINE, Pop3Connection::open(self, client)).await {
             Ok(connection) => connection,
             Err(_) => Err(self.lost(format!("no greeting within {} s", CONNECT_DEADLINE.as_secs()))),
         }
@@ -177,11 +205,17 @@ pub struct Pop3Connection {
 }
 
 impl Pop3Connection {
-    async fn open(server: &Pop3Server) -> Result<Self, Pop3Error> {
+    async fn open(server: &Pop3Server, client: Option<Ends>) -> Result<Self, Pop3Error> {
         let Endpoint { host, port, .. } = server.endpoint.as_ref();
-        let tcp = dial(host, *port, CONNECT_DEADLINE)
+        let mut tcp = dial(host, *port, CONNECT_DEADLINE)
             .await
             .map_err(|source| Pop3Error::Dial { side: server.side, source })?;
+        if server.endpoint.proxy_protocol {
+            send_header(&mut tcp, client).await.map_err(|error| {
+                let what = format!("takes no PROXY header: {error}");
+                server.lost(what)
+            })?;
+        }
         let stream = match (&server.endpoint.security, &server.tls) {
             (Security::Tls, Some(tls)) => tls.connect(tcp, host).await.map_err(|source| server.tls_error(source))?,
             _ => Stream::Plain(tcp),
@@ -194,7 +228,10 @@ impl Pop3Connection {
             xclient: false,
             capabilities: None,
         };
-        connection.greeting().await?;
+        connection.greeting().await.map_err(|error| match error {
+            Pop3Error::Lost { side, server, what } => Pop3Error::TurnedAway { side, server, what },
+            other => other,
+        })?;
         if server.endpoint.security == Security::StartTls {
             connection = connection.start_tls().await?;
         }

@@ -1,5 +1,6 @@
 //! TLS on both ends: our certificate towards clients, the sides' certificates towards us.
 
+mod choice;
 mod client;
 mod pem;
 mod pin;
@@ -47,6 +48,9 @@ pub enum TlsError {
         /// What is wrong with them.
         reason: String,
     },
+    /// TLS itself can't be had.
+    #[error("no TLS: {0}")]
+    Unavailable(String),
     /// The system has no certificates of authorities.
     #[error("the system has no trusted certificates ({reason}): install ca-certificates, or set ca_file")]
     NoSystemRoots {
@@ -62,6 +66,14 @@ pub enum TlsError {
         /// Host or address of the other end.
         peer: String,
         /// What happened and what to do.
+        reason: String,
+    },
+    /// The other end closed the connection instead of a handshake.
+    #[error("no TLS with {peer}: {reason}")]
+    HungUp {
+        /// Host or address of the other end.
+        peer: String,
+        /// How.
         reason: String,
     },
     /// The handshake took too long.
@@ -87,7 +99,11 @@ impl TlsError {
             }
             Some(tls) => tls.to_string(),
             None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                "the other end closed the connection during the handshake".to_owned()
+                let reason = "the other end closed the connection during the handshake".to_owned();
+                return Self::HungUp { peer, reason };
+            }
+            None if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                return Self::HungUp { peer, reason: error.to_string() };
             }
             None => error.to_string(),
         };

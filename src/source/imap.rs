@@ -4,9 +4,12 @@ mod account;
 mod arrivals;
 mod bodies;
 mod changes;
+mod lasting;
 mod listing;
 mod quiet;
+mod refused;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +27,7 @@ pub use changes::{Changes, Seen};
 use crate::mailbox::{Contents, Listed, Message, ModSeq, Uid, UidNext, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
 use crate::net::{Access, Refusal};
+use crate::source::profile::{self, Facts, Profile};
 use crate::wire::imap::command::{self, Fragments, Simple};
 use crate::wire::imap::scan::{self, Namespaces, Response};
 
@@ -45,6 +49,9 @@ pub enum ReadError {
     /// The server refused the login: don't try again with the same password.
     #[error("{0}")]
     LoginRefused(Refusal),
+    /// The server refused the login for a reason that says nothing about the password.
+    #[error("not now: {0}")]
+    Busy(Refusal),
     /// A mailbox can't be read.
     #[error("{mailbox}: {what}")]
     Mailbox {
@@ -82,6 +89,10 @@ pub struct Reader {
     lies: u32,
     /// Its namespaces, once they were asked for.
     namespaces: Option<Namespaces>,
+    /// What is particular to it.
+    profile: &'static Profile,
+    /// Mailboxes that were young and whose UIDVALIDITY is known to last.
+    lasting: HashMap<Vec<u8>, UidValidity>,
     /// When it was last known to be alive.
     used: Instant,
 }
@@ -94,11 +105,14 @@ impl Reader {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// [`ReadError::LoginRefused`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
+    /// [`ReadError::LoginRefused`] or [`ReadError::Busy`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
     pub async fn open(server: &ImapServer, access: &Access) -> Result<Self, ReadError> {
-        let connection = Self::connect(server, access).await?;
+        let mut connection = Self::connect(server, access).await?;
+        let profile = profile_of(&mut connection).await?;
         Ok(Self {
             connection,
+            profile,
+            lasting: HashMap::new(),
             server: server.clone(),
             access: access.clone(),
             open: None,
@@ -114,7 +128,10 @@ impl Reader {
         match connection.login(access.authcid(), access.authzid(), access.password()).await? {
             LoginAnswer::Accepted { .. } => Ok(connection),
             LoginAnswer::Refused { raw, .. } => {
-                Err(ReadError::LoginRefused(access.refused(server.side(), server.name(), "", printable(&raw))))
+                let text = printable(&raw);
+                let busy = refused::is_for_later(&text);
+                let refusal = access.refused(server.side(), server.name(), "", text);
+                Err(if busy { ReadError::Busy(refusal) } else { ReadError::LoginRefused(refusal) })
             }
         }
     }
@@ -136,6 +153,12 @@ impl Reader {
     #[must_use]
     pub fn has_modseq(&self) -> bool {
         self.connection.capabilities().has("CONDSTORE") || self.connection.capabilities().has("QRESYNC")
+    }
+
+    /// What is particular to its brand.
+    #[must_use]
+    pub const fn profile(&self) -> &'static Profile {
+        self.profile
     }
 
     /// What the server announced after the login.
@@ -288,6 +311,22 @@ impl Reader {
         let server = self.connection.server();
         format!("{} side {}, {}", server.side(), server.name(), printable(&listed.raw))
     }
+}
+
+/// The profile of a server; where its greeting says nothing it is asked for its name.
+///
+/// # Errors
+/// If the connection breaks.
+pub async fn profile_of(connection: &mut ImapConnection) -> Result<&'static Profile, ImapError> {
+    let detect = |connection: &ImapConnection| {
+        profile::detect(Facts { greeting: connection.greeting_text(), id_name: connection.software() })
+    };
+    let seen = detect(connection);
+    if seen.brand != profile::Brand::Unknown {
+        return Ok(seen);
+    }
+    connection.identify(&[]).await?;
+    Ok(detect(connection))
 }
 
 /// What EXAMINE tells.

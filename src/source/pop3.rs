@@ -79,6 +79,11 @@ impl Maildrop {
     /// [`MaildropError::Pop3`] if it can't be reached.
     pub async fn open(server: &Pop3Server, access: &Access) -> Result<Self, MaildropError> {
         let mut connection = server.connect().await?;
+        if connection.capabilities().await?.has("UTF8") {
+            // Without it Courier puts a text of its own in the place of a message with an 8-bit header (RFC 6856 §2.1). One that
+            // refuses shows such a message as it likes.
+            connection.command("UTF8").await?;
+        }
         let shown = format!("{} side {}", server.side(), server.name());
         match connection.login(access.authcid(), access.authzid(), access.password()).await? {
             Pop3Answer::Accepted { .. } => {}

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use super::{Store, StoreError};
-use crate::mailbox::pop3::Template;
 use crate::mailbox::pop3::order::Orders;
+use crate::mailbox::pop3::{KnownUidls, Template, Uidl};
 use crate::mailbox::{Uid, UidNext, UidValidity};
 
 /// What was proved of a POP3 list on the messages themselves.
@@ -68,6 +68,60 @@ impl Store {
                     proof.follows_uid
                 ],
             )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Which UIDL each message of INBOX was found to have, where no template tells.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn pop3_uidls(
+        &self,
+        user: &str,
+        UidValidity(uid_validity): UidValidity,
+    ) -> Result<KnownUidls, StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            let mut query =
+                connection.prepare_cached("SELECT uid, uidl FROM pop3_uidls WHERE user = ?1 AND uid_validity = ?2")?;
+            let rows =
+                query.query_map(params![user, uid_validity], |row| Ok((Uid(row.get(0)?), row.get::<_, String>(1)?)))?;
+            rows.map(|row| {
+                let (uid, uidl) = row?;
+                let known = Uidl::from_octets(uidl.as_bytes());
+                Ok((uid, known.ok_or(StoreError::Unreadable { what: "UIDL", value: uidl })?))
+            })
+            .collect()
+        })
+        .await
+    }
+
+    /// Remembers them, in place of all that were remembered. A user without a record is not remembered.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn put_pop3_uidls(
+        &self,
+        user: &str,
+        UidValidity(uid_validity): UidValidity,
+        uidls: KnownUidls,
+    ) -> Result<(), StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute("DELETE FROM pop3_uidls WHERE user = ?1", [&user])?;
+            {
+                let mut insert = transaction.prepare_cached(
+                    "INSERT INTO pop3_uidls (user, uid_validity, uid, uidl)
+                     SELECT user, ?2, ?3, ?4 FROM users WHERE user = ?1",
+                )?;
+                for (uid, uidl) in &uidls {
+                    insert.execute(params![user, uid_validity, uid.0, uidl.as_str()])?;
+                }
+            }
+            transaction.commit()?;
             Ok(())
         })
         .await
@@ -156,6 +210,15 @@ mod tests {
         (proof.follows_uid, proof.proved_below) = (false, UidNext(u32::MAX));
         store.put_pop3_proof("u1", &proof).await.unwrap();
         assert_eq!(store.pop3_proof("u1").await.unwrap(), Some(proof));
+
+        let uidls: KnownUidls = [(Uid(3), Uidl::from_octets(b"UID1-7").unwrap())].into();
+        store.put_pop3_uidls("nobody", UidValidity(7), uidls.clone()).await.unwrap();
+        assert!(store.pop3_uidls("nobody", UidValidity(7)).await.unwrap().is_empty());
+        store.put_pop3_uidls("u1", UidValidity(7), uidls.clone()).await.unwrap();
+        assert_eq!(store.pop3_uidls("u1", UidValidity(7)).await.unwrap(), uidls);
+        assert!(store.pop3_uidls("u1", UidValidity(8)).await.unwrap().is_empty(), "another INBOX");
+        store.put_pop3_uidls("u1", UidValidity(8), KnownUidls::new()).await.unwrap();
+        assert!(store.pop3_uidls("u1", UidValidity(7)).await.unwrap().is_empty());
 
         let orders = |orders: &[(u32, Option<u32>)]| orders.iter().map(|&(uid, order)| (Uid(uid), order)).collect();
         let read = async |uid_validity| store.pop3_orders("u1", UidValidity(uid_validity)).await.unwrap();

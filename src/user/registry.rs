@@ -14,6 +14,7 @@ use secrecy::SecretSlice;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::crowd::Crowd;
 use super::gate::UserGate;
 use super::lifecycle::Life;
 use super::name::{CanonicalUser, LoginName};
@@ -53,6 +54,7 @@ pub struct Registry {
     store: Store,
     /// How long a login may be kept waiting for a switch that is about to happen; none if switches don't happen by themselves.
     hold: Option<Duration>,
+    crowd: Crowd,
 }
 
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl Registry {
     /// where switches happen by themselves.
     #[must_use]
     pub fn new(store: Store, hold: Option<Duration>) -> Self {
-        Self { users: Arc::default(), store, hold }
+        Self { users: Arc::default(), store, hold, crowd: Crowd::default() }
     }
 
     /// Tells which side to try a login of `user` at; waits at most `patience` while the gate is closed, and a little while
@@ -189,6 +191,12 @@ impl Registry {
             })
             .await?;
         Ok(gate)
+    }
+
+    /// Who is turned away by a side, and who gives way then.
+    #[must_use]
+    pub const fn crowd(&self) -> &Crowd {
+        &self.crowd
     }
 
     /// How many sessions are open, over all users.

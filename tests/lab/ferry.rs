@@ -1,5 +1,6 @@
 //! The `mailferry` binary between two servers.
 
+use super::brands::Served;
 use super::ports::{self, Port};
 use super::process::{Process, wait_for};
 use super::server::{Dovecot, keep_if_asked};
@@ -7,7 +8,8 @@ use super::tls::{self, TlsFiles};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -17,7 +19,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// What to put between which servers.
 #[derive(Debug, Clone)]
 pub struct FerrySpec<'a> {
-    pub old: &'a Dovecot,
+    pub old: &'a dyn Served,
     pub new: &'a Dovecot,
     /// `all` or `none`.
     pub enroll: &'a str,
@@ -51,7 +53,7 @@ pub struct FerrySpec<'a> {
 
 impl<'a> FerrySpec<'a> {
     /// Everybody enrolled, automatic switch, a pause that is no obstacle on a busy machine.
-    pub fn between(old: &'a Dovecot, new: &'a Dovecot) -> Self {
+    pub fn between(old: &'a dyn Served, new: &'a Dovecot) -> Self {
         Self {
             old,
             new,
@@ -180,7 +182,38 @@ impl Ferry {
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "already running");
         let mut command = self.command(&["serve"]);
-        let mut process = Process::spawn(&mut command, &self.dir.join("ferry.log")).unwrap();
+        let process = Process::spawn(&mut command, &self.dir.join("ferry.log")).unwrap();
+        self.wait_until_up(process);
+    }
+
+    /// Starts (again) with two sockets of ours passed under these names, as systemd's socket activation does it.
+    pub fn start_holding(&mut self, names: &str, [first, second]: [&TcpListener; 2]) {
+        assert!(self.process.is_none(), "already running");
+        // As standard input and output they survive the start of a shell, which gives them the numbers 3 and 4.
+        let script = "exec 3<&0 4>&1 </dev/null 1>&2; LISTEN_PID=$$ exec \"$@\"";
+        let serve = self.command(&["serve"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(serve.get_program()).args(serve.get_args());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", names);
+        command.stdin(Stdio::from(OwnedFd::from(first.try_clone().unwrap())));
+        command.stdout(Stdio::from(OwnedFd::from(second.try_clone().unwrap())));
+        let process = Process::spawn_with(&mut command, &self.dir.join("ferry.log")).unwrap();
+        self.wait_until_up(process);
+    }
+
+    /// Starts it by a command that ends in it: a shell that prepares something first.
+    pub fn start_by(&mut self, command: &mut Command) {
+        let process = Process::spawn(command, &self.dir.join("ferry.log")).unwrap();
+        self.wait_until_up(process);
+    }
+
+    /// Sends a signal by its name (`HUP`).
+    pub fn signal(&self, name: &str) {
+        self.process.as_ref().expect("running").signal(name);
+    }
+
+    fn wait_until_up(&mut self, mut process: Process) {
         let port = self.imap();
         let up = wait_for("mailferry to listen", START_PATIENCE, || {
             if process.has_ended() {
@@ -368,10 +401,11 @@ fn greets(port: u16) -> bool {
 }
 
 /// A CA is configured only where TLS is: anything else is a configuration error.
-fn ca_file(urls: &[&Option<String>], server: &Dovecot) -> String {
+fn ca_file(urls: &[&Option<String>], server: &dyn Served) -> String {
     let clear = |url: &Option<String>| {
         url.as_deref().is_none_or(|url| url.starts_with("imap://") || url.starts_with("pop3://"))
     };
     let clear = urls.iter().all(|url| clear(url));
-    if clear { String::new() } else { format!("ca_file = \"{}\"\n", server.tls().ca.display()) }
+    let ca = server.ca().filter(|_| !clear);
+    ca.map(|ca| format!("ca_file = \"{}\"\n", ca.display())).unwrap_or_default()
 }

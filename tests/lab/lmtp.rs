@@ -4,20 +4,38 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::cyrus::Cyrus;
 use super::server::Dovecot;
 
 /// A delivery on a machine where everything else runs at once.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A server that can be delivered to.
+pub trait TakesLmtp {
+    fn lmtp_port(&self) -> u16;
+}
+
+impl TakesLmtp for Dovecot {
+    fn lmtp_port(&self) -> u16 {
+        Self::lmtp_port(self)
+    }
+}
+
+impl TakesLmtp for Cyrus {
+    fn lmtp_port(&self) -> u16 {
+        Self::lmtp_port(self)
+    }
+}
+
 /// Delivers `raw` (lines end with LF or CR LF) into `user`'s INBOX; panics unless the server takes it. What is stored has
 /// the server's own `Return-Path`, `Delivered-To` and `Received` in front.
-pub fn deliver(server: &Dovecot, user: &str, raw: &[u8]) {
+pub fn deliver(server: &dyn TakesLmtp, user: &str, raw: &[u8]) {
     let answer = try_deliver(server, user, raw);
     assert!(answer.starts_with('2'), "LMTP to {user}: {answer}");
 }
 
 /// The same for a delivery that may fail; the server's answer for this recipient.
-pub fn try_deliver(server: &Dovecot, user: &str, raw: &[u8]) -> String {
+pub fn try_deliver(server: &dyn TakesLmtp, user: &str, raw: &[u8]) -> String {
     let stream = TcpStream::connect(("127.0.0.1", server.lmtp_port())).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap());

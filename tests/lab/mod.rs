@@ -3,6 +3,7 @@
 //! * [`Dovecot`] starts a Dovecot of its own, 2.3 or 2.4 ([`trixie`]): own folder, loopback, own ports, own certificate. Nothing of
 //!   `/etc/dovecot` is touched, nothing is left behind. As root the mail belongs to the system user `mail`; without root
 //!   everything runs as the current user.
+//! * [`Courier`] and [`Cyrus`] start old sides of other brands ([`brands`]).
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
 //! * [`Hold`] stops the proxy at a chosen step, where a test needs to be inside it.
@@ -36,6 +37,9 @@
 )]
 
 pub mod account;
+pub mod brands;
+pub mod courier;
+pub mod cyrus;
 pub mod disk;
 pub mod fault;
 pub mod ferry;
@@ -54,6 +58,9 @@ pub mod trixie;
 pub mod world;
 
 pub use account::{Account, View};
+pub use brands::Served;
+pub use courier::{Courier, CourierSpec};
+pub use cyrus::{Cyrus, CyrusSpec, Names};
 pub use fault::Hold;
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;

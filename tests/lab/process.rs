@@ -17,8 +17,13 @@ impl Process {
     /// Starts `command` with its output appended to `log`.
     pub fn spawn(command: &mut Command, log: &Path) -> std::io::Result<Self> {
         let out = OpenOptions::new().create(true).append(true).open(log)?;
-        let err = out.try_clone()?;
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).spawn()?;
+        Self::spawn_with(command.stdin(Stdio::null()).stdout(out), log)
+    }
+
+    /// Starts `command`, with what it has as standard input and output, and its errors appended to `log`.
+    pub fn spawn_with(command: &mut Command, log: &Path) -> std::io::Result<Self> {
+        let err = OpenOptions::new().create(true).append(true).open(log)?;
+        let child = command.stderr(err).process_group(0).spawn()?;
         // `read` returns when our end of the pipe closes: a test killed by SIGKILL closes it too. The guard has its own
         // group, or a ^C on the terminal would end it before it can do its work.
         let script = "read -r _; kill -s TERM -- \"-$1\"; sleep 2; kill -s KILL -- \"-$1\"";
@@ -39,6 +44,11 @@ impl Process {
     /// Whether the process has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Sends a signal by its name (`HUP`).
+    pub fn signal(&self, name: &str) {
+        signal(name, &self.id().to_string());
     }
 
     /// SIGTERM to the process, and SIGKILL to its group if it is still there after `patience`. Tells whether it ended by

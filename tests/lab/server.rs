@@ -473,7 +473,7 @@ pub(super) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
-fn mail_ids() -> (u32, u32) {
+pub(super) fn mail_ids() -> (u32, u32) {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let line = passwd.lines().find(|line| line.starts_with("mail:")).expect("a system user `mail`");
     let mut fields = line.split(':').skip(2);
@@ -482,7 +482,7 @@ fn mail_ids() -> (u32, u32) {
 }
 
 /// A server that is up says more than `* OK Waiting for authentication process to respond..`.
-fn greets(port: u16) -> bool {
+pub(super) fn greets(port: u16) -> bool {
     let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut lines = BufReader::new(stream);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::account::{instant, list_item};
+use super::brands::Served;
 use super::imap::{Imap, flags_of, literal, lossy, quoted};
-use super::server::Dovecot;
 
 /// Everything of an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,14 +74,25 @@ impl Shelf {
 
 impl World {
     /// Reads everything of `user` from a server, without a proxy.
-    pub fn of(server: &Dovecot, user: &str) -> Self {
-        let mut imap = Imap::connect(server.imap_port());
-        imap.login(user, server.password(user));
-        Self::read(&mut imap)
+    pub fn of(server: &dyn Served, user: &str) -> Self {
+        // A server may end a session whose mailbox is deleted while it is read.
+        let read = || {
+            let mut imap = Imap::connect(server.imap_port());
+            imap.login(user, &server.password(user));
+            Self::try_read(&mut imap)
+        };
+        (0..5).find_map(|_| read().ok()).unwrap_or_else(|| {
+            panic!("{user}'s mailboxes are deleted all the time, or the server says BYE to everybody")
+        })
     }
 
     /// Reads everything in a session that has logged in.
     pub fn read(imap: &mut Imap) -> Self {
+        Self::try_read(imap).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// The same; what the server said if it ended the session because of a mailbox that is deleted now.
+    fn try_read(imap: &mut Imap) -> Result<Self, String> {
         let (mut world, mut names) = (Self::default(), Vec::new());
         for response in imap.ok("LIST \"\" \"*\"") {
             let (attributes, name) = list_item(&response);
@@ -96,8 +107,12 @@ impl World {
                 world.subscriptions.insert(name);
             }
         }
-        world.mailboxes = names.into_iter().filter_map(|name| Some((name.clone(), read_shelf(imap, &name)?))).collect();
-        world
+        for name in names {
+            if let Some(shelf) = read_shelf(imap, &name)? {
+                world.mailboxes.insert(name, shelf);
+            }
+        }
+        Ok(world)
     }
 
     /// The messages of all mailboxes.
@@ -190,16 +205,17 @@ impl Mail {
     }
 }
 
-fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
+/// `None` if there is no such mailbox.
+fn read_shelf(imap: &mut Imap, name: &str) -> Result<Option<Shelf>, String> {
     let mut shelf = Shelf::default();
     let (tagged, untagged) = imap.cmd(&format!("EXAMINE {}", quoted(name)));
-    let gone = ["Mailbox doesn't exist", "Mailbox was deleted under us"];
+    let gone = ["Mailbox doesn't exist", "Mailbox was deleted under us", "Mailbox does not exist"];
     let said = tagged.strip_prefix("NO ").unwrap_or_default();
     let said = said.strip_prefix("[NONEXISTENT] ").unwrap_or(said);
     if gone.iter().any(|words| said.starts_with(words)) {
         // Dovecot's list of mailboxes may show one that was deleted a moment ago, and has others below it, as if it were
         // still there; and it may be deleted while it is opened.
-        return None;
+        return Ok(None);
     }
     assert!(tagged.starts_with("OK"), "EXAMINE {name:?}: {tagged}");
     for response in untagged {
@@ -208,7 +224,12 @@ fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
         shelf.uid_validity = code("[UIDVALIDITY ").or(shelf.uid_validity);
         shelf.uid_next = code("[UIDNEXT ").unwrap_or(shelf.uid_next);
     }
-    for response in imap.ok("UID FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])") {
+    let (tagged, untagged) = imap.cmd("UID FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])");
+    if tagged.starts_with("* BYE") {
+        return Err(tagged);
+    }
+    assert!(tagged.starts_with("OK"), "UID FETCH in {name:?}: {tagged}");
+    for response in untagged {
         let text = lossy(&response);
         // (Flags alone are what another session has just set.)
         let Some((_, facts)) = text.split_once(" FETCH (").filter(|(_, facts)| facts.contains("INTERNALDATE")) else {
@@ -225,6 +246,18 @@ fn read_shelf(imap: &mut Imap, name: &str) -> Option<Shelf> {
         let before = shelf.mails.insert(uid.unwrap_or_else(|| panic!("no UID in {text}")), mail);
         assert!(before.is_none(), "a UID twice: {text}");
     }
-    imap.ok("UNSELECT");
-    Some(shelf)
+    // It was opened to be read only: that expunges nothing, and every server knows it.
+    let (tagged, _) = imap.cmd("CLOSE");
+    if tagged.starts_with("* BYE") {
+        return Err(tagged);
+    }
+    assert!(tagged.starts_with("OK"), "CLOSE of {name:?}: {tagged}");
+    if shelf.uid_next == 0 {
+        // Courier tells it here only.
+        let said = imap.ok(&format!("STATUS {} (UIDNEXT)", quoted(name)));
+        let line = lossy(said.first().unwrap_or_else(|| panic!("no STATUS of {name}")));
+        let next = line.rsplit_once("UIDNEXT ").and_then(|(_, rest)| rest.trim_end_matches(')').parse().ok());
+        shelf.uid_next = next.unwrap_or_else(|| panic!("no UIDNEXT in {line}"));
+    }
+    Ok(Some(shelf))
 }

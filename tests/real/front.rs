@@ -3,11 +3,16 @@
 
 mod big;
 mod capabilities;
+mod certificates;
 mod ending;
 mod held;
 mod hostile;
+mod life;
+mod limits;
 mod login;
 mod names;
+mod passthrough;
+mod proxied;
 mod refused;
 mod relay;
 pub(crate) mod secrets;

@@ -7,10 +7,12 @@
 mod lab;
 
 mod at_the_gate;
+mod brands;
 mod broken;
 mod check;
 mod copy;
 mod crash;
+mod cyrus;
 mod damage;
 mod doveadm_tls;
 mod every_phase;

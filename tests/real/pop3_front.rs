@@ -2,7 +2,7 @@
 //! Nobody is enrolled, so nothing moves; [`moment`] needs two servers.
 
 mod big;
-mod clients;
+pub(crate) mod clients;
 mod ending;
 mod hostile;
 mod login;

@@ -13,9 +13,11 @@ use crate::config::Config;
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Outlook};
 use crate::migrate::{Job, Platform, ProgressMeter, Stop};
+use crate::net::ServerTls;
 use crate::net::imap::{ImapError, ImapServer};
 use crate::net::pop3::{Pop3Error, Pop3Server};
-use crate::source::Login;
+use crate::source::profile::{Brand, Profile};
+use crate::source::{Login, profile_of};
 use crate::store::{Phase, UserRecord};
 use crate::user::{CanonicalUser, NameRules, Realms};
 use crate::wire::imap::tracker;
@@ -30,6 +32,8 @@ struct Seen {
     words: BTreeSet<String>,
     /// Under which address it sees us.
     us: String,
+    /// What is particular to it.
+    profile: &'static Profile,
 }
 
 /// What is asked beside the configuration and both sides.
@@ -64,6 +68,10 @@ pub async fn check(config: &Path, also: Also<'_>) -> anyhow::Result<Exit> {
         return Err(UsageError(several.to_owned()).into());
     }
     let mut good = true;
+    if let Some(Err(error)) = config.tls.as_ref().map(ServerTls::load) {
+        println!("certificates   of no use: {error}");
+        good = false;
+    }
     let mut us = None;
     for platform in &looked_at {
         if !config.realms.is_empty() {
@@ -122,6 +130,7 @@ async fn sides(platform: &Platform) -> (bool, Vec<Seen>) {
         match imap(server).await {
             Ok(seen) => {
                 reached(&what, server.name(), &seen.us);
+                brand(seen.profile);
                 sides.push(seen);
             }
             Err(error) => good &= failed(&what, &error),
@@ -133,7 +142,8 @@ async fn sides(platform: &Platform) -> (bool, Vec<Seen>) {
             match self::pop3(server).await {
                 Ok((us, trusted)) => {
                     reached(&what, server.name(), &us);
-                    if !trusted {
+                    let brand = sides.iter().find(|seen| seen.side == server.side()).map(|seen| seen.profile.brand);
+                    if !trusted && brand.is_none_or(can_trust) {
                         println!("{:<14} {}", "", distrust(&us));
                     }
                 }
@@ -143,11 +153,14 @@ async fn sides(platform: &Platform) -> (bool, Vec<Seen>) {
     }
     good &= target(platform).await;
     capabilities(&sides);
-    for seen in &sides {
-        println!(
-            "{} side sees us as {}: it must trust this address to believe the clients' own (login_trusted_networks)",
-            seen.side, seen.us
-        );
+    for Seen { side, us, profile, .. } in &sides {
+        if can_trust(profile.brand) {
+            println!(
+                "{side} side sees us as {us}: it must trust this address to believe the clients' own (login_trusted_networks)"
+            );
+        } else {
+            println!("{side} side sees us as {us}, and all clients, too: {profile} can't be told their own addresses");
+        }
     }
     (good, sides)
 }
@@ -187,9 +200,23 @@ fn reached(what: &str, server: &str, us: &str) {
     println!("{what:<14} ok: {server}, from {us}");
 }
 
+/// Which server it is, and what is particular to it.
+fn brand(profile: &Profile) {
+    println!("{:<14} it is {profile}", "");
+    // (What is only done in case it were needed is nothing to tell.)
+    if profile.brand != Brand::Unknown {
+        profile.quirks.iter().for_each(|quirk| println!("{:<14} - {}", "", quirk.explained()));
+    }
+}
+
 fn failed(what: &str, error: &dyn std::fmt::Display) -> bool {
     println!("{what:<14} FAILED: {error}");
     false
+}
+
+/// Whether a brand has a setting for it to believe a proxy the clients' own addresses, as far as we know.
+const fn can_trust(brand: Brand) -> bool {
+    matches!(brand, Brand::Dovecot | Brand::Unknown)
 }
 
 fn distrust(us: &str) -> String {
@@ -200,9 +227,10 @@ fn distrust(us: &str) -> String {
 }
 
 async fn imap(server: &ImapServer) -> Result<Seen, ImapError> {
-    let connection = server.connect().await?;
+    let mut connection = server.connect().await?;
     let words = connection.capabilities().iter().map(str::to_owned).collect();
-    Ok(Seen { side: server.side(), words, us: connection.local_address() })
+    let profile = profile_of(&mut connection).await?;
+    Ok(Seen { side: server.side(), words, us: connection.local_address(), profile })
 }
 
 /// Our own address as this server sees it, and whether it would believe us the clients' (it offers XCLIENT then).
@@ -291,8 +319,12 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     };
     let row = |name: &str, value: &str| println!("  {name:<10} {value}");
     row("now", &standing(outlook));
+    row("names", &names(&outlook.names));
     row("old side", &holds(&outlook.old));
     row("new side", &holds(&outlook.new));
+    if let Some(shared) = &outlook.shared {
+        row("shared", &format!("{shared}; they are not moved"));
+    }
     row("POP3", &outlook.pop3);
     let [old, new] = &outlook.capabilities;
     println!("  after login:");
@@ -311,6 +343,11 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     }
     outlook.blocks.iter().for_each(|why| row("blocks", why));
     outlook.blocks.is_empty()
+}
+
+/// How names look on both sides.
+fn names([old, new]: &[String; 2]) -> String {
+    if old == new { format!("{old} on both sides") } else { format!("old side: {old}; new side: {new}") }
 }
 
 fn standing(outlook: &Outlook) -> String {

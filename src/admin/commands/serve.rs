@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Exit, UsageError, load};
 use crate::admin::control::Moves;
 use crate::admin::{Token, http};
 use crate::config::Config;
-use crate::front::{Backends, Front, HeldLists, Listeners, Pop3Harvest};
+use crate::front::{Backends, Drain, Front, Guard, HeldLists, Listeners, Pop3Harvest};
 use crate::migrate::uidl::Harvests;
 use crate::migrate::{Platform, Supervisor};
-use crate::net::{ConnectionSlots, ServerTls, bind_all};
+use crate::net::{ConnectionSlots, Descriptors, InheritError, Inherited, Notify, ServerTls};
 use crate::store::{Store, serve_alone};
 use crate::user::{LoginSucceeded, NameRules, Realms, Registry};
 
@@ -29,28 +29,37 @@ const HARVESTS: usize = 64;
 /// Windows are days.
 const BETWEEN_SETTLING: Duration = Duration::from_secs(60 * 60);
 
+/// What the end may take beyond the sessions' own time.
+const MARGIN: Duration = Duration::from_secs(10);
+
 /// What a held login waits beyond the longest pause, before it is told to come back.
 const HELD_MARGIN: Duration = Duration::from_secs(10);
 
-/// Runs the proxy until SIGTERM or SIGINT.
+/// What `systemctl status` shows while all is well.
+const SERVING: &str = "Serving clients";
+
+/// Runs the proxy until SIGTERM or SIGINT; a second one cuts sessions off that have not ended yet. SIGHUP reloads what can
+/// change without a restart.
 ///
 /// # Errors
 /// If it can't start; nothing has happened then.
 pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     let config = load(config)?;
-    if config.listen.is_empty() {
+    if config.listen.is_empty() && config.passthrough.is_empty() {
         return Err(UsageError("nothing to do: [listen] names no address for clients".to_owned()).into());
+    }
+    // Before anything else here opens descriptors.
+    let inherited = Inherited::take()?;
+    let descriptors = Descriptors::raise(config.migration.parallel);
+    match descriptors.warning(config.limits.connections) {
+        Some(warning) => warn!("{warning}"),
+        None => info!(descriptors = descriptors.limit, clients = descriptors.clients, "descriptors are enough"),
     }
     let tls = config.tls.as_ref().map(ServerTls::load).transpose()?;
     serve_alone(&config.store.path)?;
     let store = Store::open(&config.store.path)?;
     let token = Token::load_or_create(&config.admin.token_file)?;
-    let listeners = Listeners {
-        imap: bind_all(&config.listen.imap)?,
-        imaps: bind_all(&config.listen.imaps)?,
-        pop3: bind_all(&config.listen.pop3)?,
-        pop3s: bind_all(&config.listen.pop3s)?,
-    };
+    let listeners = listeners(&config, inherited)?;
     let admin =
         crate::net::bind(config.admin.listen).with_context(|| format!("admin API on {}", config.admin.listen))?;
 
@@ -66,7 +75,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     let (harvests, harvested) = mpsc::channel(HARVESTS);
     let front = Front {
         listen: Arc::new(config.listen.clone()),
-        tls,
+        tls: tls.clone(),
         registry,
         names: names.clone(),
         backends,
@@ -75,27 +84,63 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
         patience: config.switch.max_pause + HELD_MARGIN,
         logins,
         shutdown: shutdown.clone(),
+        drain: Drain { limit: config.limits.drain, slots: ConnectionSlots::new(config.limits.connections) },
+        guard: Guard::new(&config.limits),
     };
+    let (drain, at_most) = (front.drain.clone(), front.at_most());
     tokio::spawn(listen_to(supervisor.clone(), heard));
     tokio::spawn(settle(supervisor.clone()));
     tokio::spawn(keep(lists, harvested));
     let control = Arc::new(Moves { supervisor, names });
     let api = tokio::spawn(http::serve(admin, token, control, until(shutdown)));
-    let serving = tokio::spawn(front.serve(listeners, slots(&config)));
-    wait_for_signal().await?;
-    info!("ending: sessions are told");
-    let _ = ended.send(true);
-    if let Err(error) = serving.await {
-        error!("the front ended by itself: {error}");
+    let mut signals = Signals::listen()?;
+    let serving = tokio::spawn(front.serve(listeners));
+    let notify = Notify::from_environment();
+    notify.ready(SERVING);
+    while signals.next().await == Wanted::Reload {
+        info!("reloading (SIGHUP)");
+        notify.reloading();
+        if let Some(tls) = &tls {
+            tls.reload().await;
+        }
+        notify.ready(SERVING);
     }
-    if let Err(error) = api.await {
-        error!("the admin API ended by itself: {error}");
+    let (sessions, span) = (drain.slots.taken(), drain.span());
+    info!(sessions, ?span, "ending: sessions are told");
+    notify.stopping(&format!("Ending: {sessions} sessions are told"), at_most + MARGIN);
+    let _ = ended.send(true);
+    let all = async {
+        if let Err(error) = serving.await {
+            error!("the front ended by itself: {error}");
+        }
+        if let Err(error) = api.await {
+            error!("the admin API ended by itself: {error}");
+        }
+    };
+    tokio::select! {
+        () = all => {}
+        () = signals.end() => warn!(sessions = drain.slots.taken(), "told to end a second time: sessions are cut off"),
     }
     Ok(Exit::Done)
 }
 
-fn slots(config: &Config) -> ConnectionSlots {
-    ConnectionSlots::new(config.limits.connections)
+/// Every listener of the configuration, on the sockets that were passed to us where there are some.
+fn listeners(config: &Config, mut inherited: Inherited) -> Result<Listeners, InheritError> {
+    let listen = &config.listen;
+    let mut passthrough = Vec::new();
+    for door in &config.passthrough {
+        let bound = inherited.listeners(None, &[door.listen])?;
+        passthrough.extend(bound.into_iter().map(|listener| (listener, door.clone())));
+    }
+    let listeners = Listeners {
+        passthrough,
+        imap: inherited.listeners(Some("imap"), &listen.imap)?,
+        imaps: inherited.listeners(Some("imaps"), &listen.imaps)?,
+        pop3: inherited.listeners(Some("pop3"), &listen.pop3)?,
+        pop3s: inherited.listeners(Some("pop3s"), &listen.pop3s)?,
+    };
+    inherited.finish()?;
+    Ok(listeners)
 }
 
 async fn until(mut shutdown: watch::Receiver<bool>) {
@@ -127,12 +172,36 @@ async fn keep(harvests: Harvests, mut harvested: mpsc::Receiver<Pop3Harvest>) {
     }
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    End,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From then on they wait for us, instead of ending the process.
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let (interrupt, hangup) = (signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+        Ok(Self { terminate, interrupt, hangup })
     }
-    Ok(())
+
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.terminate.recv() => Wanted::End,
+            _ = self.interrupt.recv() => Wanted::End,
+            _ = self.hangup.recv() => Wanted::Reload,
+        }
+    }
+
+    async fn end(&mut self) {
+        while self.next().await != Wanted::End {}
+    }
 }

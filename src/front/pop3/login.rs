@@ -7,7 +7,8 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::config::SideNames;
-use crate::front::login::{SIDE_DEADLINE, tell};
+use crate::front::guard::Seat;
+use crate::front::login::{SIDE_DEADLINE, is_about_the_password, tell};
 use crate::front::session::Session;
 use crate::mailbox::Side;
 use crate::net::Stream;
@@ -27,6 +28,8 @@ pub(super) struct LoggedIn {
     pub(super) shown: String,
     /// The connection to that side, and what it has said behind its answer.
     pub(super) backend: (Stream, BytesMut),
+    /// Counts it among the user's sessions.
+    pub(super) seat: Seat,
     /// Counts the session at its side. The last field, so that it goes when the connection has gone.
     pub(super) pass: SessionPass,
 }
@@ -41,12 +44,20 @@ pub(super) async fn log_in(session: Session<'_>, credentials: Credentials) -> Re
     let Some(sides) = &backends.pop3 else {
         return Err(unavailable("There is no POP3 server for this user."));
     };
+    if let Err(busy) = front.guard.before_login(session.peer.ip(), &name.user).await {
+        warn!(user = shown, "POP3 login not tried: {busy}");
+        return Err(unavailable("Too many logins at once, try again in a moment."));
+    }
     let attempt =
         front.registry.attempt(&name.user, Protocol::Pop3, front.patience).await.map_err(|e| not_let_in(&shown, &e))?;
     let side = attempt.side();
     let ask =
         async |side| answered(session, (sides.of(side), backends.names.of(side)), side, &name, &credentials).await;
     let (connection, mut text) = ask(side).await?;
+    let seat = front.guard.seat(&name.user).map_err(|full| {
+        warn!(user = shown, "POP3 login refused: {full}");
+        unavailable("You have too many sessions open, close one of them.")
+    })?;
     // A switch may come before this login is answered: our session must not stand in its way with a lock. It has gone
     // before the switch hears of this login.
     let mut connection = Some(connection);
@@ -71,7 +82,7 @@ pub(super) async fn log_in(session: Session<'_>, credentials: Credentials) -> Re
     info!(user = shown, side = %pass.side, "logged in over POP3");
     let answer = [b"+OK ".as_slice(), &text].concat();
     let answer = [answer.trim_ascii_end(), b"\r\n"].concat();
-    Ok((LoggedIn { user: name.user, shown, backend: connection.into_stream(), pass }, answer))
+    Ok((LoggedIn { user: name.user, shown, backend: connection.into_stream(), seat, pass }, answer))
 }
 
 fn not_let_in(shown: &str, error: &EnterError) -> Vec<u8> {
@@ -100,9 +111,15 @@ async fn answered(
 ) -> Result<(Pop3Connection, Vec<u8>), Vec<u8>> {
     let shown = printable(name.user.as_str().as_bytes());
     match timeout(SIDE_DEADLINE, at_side(session, at, credentials)).await {
-        Ok(Ok((connection, Pop3Answer::Accepted { text }))) => Ok((connection, text)),
+        Ok(Ok((connection, Pop3Answer::Accepted { text }))) => {
+            session.front.guard.logged_in(session.peer.ip(), &name.user);
+            Ok((connection, text))
+        }
         Ok(Ok((_, Pop3Answer::Refused { mut raw }))) => {
             info!(user = shown, %side, "POP3 login refused: {}", printable(&raw));
+            if is_about_the_password(raw.strip_prefix(b"-ERR ").unwrap_or(&raw)) {
+                session.front.guard.login_failed(session.peer.ip(), &name.user);
+            }
             raw.extend_from_slice(b"\r\n");
             Err(raw)
         }
@@ -122,7 +139,13 @@ async fn at_side(
     (server, names): (&Pop3Server, &SideNames),
     credentials: &Credentials,
 ) -> Result<(Pop3Connection, Pop3Answer), Pop3Error> {
-    let mut connection = server.connect().await?;
+    let mut tries = session.front.registry.crowd().tries();
+    let mut connection = loop {
+        match server.connect_for(Some(session.ends())).await {
+            Err(error) if error.is_turned_away() && tries.again().await => {}
+            done => break done?,
+        }
+    };
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     connection.identify(session.peer, session.id).await?;
     let Credentials { user, authzid, password } = credentials;

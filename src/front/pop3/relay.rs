@@ -2,12 +2,12 @@
 //! read stops the other one from being read.
 
 use bytes::{Buf as _, BytesMut};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::share::Share;
 use crate::front::drain;
+use crate::front::ending::Ending;
 use crate::front::peer::{OUTPUT, Peer};
 use crate::front::relay::{BOUNDARY_PATIENCE, INACTIVITY, LAST_WORDS, LINGER, Moved};
 use crate::net::Stream;
@@ -35,7 +35,7 @@ pub(super) async fn run(
     client: Stream,
     backend: (Stream, BytesMut),
     pipelined: &[u8],
-    shutdown: watch::Receiver<bool>,
+    ending: Ending,
     pass: SessionPass,
     wanted: Option<Wanted<impl Fn(Harvest)>>,
 ) -> Moved {
@@ -46,7 +46,7 @@ pub(super) async fn run(
         torn: false,
         ends_by: None,
     };
-    let why = pair.relay(shutdown, wanted).await;
+    let why = pair.relay(ending, wanted).await;
     pair.farewell(why);
     let patience = if why == Why::ServerEnds { LAST_WORDS } else { LINGER };
     let Pair { mut client, mut backend, .. } = pair;
@@ -95,11 +95,7 @@ struct Pair {
 }
 
 impl Pair {
-    async fn relay(
-        &mut self,
-        mut shutdown: watch::Receiver<bool>,
-        mut wanted: Option<Wanted<impl Fn(Harvest)>>,
-    ) -> Why {
+    async fn relay(&mut self, mut ending: Ending, mut wanted: Option<Wanted<impl Fn(Harvest)>>) -> Why {
         let mut quiet_since = Instant::now();
         loop {
             let unfit = self.shuffle();
@@ -116,7 +112,7 @@ impl Pair {
                 () = self.client.step(client), if client || self.client.wants_writing() => quiet_since = Instant::now(),
                 () = self.backend.step(backend), if backend || self.backend.wants_writing() => quiet_since = Instant::now(),
                 () = sleep_until(wake) => return at_wake,
-                _ = shutdown.wait_for(|ended| *ended), if self.ends_by.is_none() => {
+                () = ending.comes(), if self.ends_by.is_none() => {
                     self.ends_by = Some(Instant::now() + BOUNDARY_PATIENCE);
                 }
             }

@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security, SideNames, Trust};
+use crate::config::{Endpoint, Limits, Listen, Security, SideNames, Trust};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::{Backends, BothSides, Front, drain};
+use crate::front::{Backends, BothSides, Drain, Front, Guard, drain};
 use crate::net::imap::ImapServer;
 use crate::net::pop3::Pop3Server;
 use crate::store::Store;
@@ -29,7 +29,13 @@ struct Stage {
 /// A client of a proxy whose sides both are the server at `port`.
 async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
     let folder = tempfile::tempdir().unwrap();
-    let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, trust: Trust::default() };
+    let side = Endpoint {
+        host: "127.0.0.1".to_owned(),
+        port,
+        security: Security::Clear,
+        trust: Trust::default(),
+        proxy_protocol: false,
+    };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
     let (shutdown, ends) = watch::channel(false);
     let pop3 =
@@ -48,11 +54,18 @@ async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
         patience: Duration::from_secs(1),
         logins: mpsc::channel(1).0,
         shutdown: ends,
+        drain: Drain::at_once(),
+        guard: Guard::new(&Limits::none()),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let (tcp, peer) = accepted.unwrap();
-    let session = tokio::spawn(async move { serve(Session { front: &front, peer, id: "s1" }, tcp, entry).await });
+    let session = tokio::spawn(async move {
+        {
+            let place = front.guard.enter(peer.ip()).unwrap();
+            serve(Session { front: &front, peer, local: peer, id: "s1" }, tcp, entry, place).await
+        }
+    });
     Stage { _folder: folder, client: client.unwrap(), session, shutdown }
 }
 

@@ -4,11 +4,13 @@ use std::future::Future;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::front::Drain;
 use crate::mailbox::Side;
+use crate::net::ConnectionSlots;
 use crate::store::Store;
 use crate::user::{Close, NameRules, Protocol, Registry, UserGate};
 
@@ -32,8 +34,13 @@ struct Stage {
 }
 
 async fn stage(pipelined: &'static [u8], said: &'static [u8]) -> Stage {
+    stage_ending(pipelined, said, Drain::at_once()).await
+}
+
+async fn stage_ending(pipelined: &'static [u8], said: &'static [u8], drain: Drain) -> Stage {
     let ((client, ours), (backend, theirs)) = (socket_pair().await, socket_pair().await);
     let (shutdown, ends) = watch::channel(false);
+    let ends = Ending::new(ends, drain);
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None);
     let user = NameRules::default().canonical("u1");
@@ -190,6 +197,24 @@ async fn when_the_server_ends_a_session_ends_at_a_boundary() {
     expect_end(&mut at.backend, "").await;
     drop((at.client, at.backend));
     assert_eq!(soon(at.relay).await.unwrap().why, Why::ServerEnds.as_str());
+}
+
+#[tokio::test(start_paused = true)]
+async fn among_many_a_session_goes_on_until_it_is_its_turn_to_end() {
+    let drain = Drain { limit: Duration::from_secs(600), slots: ConnectionSlots::new(60_000) };
+    let _others: Vec<_> = (0..60_000).map(|_| drain.slots.take().unwrap()).collect();
+    let mut at = stage_ending(b"", b"", drain).await;
+    let begun = Instant::now();
+    at.shutdown.send(true).unwrap();
+    // Once in 60,000 runs its turn comes within the 10 ms that this could take, were the clock not paused.
+    say(&mut at.client, "a1 NOOP\r\n").await;
+    expect(&mut at.backend, "a1 NOOP\r\n").await;
+    say(&mut at.backend, "a1 OK\r\n").await;
+    expect(&mut at.client, "a1 OK\r\n").await;
+    let mut words = String::new();
+    at.client.read_to_string(&mut words).await.unwrap();
+    assert_eq!(words.as_bytes(), GOING_DOWN);
+    assert!(begun.elapsed() <= Duration::from_secs(601), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

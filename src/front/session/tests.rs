@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Listen, Security, SideNames, Trust};
+use crate::config::{Endpoint, Limits, Listen, Security, SideNames, Trust};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::{Backends, BothSides, HeldLists, drain};
+use crate::front::{Backends, BothSides, Drain, Guard, HeldLists, drain};
 use crate::mailbox::Side;
 use crate::net::Stream;
 use crate::net::imap::ImapServer;
@@ -32,7 +32,13 @@ async fn stage(entry: Entry, allow_cleartext: &[&str]) -> Stage {
 /// A client of a proxy whose sides both are the server at `port`.
 async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
     let folder = tempfile::tempdir().unwrap();
-    let side = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, trust: Trust::default() };
+    let side = Endpoint {
+        host: "127.0.0.1".to_owned(),
+        port,
+        security: Security::Clear,
+        trust: Trust::default(),
+        proxy_protocol: false,
+    };
     let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
     let (shutdown, ends) = watch::channel(false);
     let imap =
@@ -49,6 +55,8 @@ async fn stage_before(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stag
         patience: Duration::from_secs(1),
         logins: mpsc::channel(1).0,
         shutdown: ends,
+        drain: Drain::at_once(),
+        guard: Guard::new(&Limits::none()),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
@@ -98,7 +106,7 @@ async fn a_client_that_always_has_something_to_say_is_too_slow_as_well() {
     let (_shutdown, ends) = watch::channel(false);
     let past = Instant::now() - Duration::from_secs(1);
     let stream = Stream::Plain(tcp);
-    let mut client = Client { stream, login_by: past, command_by: past, shutdown: ends, words: LAST_WORDS };
+    let mut client = Client { stream, login_by: past, command_by: past, shutdown: ends, words: LAST_WORDS, octets: 0 };
     let heard = client.read(|_| panic!("too late")).await.unwrap();
     assert_eq!(heard, Heard::Enough(LAST_WORDS.too_slow));
 }

@@ -54,8 +54,8 @@ pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, report: &mu
     let after = report.findings.len() + usize::try_from(report.findings_left_out).unwrap_or(usize::MAX);
     report.pop3 = match (after - before, messages.len()) {
         (0, 0) => "no messages on both sides".to_owned(),
-        (0, count) => format!("{count} UIDLs identical, same order, template {}", old.template_names()),
-        (found, count) => format!("{found} findings in {count} UIDLs, template {}", old.template_names()),
+        (0, count) => format!("{count} UIDLs identical, same order, {}", old.method()),
+        (found, count) => format!("{found} findings in {count} UIDLs, {}", old.method()),
     };
 }
 

@@ -34,12 +34,12 @@ pub enum NoOrder {
 }
 
 /// The orders of the messages in `list` (in the server's order) that are not among `written`, so that all of them are
-/// shown in this order.
+/// shown in this order. `numbered`: they get numbers in any case, because what comes later may come between them.
 ///
 /// # Errors
 /// [`NoOrder`]
-pub fn assign(list: &[Uid], written: &Orders) -> Result<Orders, NoOrder> {
-    let numbered = written.values().any(Option::is_some) || !list.is_sorted();
+pub fn assign(list: &[Uid], written: &Orders, numbered: bool) -> Result<Orders, NoOrder> {
+    let numbered = numbered || written.values().any(Option::is_some) || !list.is_sorted();
     let mut assigned = Orders::new();
     let mut before: Option<(Uid, Option<u32>)> = None;
     let mut run: Vec<Uid> = Vec::new();
@@ -142,7 +142,7 @@ mod tests {
         let mut written = Orders::new();
         for list in lists {
             written.retain(|uid, _| list.contains(&uid.0));
-            let assigned = assign(&uids(list), &written)?;
+            let assigned = assign(&uids(list), &written, false)?;
             written.extend(assigned);
             assert_eq!(shown(&written), *list);
         }
@@ -154,6 +154,15 @@ mod tests {
         let written = follow(&[&[1, 2, 5], &[2, 5, 9, 10]]).unwrap();
         assert!(written.values().all(Option::is_none));
         assert!(follow(&[&[]]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_order_by_uid_gets_numbers_where_something_may_come_between() {
+        let written = assign(&uids(&[1, 2, 5]), &Orders::new(), true).unwrap();
+        assert_eq!((shown(&written), written.values().all(Option::is_some)), (vec![1, 2, 5], true));
+        let between = assign(&uids(&[1, 9, 2, 5]), &written, true).unwrap();
+        let all: Orders = written.into_iter().chain(between).collect();
+        assert_eq!(shown(&all), [1, 9, 2, 5]);
     }
 
     #[test]
@@ -181,7 +190,7 @@ mod tests {
     #[test]
     fn half_a_million_messages_find_room() {
         let list: Vec<Uid> = (1..=500_000).rev().map(Uid).collect();
-        let orders = assign(&list, &Orders::new()).unwrap();
+        let orders = assign(&list, &Orders::new(), false).unwrap();
         assert_eq!(orders.len(), list.len());
         assert!(list.windows(2).all(|two| orders[&two[0]] < orders[&two[1]]));
     }

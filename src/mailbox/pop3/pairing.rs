@@ -21,7 +21,8 @@ pub struct Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
-    fn has(&self, uid: Uid) -> Option<u64> {
+    /// The size of a message, if it is there.
+    pub(super) fn has(&self, uid: Uid) -> Option<u64> {
         let at = self.contents.messages.binary_search_by_key(&uid, |message| message.uid).ok()?;
         self.contents.messages.get(at).map(|message| message.size)
     }
@@ -47,7 +48,8 @@ pub struct Paired {
 pub struct Pairing {
     /// UIDVALIDITY of INBOX.
     pub uid_validity: UidValidity,
-    /// Every template that gives exactly this list; several only while the UIDs are too few to tell them apart.
+    /// Every template that gives exactly this list; several only while the UIDs are too few to tell them apart. None if
+    /// the messages were found by what they contain.
     pub templates: Vec<Template>,
     /// The messages in POP3's order, without those that are gone.
     pub messages: Vec<Paired>,
@@ -74,10 +76,17 @@ impl Pairing {
         Self { messages: messages.collect(), templates: self.templates.clone(), ..*self }
     }
 
-    /// The templates' names.
+    /// How the messages of a list without a template were found.
+    pub const BY_CONTENT: &str = "by size and content";
+
+    /// How the messages were found: the templates' names, or by content.
     #[must_use]
-    pub fn template_names(&self) -> String {
-        self.templates.iter().map(|template| template.as_str()).collect::<Vec<_>>().join(" or ")
+    pub fn method(&self) -> String {
+        if self.templates.is_empty() {
+            return Self::BY_CONTENT.to_owned();
+        }
+        let names: Vec<&str> = self.templates.iter().map(|template| template.as_str()).collect();
+        format!("template {}", names.join(" or "))
     }
 }
 
@@ -108,19 +117,22 @@ pub enum Doubt {
     /// A message's two sizes differ.
     #[error("POP3 and IMAP tell different sizes for {0}")]
     Sizes(Named),
+    /// POP3 shows what INBOX doesn't have.
+    #[error("POP3 shows messages that are not in INBOX: {0}")]
+    Strangers(Named),
     /// The messages contradict the template.
-    #[error("the template {template} gives every UIDL, but POP3 shows other messages under them than IMAP: {named}")]
+    #[error("every UIDL was paired ({method}), but POP3 shows other messages under them than IMAP: {named}")]
     Contents {
-        /// The template.
-        template: String,
+        /// How they were paired.
+        method: String,
         /// Which messages.
         named: Named,
     },
     /// What would prove it can't be read.
-    #[error("the template {template} gives every UIDL, but {named} can't be compared: {why}")]
+    #[error("UIDLs are paired {method}, but {named} can't be compared: {why}")]
     Unread {
-        /// The template.
-        template: String,
+        /// How they are paired.
+        method: String,
         /// Which messages.
         named: Named,
         /// Why not.
@@ -250,7 +262,7 @@ pub(in crate::mailbox) mod tests {
         let inbox = inbox(20, &[(3, 1), (5, 2), (17, 3)]);
         let pairing = pair(&list(&[("7.5", 2), ("7.17", 3), ("7.3", 1)]), &snapshot(&inbox)).unwrap();
         assert_eq!(uids(&pairing), [5, 17, 3]);
-        assert_eq!((pairing.template_names().as_str(), pairing.is_ascending()), ("%v.%u", false));
+        assert_eq!((pairing.method().as_str(), pairing.is_ascending()), ("template %v.%u", false));
         assert_eq!(pairing.messages[1].imap_size, Some(3));
     }
 

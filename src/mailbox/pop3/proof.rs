@@ -110,13 +110,13 @@ impl<'a> Proof<'a> {
                 _ => unread.push(paired.uid),
             }
         }
-        let template = self.pairing.template_names();
+        let method = self.pairing.method();
         if !other.is_empty() {
-            return Err(Doubt::Contents { template, named: Named::of(other) });
+            return Err(Doubt::Contents { method, named: Named::of(other) });
         }
         if !unread.is_empty() {
             let why = "one of the servers does not give their text".to_owned();
-            return Err(Doubt::Unread { template, named: Named::uids(unread), why });
+            return Err(Doubt::Unread { method, named: Named::uids(unread), why });
         }
         Ok(())
     }

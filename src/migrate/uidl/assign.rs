@@ -164,7 +164,8 @@ fn known_shape(pairing: &Pairing, orders: &Orders, given: &Orders, below: UidNex
 /// The orders of the messages that are not on the target yet.
 fn place(job: &Job, pairing: &Pairing, orders: &Orders) -> Orders {
     let list: Vec<Uid> = pairing.messages.iter().map(|paired| paired.uid).collect();
-    match order::assign(&list, orders) {
+    // A server whose UIDLs have nothing to do with UIDs has no reason to show mail in their order.
+    match order::assign(&list, orders, pairing.templates.is_empty()) {
         Ok(given) => {
             if given.values().any(Option::is_some) {
                 info!(user = %job.user, messages = given.len(), "INBOX is written with an order for POP3");

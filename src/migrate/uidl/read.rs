@@ -1,13 +1,15 @@
 //! Reads what POP3 shows on a side and finds out for certain which UID each message is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use tracing::debug;
 
 use super::{Certain, Pop3Reader};
 use crate::mailbox::pop3::pairing::Named;
 use crate::mailbox::pop3::proof::{Proof, Texts};
-use crate::mailbox::pop3::{Doubt, Paired, Pairing, Pop3List, Snapshot, TextHasher, pair};
+use crate::mailbox::pop3::{
+    Doubt, KnownUidls, Matching, Paired, Pairing, Pop3List, Snapshot, TextDigest, TextHasher, pair,
+};
 use crate::mailbox::{Contents, Listed, Report, Status, Uid, UidNext, compare};
 use crate::migrate::Stop;
 use crate::source::pop3::Part;
@@ -45,9 +47,8 @@ impl Inbox<'_> {
     }
 
     /// Digests of messages by IMAP, and those that can't be read.
-    async fn texts(&mut self, messages: &[&Paired]) -> Result<(Texts, BTreeSet<Uid>), Stop> {
+    async fn texts(&mut self, mut uids: Vec<Uid>) -> Result<(Texts, BTreeSet<Uid>), Stop> {
         let (mut texts, mut unreadable) = (Texts::new(), BTreeSet::new());
-        let mut uids: Vec<Uid> = messages.iter().map(|paired| paired.uid).collect();
         uids.sort_unstable();
         if uids.is_empty() {
             return Ok((texts, unreadable));
@@ -116,16 +117,19 @@ impl Pop3Reader {
         inbox: &mut Inbox<'_>,
         content: Content,
     ) -> Result<Certain<Pairing>, Stop> {
-        let known = self.store.pop3_proof(user.as_str()).await?;
+        let known = Known {
+            proof: self.store.pop3_proof(user.as_str()).await?,
+            uidls: self.store.pop3_uidls(user.as_str(), inbox.contents.uid_validity).await?,
+        };
         if let Some(list) = self.harvests.take_fresh(user)
-            && let Some(pairing) = harvested(&list, &inbox.contents, known.as_ref())
+            && let Some(pairing) = harvested(&list, &inbox.contents, &known)
         {
             debug!(%user, messages = list.messages().len(), "the POP3 list of the user's own session will do");
             self.remember(user, &pairing, inbox.contents.uid_next).await?;
             return Ok(Ok(pairing));
         }
         for read in 1.. {
-            let paired = self.in_turn(user, self.read_old(inbox, known.as_ref(), content)).await?;
+            let paired = self.in_turn(user, self.read_old(inbox, &known, content)).await?;
             let doubt = match paired {
                 Ok((pairing, unproved)) => {
                     if content == Content::Proved {
@@ -155,7 +159,7 @@ impl Pop3Reader {
     async fn read_old(
         &self,
         inbox: &mut Inbox<'_>,
-        known: Option<&Pop3Proof>,
+        known: &Known,
         content: Content,
     ) -> Result<Certain<(Pairing, Option<Uid>)>, Stop> {
         let mut maildrop = Maildrop::open(&self.sides.old, &self.old).await?;
@@ -172,10 +176,19 @@ impl Pop3Reader {
         let certain = match pair(&list, &snapshot) {
             Ok(pairing) => {
                 // A template that was never proved can't be trusted in the gate either.
-                let content = if same_proof(known, &pairing).is_some() { content } else { Content::Proved };
-                let proved = proved_before(known, &pairing);
+                let proof = known.proof.as_ref();
+                let content = if same_proof(proof, &pairing).is_some() { content } else { Content::Proved };
+                let proved = proved_before(proof, &pairing);
                 let proof = prove(&mut maildrop, inbox, &pairing, proved, content).await?;
                 proof.map(|unreadable| (pairing, unreadable.first().copied()))
+            }
+            Err(Doubt::NoTemplate { .. }) => {
+                let contents = inbox.contents.clone();
+                let snapshot = Snapshot { contents: &contents, uid_next_after, list_is_older: false };
+                // What was never found before can't be trusted in the gate either.
+                let content = if known.uidls.is_empty() { Content::Proved } else { content };
+                let matching = Matching::begin(&list, &snapshot, &known.uidls, content == Content::Proved);
+                matched(&mut maildrop, inbox, matching, content).await?.map(|pairing| (pairing, None))
             }
             Err(doubt) => Err(doubt),
         };
@@ -204,8 +217,8 @@ impl Pop3Reader {
         let all = |unreadable: BTreeSet<Uid>| {
             let why = "the new side does not give their text".to_owned();
             let named = Named::uids(unreadable.iter().copied());
-            let template = pairing.template_names();
-            if unreadable.is_empty() { Ok(()) } else { Err(Doubt::Unread { template, named, why }) }
+            let method = pairing.method();
+            if unreadable.is_empty() { Ok(()) } else { Err(Doubt::Unread { method, named, why }) }
         };
         Ok(Ok((list, proved.and_then(all))))
     }
@@ -226,6 +239,10 @@ impl Pop3Reader {
 
     async fn remember(&self, user: &CanonicalUser, pairing: &Pairing, proved_below: UidNext) -> Result<(), Stop> {
         let (uid_validity, templates) = (pairing.uid_validity, pairing.templates.clone());
+        if templates.is_empty() {
+            let uidls = pairing.messages.iter().map(|paired| (paired.uid, paired.uidl.clone())).collect();
+            self.store.put_pop3_uidls(user.as_str(), uid_validity, uidls).await?;
+        }
         let proof = Pop3Proof { uid_validity, templates, proved_below, follows_uid: pairing.is_ascending() };
         Ok(self.store.put_pop3_proof(user.as_str(), &proof).await?)
     }
@@ -244,11 +261,25 @@ fn same_proof<'a>(known: Option<&'a Pop3Proof>, pairing: &Pairing) -> Option<&'a
     })
 }
 
+/// What is known of a user's list from before.
+#[derive(Debug, Default)]
+struct Known {
+    proof: Option<Pop3Proof>,
+    /// Where no template gives them.
+    uidls: KnownUidls,
+}
+
 /// A list that passed by will do if it has every message that is there now, and nothing has to be read to prove it.
-fn harvested(list: &Pop3List, contents: &Contents, known: Option<&Pop3Proof>) -> Option<Pairing> {
+fn harvested(list: &Pop3List, contents: &Contents, known: &Known) -> Option<Pairing> {
     let snapshot = Snapshot { contents, uid_next_after: contents.uid_next, list_is_older: true };
-    let pairing = pair(list, &snapshot).ok()?;
-    let proof = Proof::begin(&pairing, proved_before(known, &pairing)).ok()?;
+    let pairing = match pair(list, &snapshot) {
+        Ok(pairing) => pairing,
+        Err(Doubt::NoTemplate { .. }) if !known.uidls.is_empty() => {
+            return Matching::begin(list, &snapshot, &known.uidls, false).finish().ok();
+        }
+        Err(_) => return None,
+    };
+    let proof = Proof::begin(&pairing, proved_before(known.proof.as_ref(), &pairing)).ok()?;
     let enough = proof.headers().is_empty() && proof.wholes().is_empty();
     enough.then_some(pairing)
 }
@@ -269,10 +300,10 @@ async fn prove(
     if content == Content::Trusted {
         return Ok(Ok(BTreeSet::new()));
     }
-    let asked: Vec<&Paired> = proof.headers().iter().chain(proof.wholes()).copied().collect();
+    let asked: Vec<Uid> = proof.headers().iter().chain(proof.wholes()).map(|paired| paired.uid).collect();
     debug!(headers = proof.headers().len(), wholes = proof.wholes().len(), "proving UIDLs on the messages");
     let headers = proof.headers().to_vec();
-    let (by_pop3, by_imap) = tokio::join!(texts(maildrop, &headers, Part::Header), inbox.texts(&asked));
+    let (by_pop3, by_imap) = tokio::join!(texts(maildrop, &headers, Part::Header), inbox.texts(asked));
     let (by_pop3, (by_imap, unreadable)) = (by_pop3?, by_imap?);
     proof.leave_out(&unreadable);
     if let Err(doubt) = proof.compare_headers(&by_pop3, &by_imap) {
@@ -280,6 +311,30 @@ async fn prove(
     }
     let by_pop3 = texts(maildrop, proof.wholes(), Part::Whole).await?;
     Ok(proof.compare_wholes(&by_pop3, &by_imap).map(|()| unreadable))
+}
+
+/// Finds out by their contents which UID each message is, reading both protocols at once.
+async fn matched(
+    maildrop: &mut Maildrop,
+    inbox: &mut Inbox<'_>,
+    mut matching: Matching<'_>,
+    content: Content,
+) -> Result<Certain<Pairing>, Stop> {
+    if content == Content::Trusted || matching.is_told_apart() {
+        return Ok(matching.finish());
+    }
+    let (numbers, uids) = (matching.numbers_for_headers(), matching.uids());
+    debug!(messages = numbers.len(), "telling messages apart by their headers, no template gives their UIDLs");
+    let (by_pop3, by_imap) = tokio::join!(digests(maildrop, &numbers, Part::Header), inbox.texts(uids));
+    let (by_pop3, (by_imap, _)) = (by_pop3?, by_imap?);
+    matching.by_headers(&by_pop3, &by_imap);
+    let by_pop3 = digests(maildrop, &matching.numbers_for_wholes(), Part::Whole).await?;
+    Ok(matching.by_wholes(&by_pop3, &by_imap).and_then(|()| matching.finish()))
+}
+
+async fn digests(maildrop: &mut Maildrop, numbers: &[u32], part: Part) -> Result<HashMap<u32, TextDigest>, Stop> {
+    let digests = maildrop.texts(numbers, part).await?;
+    Ok(numbers.iter().copied().zip(digests).filter_map(|(number, digest)| Some((number, digest?))).collect())
 }
 
 async fn texts(maildrop: &mut Maildrop, messages: &[&Paired], part: Part) -> Result<Texts, Stop> {
@@ -298,7 +353,7 @@ mod tests {
     use super::*;
     use crate::config::{Endpoint, Security, Trust};
     use crate::mailbox::diff::tests::{contents, message};
-    use crate::mailbox::pop3::Template;
+    use crate::mailbox::pop3::{Template, Uidl};
     use crate::mailbox::{Side, UidValidity};
     use crate::net::Access;
     use crate::net::pop3::Pop3Server;
@@ -322,28 +377,43 @@ mod tests {
     fn a_list_that_passed_by_will_do_only_if_nothing_is_missing_and_nothing_must_be_read() {
         let now = inbox(&[(3, 30), (5, 50), (9, 90)]);
         let whole = [("7.3", 30), ("7.4", 40), ("7.5", 50), ("7.9", 90)];
-        let pairing = harvested(&list(&whole), &now, None).unwrap();
+        let pairing = harvested(&list(&whole), &now, &Known::default()).unwrap();
         assert_eq!(pairing.messages.iter().map(|paired| paired.uid.0).collect::<Vec<_>>(), [3, 5, 9]);
-        assert!(harvested(&list(&whole[..3]), &now, None).is_none(), "UID 9 came after it");
-        assert!(harvested(&list(&[("x", 30), ("7.5", 50), ("7.9", 90)]), &now, None).is_none());
+        assert!(harvested(&list(&whole[..3]), &now, &Known::default()).is_none(), "UID 9 came after it");
+        assert!(harvested(&list(&[("x", 30), ("7.5", 50), ("7.9", 90)]), &now, &Known::default()).is_none());
 
         let alike = inbox(&[(3, 30), (5, 30)]);
         let passed = list(&[("7.3", 30), ("7.5", 30)]);
-        assert!(harvested(&passed, &alike, None).is_none(), "two of one size must be looked at");
-        let proof = |uid_validity, template| Pop3Proof {
-            uid_validity: UidValidity(uid_validity),
-            templates: vec![template],
-            proved_below: UidNext(5),
-            follows_uid: true,
+        assert!(harvested(&passed, &alike, &Known::default()).is_none(), "two of one size must be looked at");
+        let known = |uid_validity, template| {
+            let proof = Pop3Proof {
+                uid_validity: UidValidity(uid_validity),
+                templates: vec![template],
+                proved_below: UidNext(5),
+                follows_uid: true,
+            };
+            Known { proof: Some(proof), ..Known::default() }
         };
-        assert!(harvested(&passed, &alike, Some(&proof(7, Template::ValidityDotUid))).is_some());
-        assert!(harvested(&passed, &alike, Some(&proof(8, Template::ValidityDotUid))).is_none(), "another INBOX");
-        assert!(harvested(&passed, &alike, Some(&proof(7, Template::Uid))).is_none(), "another template");
+        assert!(harvested(&passed, &alike, &known(7, Template::ValidityDotUid)).is_some());
+        assert!(harvested(&passed, &alike, &known(8, Template::ValidityDotUid)).is_none(), "another INBOX");
+        assert!(harvested(&passed, &alike, &known(7, Template::Uid)).is_none(), "another template");
+
+        let odd = list(&[("UID9-7", 30), ("UID8-7", 30), ("UID7-7", 40)]);
+        assert!(harvested(&odd, &alike, &Known::default()).is_none());
+        let uidl = |text: &str| Uidl::from_octets(text.as_bytes()).unwrap();
+        let uidls = [(Uid(3), uidl("UID8-7")), (Uid(5), uidl("UID9-7"))].into();
+        let pairing = harvested(&odd, &alike, &Known { uidls, ..Known::default() }).unwrap();
+        assert_eq!(pairing.messages.iter().map(|paired| paired.uid.0).collect::<Vec<_>>(), [5, 3]);
     }
 
     fn reader(registry: Option<Registry>, store: Store) -> Pop3Reader {
-        let endpoint =
-            Endpoint { host: "127.0.0.1".to_owned(), port: 1, security: Security::Clear, trust: Trust::default() };
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+            security: Security::Clear,
+            trust: Trust::default(),
+            proxy_protocol: false,
+        };
         let server = |side| Pop3Server::new(side, &endpoint).unwrap();
         Pop3Reader {
             sides: Pop3Sides { old: server(Side::Old), new: server(Side::New) },

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::migrate::ProgressMeter;
 use crate::migrate::halt::Halt;
 use crate::source::Login;
+use crate::user::Crowd;
 
 /// Orders that wait for a worker who is busy: each is an operator who waits too.
 const ORDERS_MAX: usize = 8;
@@ -73,9 +74,9 @@ pub(in crate::migrate) struct Ear {
 
 impl Ear {
     /// An ear, and the end of it that the worker holds.
-    pub(in crate::migrate) fn new() -> (Self, mpsc::Receiver<Asked>) {
+    pub(in crate::migrate) fn new(crowd: Crowd) -> (Self, mpsc::Receiver<Asked>) {
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
         let login = Arc::new(watch::Sender::new(None));
-        (Self { orders, halt: Halt::new(), login, progress: ProgressMeter::default() }, receiver)
+        (Self { orders, halt: Halt::new(crowd), login, progress: ProgressMeter::default() }, receiver)
     }
 }

@@ -1,8 +1,8 @@
 //! Where mailboxes can't be read on: at a message that the old side can't give.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::mailbox::{Contents, MailboxName, Uid, UidNext};
+use crate::mailbox::{Contents, MailboxName, Uid, UidNext, UidValidity};
 use crate::migrate::quarantine::Quarantine;
 use crate::migrate::{Job, Platform, Stop};
 
@@ -11,6 +11,8 @@ use crate::migrate::{Job, Platform, Stop};
 #[derive(Debug, Default)]
 pub(in crate::migrate) struct Stops {
     stopped: BTreeMap<MailboxName, Stopped>,
+    /// Messages that were listed, and not there when they were asked for.
+    vanished: BTreeSet<(MailboxName, UidValidity, Uid)>,
     pub(in crate::migrate) left_out: Quarantine,
 }
 
@@ -31,7 +33,7 @@ impl Stops {
     /// # Errors
     /// If the store can't be read.
     pub(in crate::migrate) async fn of(platform: &Platform, job: &Job) -> Result<Self, Stop> {
-        Ok(Self { stopped: BTreeMap::new(), left_out: Quarantine::of(platform, job).await? })
+        Ok(Self { left_out: Quarantine::of(platform, job).await?, ..Self::default() })
     }
 
     /// Where a mailbox can't be read on, if so.
@@ -50,9 +52,31 @@ impl Stops {
         self.stopped.contains_key(name) || self.left_out.concerns(name)
     }
 
-    /// A message can't be read.
-    pub(super) fn unreadable(&mut self, name: &MailboxName, uid: Uid, why: String) {
+    /// A message can't be read: it is left out, if it may be, or its mailbox ends there.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub(super) async fn unreadable(
+        &mut self,
+        of: (&Platform, &Job),
+        message: (&MailboxName, UidValidity, Uid),
+        why: String,
+    ) -> Result<(), Stop> {
+        if !self.left_out.add(of, message, &why).await? {
+            self.stop(message.0, message.2, why);
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, name: &MailboxName, uid: Uid, why: String) {
         self.stopped.insert(name.clone(), Stopped { uid, why, reached: false });
+    }
+
+    /// A message was not there when it was asked for. Once that means that it was expunged since it was listed; but one that is
+    /// listed again and is not there again has lost its text (Cyrus whose file is gone): gives that as the reason.
+    pub(super) fn vanished(&mut self, (name, uid_validity, uid): (&MailboxName, UidValidity, Uid)) -> Option<String> {
+        let again = !self.vanished.insert((name.clone(), uid_validity, uid));
+        again.then(|| "it is listed, and there is no text".to_owned())
     }
 
     /// The target has everything below where a mailbox can't be read on. False if it can be read to its end.
@@ -71,5 +95,33 @@ impl Stops {
         } else {
             self.stopped.remove(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vanishes_twice_can_not_be_read() {
+        let (mut stops, inbox) = (Stops::default(), MailboxName::inbox());
+        assert_eq!(stops.vanished((&inbox, UidValidity(7), Uid(3))), None);
+        assert_eq!(stops.vanished((&inbox, UidValidity(7), Uid(4))), None);
+        assert_eq!(stops.vanished((&inbox, UidValidity(8), Uid(3))), None);
+        assert!(stops.vanished((&inbox, UidValidity(7), Uid(3))).is_some());
+    }
+
+    #[test]
+    fn a_mailbox_ends_before_what_can_not_be_read_until_that_is_gone() {
+        use crate::mailbox::diff::tests::{contents, message};
+        let (mut stops, inbox) = (Stops::default(), MailboxName::inbox());
+        stops.stop(&inbox, Uid(5), "NIL".to_owned());
+        assert_eq!(stops.reasons(), ["INBOX UID 5: NIL"]);
+        let mut source = contents(9, vec![message(3, 0, &[]), message(5, 0, &[]), message(8, 0, &[])]);
+        stops.cut(&inbox, &mut source);
+        assert_eq!((source.messages.len(), source.uid_next), (1, UidNext(5)));
+        assert!(stops.reached(&inbox));
+        stops.cut(&inbox, &mut contents(9, vec![message(3, 0, &[]), message(8, 0, &[])]));
+        assert!(!stops.reached(&inbox) && stops.reasons().is_empty());
     }
 }

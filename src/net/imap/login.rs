@@ -26,7 +26,8 @@ impl ImapConnection {
     pub(super) async fn greeting(&mut self) -> Result<(), ImapError> {
         let response = self.response().await?;
         match scan::response(&response) {
-            Response::Status { status: Status::Ok, code, .. } => {
+            Response::Status { status: Status::Ok, code, text, .. } => {
+                self.greeting = printable(text);
                 if let Some(code) = code.filter(|code| code.is("CAPABILITY")) {
                     self.capabilities = Capabilities::read(&scan::words(code.arg));
                     return Ok(());
@@ -71,8 +72,18 @@ impl ImapConnection {
             return Ok(());
         }
         let tag = self.tag();
-        match self.run("ID", &tag, command::id(&tag, fields), &mut |_| {}).await {
-            Ok(_) | Err(ImapError::Refused { .. }) => Ok(()),
+        let mut software = None;
+        let mut each = |response: Response<'_>| {
+            if let Response::Id(told) = response {
+                software =
+                    told.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(b"name")).and_then(|(_, name)| name);
+            }
+        };
+        match self.run("ID", &tag, command::id(&tag, fields), &mut each).await {
+            Ok(_) | Err(ImapError::Refused { .. }) => {
+                self.software = software.map(|name| printable(&name)).or_else(|| self.software.take());
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

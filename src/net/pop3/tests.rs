@@ -27,7 +27,13 @@ async fn peer(script: &[&str]) -> (Pop3Server, JoinHandle<Vec<String>>) {
         }
         heard
     });
-    let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port, security: Security::Clear, trust: Trust::default() };
+    let endpoint = Endpoint {
+        host: "127.0.0.1".to_owned(),
+        port,
+        security: Security::Clear,
+        trust: Trust::default(),
+        proxy_protocol: false,
+    };
     (Pop3Server::new(Side::Old, &endpoint).unwrap(), heard)
 }
 

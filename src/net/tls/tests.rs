@@ -16,8 +16,10 @@ use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerC
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{ClientTls, ServerTls, TlsError, pem, provider};
-use crate::config::{TlsFiles, TlsVersion, Trust};
+use crate::config::{Sni, Tls, TlsFiles, TlsVersion, Trust};
 use crate::net::Stream;
+
+mod names;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -42,6 +44,10 @@ impl Desk {
 
     fn files(&self) -> TlsFiles {
         TlsFiles { cert: self.path("cert.pem"), key: self.path("key.pem") }
+    }
+
+    fn tls(&self) -> Tls {
+        Tls { pairs: vec![self.files()], sni: vec![] }
     }
 
     /// Makes an authority, with its certificate in the file `name`.
@@ -100,7 +106,7 @@ async fn bytes_pass_both_ways_and_the_end_is_seen() {
     let authority = desk.authority("ca.pem");
     desk.issue(&authority, "localhost");
     let client = ClientTls::new(&trusting(&desk.path("ca.pem"))).unwrap();
-    let server = ServerTls::load(&desk.files()).unwrap();
+    let server = ServerTls::load(&desk.tls()).unwrap();
     let (near, far) = shake(&client, &server, "localhost").await;
     let (mut near, mut far) = (near.unwrap(), far.unwrap());
     assert!(near.is_tls() && far.is_tls());
@@ -124,7 +130,7 @@ async fn a_peer_that_just_closes_has_closed() {
     let authority = desk.authority("ca.pem");
     desk.issue(&authority, "localhost");
     let client = ClientTls::new(&trusting(&desk.path("ca.pem"))).unwrap();
-    let server = ServerTls::load(&desk.files()).unwrap();
+    let server = ServerTls::load(&desk.tls()).unwrap();
     let (near, far) = shake(&client, &server, "localhost").await;
     let mut near = near.unwrap();
     drop(far.unwrap());
@@ -136,7 +142,7 @@ async fn another_name_than_the_hosts_is_asked_for_and_checked() {
     let desk = Desk::new();
     let authority = desk.authority("ca.pem");
     desk.issue(&authority, "mail.example");
-    let server = ServerTls::load(&desk.files()).unwrap();
+    let server = ServerTls::load(&desk.tls()).unwrap();
     let named = |name: &str| {
         let name = Some(name.to_owned());
         ClientTls::new(&Trust { name, ..trusting(&desk.path("ca.pem")) }).unwrap()
@@ -187,12 +193,12 @@ async fn a_folder_of_authorities_is_trusted_whatever_else_lies_there() {
     fs::copy(desk.path("cas/second.crt"), desk.path("cas/again.pem")).unwrap();
     for authority in [first, second] {
         desk.issue(&authority, "localhost");
-        let server = ServerTls::load(&desk.files()).unwrap();
+        let server = ServerTls::load(&desk.tls()).unwrap();
         assert!(shake(&client().unwrap(), &server, "localhost").await.0.is_ok());
     }
     let other = desk.authority("other.pem");
     desk.issue(&other, "localhost");
-    let said = refusal(&client().unwrap(), &ServerTls::load(&desk.files()).unwrap(), "localhost").await;
+    let said = refusal(&client().unwrap(), &ServerTls::load(&desk.tls()).unwrap(), "localhost").await;
     assert!(said.contains("isn't trusted"), "{said}");
     fs::write(desk.path("cas/broken.pem"), "nothing").unwrap();
     assert!(client().unwrap_err().to_string().contains("broken.pem"));
@@ -203,7 +209,7 @@ async fn both_versions_are_spoken_and_no_older_one() {
     let desk = Desk::new();
     let authority = desk.authority("ca.pem");
     desk.issue(&authority, "localhost");
-    let server = ServerTls::load(&desk.files()).unwrap();
+    let server = ServerTls::load(&desk.tls()).unwrap();
     let versions: [(&'static SupportedProtocolVersion, ProtocolVersion); 2] =
         [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)];
     for (offered, spoken) in versions {
@@ -237,7 +243,7 @@ async fn who_isnt_trusted_is_refused_with_advice() {
     let desk = Desk::new();
     let (authority, _) = (desk.authority("ca.pem"), desk.authority("other.pem"));
     desk.issue(&authority, "localhost");
-    let server = ServerTls::load(&desk.files()).unwrap();
+    let server = ServerTls::load(&desk.tls()).unwrap();
 
     let other = ClientTls::new(&trusting(&desk.path("other.pem"))).unwrap();
     let error = refusal(&other, &server, "localhost").await;
@@ -258,13 +264,13 @@ async fn a_servers_own_certificate_may_be_listed() {
         for desk in [&desk, &other] {
             desk.issue_self_signed("localhost", |params| params.is_ca = authority);
         }
-        let server = ServerTls::load(&desk.files()).unwrap();
+        let server = ServerTls::load(&desk.tls()).unwrap();
         let client = ClientTls::new(&trusting(&desk.files().cert)).unwrap();
         let (near, far) = shake(&client, &server, "localhost").await;
         assert!(near.is_ok() && far.is_ok(), "{authority:?}: {:?}", near.err());
         assert!(refusal(&client, &server, "mail.example").await.contains("mail.example"));
         // The same name, signed by itself, but another key.
-        let other = ServerTls::load(&other.files()).unwrap();
+        let other = ServerTls::load(&other.tls()).unwrap();
         assert!(shake(&client, &other, "localhost").await.0.is_err(), "{authority:?}");
     }
 }
@@ -279,7 +285,7 @@ async fn an_expired_certificate_is_refused_even_if_listed() {
             params.not_after = rcgen::date_time_ymd(2021, 1, 1);
         });
         let client = ClientTls::new(&trusting(&desk.files().cert)).unwrap();
-        let error = refusal(&client, &ServerTls::load(&desk.files()).unwrap(), "localhost").await;
+        let error = refusal(&client, &ServerTls::load(&desk.tls()).unwrap(), "localhost").await;
         assert!(error.contains("expired") && error.contains("renew"), "{error}");
     }
 }
@@ -300,7 +306,7 @@ async fn a_renewed_certificate_is_used_and_a_bad_one_is_not() {
     let desk = Desk::new();
     let (first, second) = (desk.authority("first.pem"), desk.authority("second.pem"));
     desk.issue(&first, "localhost");
-    let server = ServerTls::load_with(&desk.files(), Duration::ZERO).unwrap();
+    let server = ServerTls::load_with(&desk.tls(), Duration::ZERO).unwrap();
     let trusts_first = ClientTls::new(&trusting(&desk.path("first.pem"))).unwrap();
     let trusts_second = ClientTls::new(&trusting(&desk.path("second.pem"))).unwrap();
     assert!(shake(&trusts_first, &server, "localhost").await.0.is_ok());
@@ -339,7 +345,7 @@ async fn the_files_are_not_read_for_every_client() {
     let desk = Desk::new();
     let (first, second) = (desk.authority("first.pem"), desk.authority("second.pem"));
     desk.issue(&first, "localhost");
-    let server = ServerTls::load_with(&desk.files(), Duration::from_secs(3600)).unwrap();
+    let server = ServerTls::load_with(&desk.tls(), Duration::from_secs(3600)).unwrap();
     desk.issue(&second, "localhost");
     let trusts_first = ClientTls::new(&trusting(&desk.path("first.pem"))).unwrap();
     assert!(shake(&trusts_first, &server, "localhost").await.0.is_ok());
@@ -352,7 +358,8 @@ fn files_of_no_use_are_named_with_the_reason() {
     desk.issue(&authority, "localhost");
     let files = desk.files();
     let load = |cert: &str, key: &str| {
-        ServerTls::load(&TlsFiles { cert: desk.path(cert), key: desk.path(key) }).unwrap_err().to_string()
+        let pairs = vec![TlsFiles { cert: desk.path(cert), key: desk.path(key) }];
+        ServerTls::load(&Tls { pairs, sni: vec![] }).unwrap_err().to_string()
     };
     fs::write(desk.path("empty"), b"").unwrap();
     fs::write(desk.path("binary"), [0xff; 100]).unwrap();
@@ -385,6 +392,6 @@ fn keys_are_not_shown() {
     let desk = Desk::new();
     let authority = desk.authority("ca.pem");
     desk.issue(&authority, "localhost");
-    let shown = format!("{:?}", ServerTls::load(&desk.files()).unwrap());
+    let shown = format!("{:?}", ServerTls::load(&desk.tls()).unwrap());
     assert!(!shown.to_lowercase().contains("private"), "{shown}");
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use tokio::time::Instant;
+
 use super::{ReadError, Reader};
 use crate::mailbox::{Account, Listed, MailboxName, ModSeq, Status, UidNext, UidValidity};
 use crate::net::imap::{ImapError, printable};
@@ -33,9 +35,19 @@ impl Reader {
         let personal = namespaces.personal.first();
         let delimiter =
             personal.and_then(|space| space.delimiter).or_else(|| items.iter().find_map(|item| item.delimiter));
-        let mut account = Account { separator: delimiter.map(char::from), ..Account::default() };
-        for item in items.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
+        let mut account = Account {
+            separator: delimiter.map(char::from),
+            prefix: personal.map(|space| printable(&space.prefix)),
+            ..Account::default()
+        };
+        for item in items {
             let raw = printable(&item.name);
+            if !is_personal(&item.name, &namespaces) {
+                if is_selectable(&item) {
+                    account.others.insert(raw, false);
+                }
+                continue;
+            }
             match name_of(&item.name, delimiter) {
                 Ok(name) => {
                     if account.mailboxes.insert(name, listed(item)).is_some() {
@@ -53,13 +65,19 @@ impl Reader {
             selectable: true,
             ..Listed::default()
         });
-        for item in subscribed.into_iter().filter(|item| is_personal(&item.name, &namespaces)) {
+        for item in without_parents(subscribed) {
+            if !is_personal(&item.name, &namespaces) {
+                account.others.insert(printable(&item.name), true);
+                continue;
+            }
             match name_of(&item.name, delimiter) {
                 Ok(name) => drop(account.subscriptions.insert(name)),
                 Err(why) => account.unreadable.push((printable(&item.name), why)),
             }
         }
+        let read_at = Instant::now();
         self.statuses(&mut account.mailboxes).await?;
+        self.make_lasting(&mut account.mailboxes, read_at).await?;
         Ok(account)
     }
 
@@ -91,7 +109,24 @@ impl Reader {
             sent.push_back((name, tag));
         }
         self.connection.flush().await?;
-        self.lists_answered(sent).await
+        let mut lists = self.lists_answered(sent).await?;
+        if extended && lists.subscribed.iter().any(|item| has(item, "\\NonExistent")) {
+            self.without_hidden(&mut lists).await?;
+        }
+        Ok(lists)
+    }
+
+    /// Leaves out subscriptions to mailboxes that don't exist where the server's own LSUB does (Cyrus): clients that ask by LSUB
+    /// would see them appear on a server that shows them.
+    async fn without_hidden(&mut self, lists: &mut Lists) -> Result<(), ReadError> {
+        let tag = self.connection.tag();
+        let command = self.connection.encoded(command::lsub(&tag, b"*"))?;
+        self.connection.send(command).await?;
+        self.connection.flush().await?;
+        let shown = self.lists_answered([("LSUB", tag)].into()).await?.subscribed;
+        let shown: BTreeSet<Vec<u8>> = shown.into_iter().map(|item| item.name).collect();
+        lists.subscribed.retain(|item| !has(item, "\\NonExistent") || shown.contains(&item.name));
+        Ok(())
     }
 
     async fn lists_answered(&mut self, mut sent: VecDeque<(&'static str, String)>) -> Result<Lists, ReadError> {
@@ -177,10 +212,10 @@ impl Reader {
     }
 }
 
-/// Whether a refusal says that there is no such mailbox any more, and not only that it can't be read now. Dovecot 2.3 sends no
-/// NONEXISTENT (RFC 5530 §3) with STATUS.
+/// Whether a refusal says that there is no such mailbox any more, and not only that it can't be read now. Dovecot 2.3
+/// sends no NONEXISTENT (RFC 5530 §3) with STATUS, and Cyrus none at all.
 pub(super) fn is_nonexistent(text: &str) -> bool {
-    let known = ["Mailbox doesn't exist", "Mailbox was deleted under us"];
+    let known = ["Mailbox doesn't exist", "Mailbox was deleted under us", "Mailbox does not exist"];
     text.to_ascii_uppercase().starts_with("[NONEXISTENT]") || known.iter().any(|known| text.starts_with(known))
 }
 
@@ -203,13 +238,33 @@ fn is_personal(raw: &[u8], namespaces: &Namespaces) -> bool {
         let own = namespaces.personal.iter().any(|space| !space.prefix.is_empty() && raw.starts_with(&space.prefix));
         return own || raw.eq_ignore_ascii_case(b"INBOX");
     }
-    !foreign.any(|prefix| raw.starts_with(prefix))
+    // A prefix may be listed as a mailbox itself, without its delimiter.
+    !foreign.any(|prefix| raw.starts_with(prefix) || prefix.split_last().is_some_and(|(_, name)| name == raw))
+}
+
+fn has(item: &ListItem, attribute: &str) -> bool {
+    item.attributes.iter().any(|known| known.eq_ignore_ascii_case(attribute.as_bytes()))
+}
+
+fn is_selectable(item: &ListItem) -> bool {
+    !has(item, "\\NoSelect") && !has(item, "\\NonExistent")
+}
+
+/// The names that are subscribed themselves: LSUB may show a parent that is not, only because something below it is
+/// (Courier, RFC 3501 §6.3.9).
+fn without_parents(subscribed: Vec<ListItem>) -> impl Iterator<Item = ListItem> {
+    let names: BTreeSet<Vec<u8>> = subscribed.iter().map(|item| item.name.clone()).collect();
+    subscribed.into_iter().filter(move |item| {
+        let Some(delimiter) = item.delimiter.filter(|_| has(item, "\\NoSelect")) else { return true };
+        let below = [item.name.as_slice(), &[delimiter]].concat();
+        // The first name from there on is one that begins so, if there is one at all.
+        names.range(below.clone()..).next().is_none_or(|name| !name.starts_with(&below))
+    })
 }
 
 fn listed(item: ListItem) -> Listed {
-    let has = |name: &str| item.attributes.iter().any(|known| known.eq_ignore_ascii_case(name.as_bytes()));
     Listed {
-        selectable: !has("\\NoSelect") && !has("\\NonExistent"),
+        selectable: is_selectable(&item),
         special_use: special_use(&item.attributes),
         raw: item.name,
         status: None,
@@ -258,9 +313,29 @@ mod tests {
     fn only_a_mailbox_that_is_not_there_counts_as_missing() {
         assert!(is_nonexistent("Mailbox doesn't exist: Empty (0.001 + 0.000 secs)."));
         assert!(is_nonexistent("[NONEXISTENT] Unknown mailbox"));
+        assert!(is_nonexistent("Mailbox does not exist"));
         for text in ["[SERVERBUG] Internal error", "[NOPERM] Permission denied", "[INUSE] locked", "NO"] {
             assert!(!is_nonexistent(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_parent_that_lsub_shows_for_what_is_below_it_is_not_subscribed() {
+        let item = |name: &str, attribute: &str| ListItem {
+            attributes: vec![attribute.as_bytes().to_vec()],
+            delimiter: Some(b'.'),
+            name: name.as_bytes().to_vec(),
+        };
+        let lsub = vec![
+            item("INBOX.a.b", "\\HasNoChildren"),
+            item("INBOX", "\\Noselect"),
+            item("INBOX.a", "\\Noselect"),
+            item("INBOX.gone", "\\Noselect"),
+            item("INBOX.gone-too", "\\HasNoChildren"),
+        ];
+        let left: Vec<String> =
+            without_parents(lsub).map(|item| String::from_utf8_lossy(&item.name).into_owned()).collect();
+        assert_eq!(left, ["INBOX.a.b", "INBOX.gone", "INBOX.gone-too"]);
     }
 
     #[test]
@@ -270,6 +345,7 @@ mod tests {
             Namespaces { personal: vec![space("")], other: vec![space("user.")], shared: vec![space("Public.")] };
         assert!(is_personal(b"INBOX", &usual) && is_personal(b"a.b", &usual));
         assert!(!is_personal(b"Public.x", &usual) && !is_personal(b"user.x", &usual));
+        assert!(!is_personal(b"Public", &usual) && is_personal(b"Publi", &usual) && is_personal(b"Publics", &usual));
         let cyrus =
             Namespaces { personal: vec![space("INBOX.")], other: vec![space("user.")], shared: vec![space("")] };
         assert!(is_personal(b"INBOX", &cyrus) && is_personal(b"INBOX.a", &cyrus));

@@ -7,7 +7,8 @@
 //! A message that did not come, or came as it can't be (NIL, nothing at all, less than its RFC822.SIZE), is asked for alone, and
 //! then in other ways: header and text apart, `RFC822`. What is gone by then has vanished; what no way gives is unreadable, and
 //! the reason has what the server said each time. A text that is shorter than RFC822.SIZE is given out if it is the same when
-//! it is read again: then it is the size that lies.
+//! it is read again: then it is the size that lies. So it is with a server that gives a text of its own in place of a message
+//! (Courier).
 //!
 //! Servers may also hang up on a message that they can't read (Dovecot's `imap_fetch_failure` does by default). We connect
 //! again and ask for that message alone; if it costs the connection three times, it is the message.
@@ -24,6 +25,7 @@ use tracing::info;
 use super::{ReadError, Reader};
 use crate::mailbox::{Listed, Message, Uid, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, Received};
+use crate::source::profile::{self, Quirk};
 use crate::wire::imap::command;
 use crate::wire::imap::scan::{self, Body, Fetch, Response};
 pub(super) use suspect::Suspect;
@@ -348,6 +350,9 @@ impl<'a> Bodies<'a> {
         };
         let head = self.asked.as_mut().and_then(|asked| asked.head.take());
         let total = octets + head.as_ref().map_or(0, |head| head.len() as u64);
+        if self.may_be_placeholder(total) {
+            return self.looked_at(uid, head).await;
+        }
         match self.judge(uid, total) {
             Judged::Good => {}
             Judged::Prove => self.proof = Some(blake3::Hasher::new()),
@@ -375,6 +380,26 @@ impl<'a> Bodies<'a> {
             None => State::Inside(uid),
         };
         Ok(Some(BodyEvent::Start(uid, total)))
+    }
+
+    fn may_be_placeholder(&self, octets: u64) -> bool {
+        self.reader.profile.has(Quirk::Placeholder) && octets <= profile::PLACEHOLDER_MAX
+    }
+
+    /// A body so short that it may stand for one that the server can't read. It is given out only if it doesn't.
+    async fn looked_at(&mut self, uid: Uid, head: Option<Bytes>) -> Result<Option<BodyEvent>, ReadError> {
+        // (Among the missing for as long as the connection may break.)
+        if let Some(asked) = &mut self.asked {
+            asked.missing.push_front(uid);
+        }
+        let mut octets = Vec::new();
+        while let Some(chunk) = self.reader.connection.body_chunk().await? {
+            octets.extend_from_slice(&chunk);
+        }
+        if let Some(asked) = &mut self.asked {
+            asked.missing.pop_front();
+        }
+        Ok(self.held(uid, head, octets.into()))
     }
 
     /// What came for a message is not to be given out.
@@ -418,26 +443,34 @@ impl<'a> Bodies<'a> {
         };
         let Some(uid) = self.in_turn(fetch.uid)? else { return Ok(None) };
         let head = self.asked.as_mut().and_then(|asked| asked.head.take());
+        Ok(self.held(uid, head, octets))
+    }
+
+    /// A body that is here already. It is given out if it can be true.
+    fn held(&mut self, uid: Uid, head: Option<Bytes>, octets: Bytes) -> Option<BodyEvent> {
         let pieces: VecDeque<Bytes> = head.into_iter().chain([octets]).filter(|piece| !piece.is_empty()).collect();
         let total = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let whole = || pieces.iter().flatten().copied().collect::<Vec<u8>>();
+        if self.may_be_placeholder(total) && profile::is_placeholder(&whole()) {
+            let what =
+                "a text of the server's own (\"message unavailable\") in its place: its file can't be read there";
+            self.not_taken(uid, Some(Fault::Said(what.to_owned())));
+            return None;
+        }
         match self.judge(uid, total) {
             Judged::Good => {}
             Judged::Prove => self.proof = Some(blake3::Hasher::new()),
             Judged::Short => {
-                let mut hasher = blake3::Hasher::new();
-                for piece in &pieces {
-                    hasher.update(piece);
-                }
-                self.not_taken(uid, Some(Fault::Short(hasher.finalize())));
-                return Ok(None);
+                self.not_taken(uid, Some(Fault::Short(blake3::hash(&whole()))));
+                return None;
             }
             Judged::Empty => {
                 self.not_taken(uid, Some(nothing()));
-                return Ok(None);
+                return None;
             }
         }
         self.state = State::Held { uid, pieces, streams: false };
-        Ok(Some(BodyEvent::Start(uid, total)))
+        Some(BodyEvent::Start(uid, total))
     }
 
     /// What follows a streamed body on its line: it may hold the UID.

@@ -1,10 +1,8 @@
--- Messages that the old side can't give and that are left out on the new side, where the configuration wants that.
-CREATE TABLE quarantine (
-    user         TEXT    NOT NULL REFERENCES users (user) ON DELETE CASCADE,
-    name         TEXT    NOT NULL,
-    uid_validity INTEGER NOT NULL,
-    uid          INTEGER NOT NULL,
-    reason       TEXT    NOT NULL,
-    at           INTEGER NOT NULL,
-    PRIMARY KEY (user, name, uid_validity, uid)
+-- POP3 UIDLs that no template gives: which message of INBOX each is, found on the messages themselves.
+CREATE TABLE pop3_uidls (
+    user            TEXT NOT NULL REFERENCES users (user) ON DELETE CASCADE,
+    uid_validity    INTEGER NOT NULL,
+    uid             INTEGER NOT NULL,
+    uidl            TEXT NOT NULL,
+    PRIMARY KEY (user, uid_validity, uid)
 ) STRICT, WITHOUT ROWID;

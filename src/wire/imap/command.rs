@@ -233,6 +233,14 @@ pub fn examine(tag: &str, name: &[u8], condstore: bool) -> Fragments {
     encode(tag, CommandBody::Examine { mailbox: mailbox(name)?, parameters })
 }
 
+/// `SELECT name`.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::Nul`].
+pub fn select(tag: &str, name: &[u8]) -> Fragments {
+    encode(tag, CommandBody::Select { mailbox: mailbox(name)?, parameters: Vec::new() })
+}
+
 /// `UID FETCH a:b (UID FLAGS INTERNALDATE RFC822.SIZE[ MODSEQ])`.
 ///
 /// # Errors

@@ -178,7 +178,12 @@ fn files_of_a_maildir_that_are_locked_or_cut_off() {
     let [locked, cut] = [2, 3].map(|uid| file_of(&broken.pair.old, "u1", "Sent", uid));
     lock(&locked, true);
     let (whole, written) = (fs::read(&cut).unwrap(), fs::metadata(&cut).unwrap().modified().unwrap());
-    fs::write(&cut, &whole[..60]).unwrap();
+    // With its time: that is the INTERNALDATE.
+    let rewrite = |octets: &[u8]| {
+        fs::write(&cut, octets).unwrap();
+        fs::File::options().write(true).open(&cut).unwrap().set_modified(written).unwrap();
+    };
+    rewrite(&whole[..60]);
     let (code, said) = broken.sync("u1");
     assert_eq!(code, Some(0), "{said}");
     for uid in [2, 3] {
@@ -189,9 +194,7 @@ fn files_of_a_maildir_that_are_locked_or_cut_off() {
     let named = [2, 3].map(|uid| format!("altered quarantined Sent {uid}"));
     assert_eq!((code, findings(&report)), (0, named.to_vec()), "{report:#}");
 
-    fs::write(&cut, &whole).unwrap();
-    // Its INTERNALDATE.
-    fs::File::options().write(true).open(&cut).unwrap().set_modified(written).unwrap();
+    rewrite(&whole);
     lock(&locked, false);
     let (code, said) = broken.sync("u1");
     assert_eq!(code, Some(0), "{said}");

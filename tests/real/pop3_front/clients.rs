@@ -59,19 +59,19 @@ fn mpop_downloads_everything_once_and_nothing_twice() {
 }
 
 /// fetchmail with a memory of its own.
-struct Fetchmail {
+pub(crate) struct Fetchmail {
     folder: tempfile::TempDir,
 }
 
 impl Fetchmail {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("mffetch").tempdir().unwrap();
         fs::create_dir(folder.path().join("mail")).unwrap();
         Self { folder }
     }
 
     /// Retrieves from `port` with the settings `poll` of the server and `user` of the user; how many messages.
-    fn run(&self, port: u16, poll: &str, user: &str) -> usize {
+    pub(crate) fn run(&self, port: u16, poll: &str, user: &str) -> usize {
         let dir = self.folder.path().display();
         let config = format!(
             "poll localhost service {port} protocol pop3 timeout 60 {poll}\n\
@@ -84,6 +84,9 @@ impl Fetchmail {
         let output = Command::new("fetchmail")
             .env("HOME", self.folder.path())
             .env("FETCHMAILHOME", self.folder.path())
+            // As root it would have one lock for all.
+            .arg("--pidfile")
+            .arg(self.folder.path().join("pid"))
             .args(["--nosyslog", "-v", "-f"])
             .arg(&path)
             .stdin(Stdio::null())

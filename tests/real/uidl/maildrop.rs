@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::lab::Dovecot;
+use crate::lab::{Dovecot, Served};
 
 /// UIDL and size of each message, in the server's order.
 pub(crate) type Shown = Vec<(String, u64)>;
@@ -65,8 +65,8 @@ impl Session {
 }
 
 /// What `server` shows `user` over POP3.
-pub(crate) fn shown(server: &Dovecot, user: &str) -> Shown {
-    let mut session = Session::open(server.pop3_port(), user, server.password(user));
+pub(crate) fn shown(server: &dyn Served, user: &str) -> Shown {
+    let mut session = Session::open(server.pop3_port(), user, &server.password(user));
     let shown = session.shown();
     session.command("QUIT");
     shown

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::front::Drain;
 use crate::front::pop3::share::{ALL_MAX, HeldLists};
 use crate::store::Store;
 use crate::user::{NameRules, Protocol, Registry, UserGate};
@@ -42,6 +43,7 @@ async fn stage_among(pipelined: &'static [u8], held: &HeldLists) -> Stage {
     let share = held.share();
     let ((client, ours), (backend, theirs)) = (socket_pair().await, socket_pair().await);
     let (shutdown, ends) = watch::channel(false);
+    let ends = Ending::new(ends, Drain::at_once());
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None);
     let user = NameRules::default().canonical("u1");

@@ -1,0 +1,89 @@
+//! UIDVALIDITY of a mailbox that nobody has ever opened. Courier gives such a mailbox another one each second for as long as
+//! it is only looked at (EXAMINE, STATUS): it keeps one from the first SELECT on, and so does a copy of it.
+//!
+//! This is the one thing that we change on an old side, and only where every client that opens the mailbox would do the same.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::{ReadError, Reader};
+use crate::mailbox::{Listed, MailboxName, UidValidity};
+use crate::source::profile::Quirk;
+use crate::wire::imap::command;
+
+/// Courier's UIDVALIDITY is the time at which it was made, less this.
+const OFFSET: u64 = 1_000_000_000;
+
+/// One that is older than this by our clock was not made just now by any clock.
+const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Between two looks: it is made of whole seconds.
+const APART: Duration = Duration::from_millis(1100);
+
+impl Reader {
+    /// Opens those of `mailboxes` whose UIDVALIDITY, read at `read_at` or later, is another one a moment later.
+    pub(super) async fn make_lasting(
+        &mut self,
+        mailboxes: &mut BTreeMap<MailboxName, Listed>,
+        read_at: Instant,
+    ) -> Result<(), ReadError> {
+        if !self.profile.has(Quirk::ForgetsUidValidity) {
+            return Ok(());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut young: Vec<&mut Listed> = mailboxes
+            .values_mut()
+            .filter(|listed| {
+                let validity = listed.status.map(|status| status.uid_validity);
+                validity.is_some_and(|validity| is_young(validity, now))
+                    && self.lasting.get(&listed.raw).copied() != validity
+            })
+            .collect();
+        if young.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep_until(read_at + APART).await;
+        for listed in &mut young {
+            let before = listed.status.map(|status| status.uid_validity);
+            let mut status = self.status(listed).await?;
+            if before != Some(status.uid_validity) {
+                tracing::debug!(mailbox = %self.shown(listed), "was never opened: opened once, so that its UIDVALIDITY lasts");
+                self.open_once(listed).await?;
+                status = self.status(listed).await?;
+            }
+            listed.status = Some(status);
+            self.lasting.insert(listed.raw.clone(), status.uid_validity);
+        }
+        Ok(())
+    }
+
+    /// Opens a mailbox for writing, and leaves it without expunging anything.
+    async fn open_once(&mut self, listed: &Listed) -> Result<(), ReadError> {
+        let tag = self.connection.tag();
+        self.connection.run("SELECT", &tag, command::select(&tag, &listed.raw), &mut |_| {}).await?;
+        // Another EXAMINE or SELECT leaves it and expunges nothing, which CLOSE would (RFC 3501 §6.3.1).
+        self.examine(listed).await?;
+        self.close().await
+    }
+}
+
+/// Whether a UIDVALIDITY may have been made just now.
+fn is_young(UidValidity(validity): UidValidity, now: Duration) -> bool {
+    Duration::from_secs(u64::from(validity) + OFFSET).abs_diff(now) < YOUNG
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_have_been_made_just_now_is_looked_at_twice() {
+        let now = Duration::from_secs(1_795_747_977);
+        assert!(is_young(UidValidity(795_747_977), now));
+        assert!(is_young(UidValidity(795_747_977 + 3600), now), "its clock may be ahead of ours");
+        assert!(!is_young(UidValidity(795_747_977 - 86_400), now));
+        assert!(!is_young(UidValidity(1), now) && !is_young(UidValidity(u32::MAX), now));
+    }
+}

@@ -1,0 +1,39 @@
+//! What a refused login says of the password.
+
+/// Whether a refusal says nothing about the password: another login may go well, and this one must not count as a wrong one.
+/// Many servers send no code (RFC 5530 §3), so where there is none their words are looked at; what is in doubt is about the
+/// password, which must not be tried twice.
+#[must_use]
+pub(super) fn is_for_later(text: &str) -> bool {
+    let said = text.to_ascii_lowercase();
+    if let Some(code) = said.strip_prefix('[').and_then(|said| said.split_once(']')).map(|(code, _)| code) {
+        return ["unavailable", "inuse", "limit", "serverbug"].contains(&code);
+    }
+    ["too many", "try again", "temporar", "busy"].iter().any(|word| said.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_takes_no_more_connections_says_nothing_about_the_password() {
+        for text in [
+            "Too many open connections (2 of 2 for u1)",
+            "[UNAVAILABLE] Maximum number of connections from user+IP exceeded",
+            "[LIMIT] later",
+            "Server busy",
+        ] {
+            assert!(is_for_later(text), "{text}");
+        }
+        for text in [
+            "[AUTHENTICATIONFAILED] Authentication failed.",
+            "[AUTHENTICATIONFAILED] Too many failures, try again later",
+            "Login failed: authentication failure",
+            "[CONTACTADMIN] account locked",
+            "",
+        ] {
+            assert!(!is_for_later(text), "{text}");
+        }
+    }
+}

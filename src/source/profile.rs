@@ -1,0 +1,284 @@
+//! Which server a side is, as far as it tells, and what is particular to that brand. Pure: facts in, a row of a table out.
+//!
+//! A brand is never more than a hint. What a server can do is asked for (CAPABILITY, NAMESPACE), and what it gives is
+//! proved on the messages; a quirk only adds care, and a brand that nobody knows gets all the care that costs nothing.
+
+use std::fmt;
+
+/// A brand of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Brand {
+    /// Courier IMAP and POP3.
+    Courier,
+    /// Cyrus IMAP.
+    Cyrus,
+    /// Dovecot.
+    Dovecot,
+    /// GNU Mailutils' imap4d and pop3d.
+    Mailutils,
+    /// Any other, and one that doesn't tell.
+    Unknown,
+}
+
+/// Something a brand does that others don't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quirk {
+    /// In place of a message that it can't read it gives a text of its own.
+    Placeholder,
+    /// Its POP3 numbers messages in a database of its own: a UIDL tells nothing of the UID.
+    OwnUidls,
+    /// Connections from one address are few, and one too many ends without a word.
+    FewConnections,
+    /// It loses what a client sends together with its login.
+    LosesPipelined,
+    /// Names are below `INBOX.` as it is installed.
+    InboxPrefix,
+    /// Its POP3 sorts by the names of files, not by UID.
+    OrderByFile,
+    /// An open POP3 session locks all others out, IMAP's too.
+    Pop3Locks,
+    /// It writes fields of its own into messages, whose size then changes.
+    RewritesMessages,
+    /// It keeps no keywords.
+    NoKeywords,
+    /// A mailbox that nobody has opened gets another UIDVALIDITY at each look.
+    ForgetsUidValidity,
+    /// Its administrator chooses how names look (`unixhierarchysep`, `altnamespace`).
+    ChosenNames,
+    /// Its POP3 lets a user log in once in so many minutes, as Debian installs it.
+    PollDelay,
+    /// A login that is one too many is refused with NO, as a wrong password is, and each protocol counts.
+    CountsLogins,
+    /// What others share with a user is in the list.
+    SharedFolders,
+    /// It names its UIDLs by a setting that can be changed under old mailboxes.
+    ChosenUidls,
+    /// It lists a message whose file is gone, and then says nothing about it.
+    LosesFiles,
+}
+
+impl Quirk {
+    /// The quirk in words, and what it means for a move.
+    #[must_use]
+    pub const fn explained(self) -> &'static str {
+        match self {
+            Self::Placeholder => {
+                "gives a text of its own (\"message unavailable\") for a message that it can't read: never taken for the message"
+            }
+            Self::OwnUidls => {
+                "POP3 has numbers of its own: each UIDL is paired with its UID by sizes, headers and texts, not by a template"
+            }
+            Self::FewConnections => {
+                "takes few connections from one address (MAXPERIP) and hangs up on one more: raise it for the proxy's address"
+            }
+            Self::LosesPipelined => "loses what is sent together with a login: nothing is sent before its answer",
+            Self::InboxPrefix => {
+                "has all mailboxes below a prefix, as installed `INBOX.`: the new side's namespace needs the same prefix and separator"
+            }
+            Self::OrderByFile => "POP3 sorts by delivery time, not by UID: that order is written to the new side",
+            Self::Pop3Locks => "an open POP3 session locks everybody else out, IMAP too: ours are short and rare",
+            Self::RewritesMessages => {
+                "writes X-UID, Status and X-IMAPbase lines into messages, so that a message's octets change on their own"
+            }
+            Self::NoKeywords => "keeps no keywords",
+            Self::ForgetsUidValidity => {
+                "gives a mailbox that nobody has ever opened another UIDVALIDITY each second: such a mailbox is opened once"
+            }
+            Self::ChosenNames => {
+                "names look as `unixhierarchysep` and `altnamespace` say: `check USER` shows separator and prefix, and the new \
+                 side's namespace needs the same"
+            }
+            Self::PollDelay => {
+                "POP3 may allow one login a minute (`popminpoll`, set by Debian), and ours counts: take it out while users move"
+            }
+            Self::CountsLogins => {
+                "counts logins of a user and of an address (`maxlogins_per_user`, `maxlogins_per_host`): leave room for two more \
+                 of each user, and for all of the proxy's address; one too many is tried again later"
+            }
+            Self::SharedFolders => {
+                "shows folders that others share with a user, and shared ones: they and the rights on them are not moved"
+            }
+            Self::ChosenUidls => {
+                "POP3 UIDLs are made of UID and UIDVALIDITY as `uidl_format` says: leave that setting as it is until users are moved"
+            }
+            Self::LosesFiles => {
+                "lists a message whose file is lost: such a user stays until the mailbox is repaired (`reconstruct`)"
+            }
+        }
+    }
+}
+
+/// A brand and its quirks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Which brand.
+    pub brand: Brand,
+    /// Its name for people.
+    pub name: &'static str,
+    /// What its greeting contains, in lower case; any of them.
+    greetings: &'static [&'static str],
+    /// How the name that ID gives begins, in lower case; any of them.
+    ids: &'static [&'static str],
+    /// What is particular to it.
+    pub quirks: &'static [Quirk],
+}
+
+/// A server that doesn't say what it is, or that is none of those below.
+static UNKNOWN: Profile = Profile {
+    brand: Brand::Unknown,
+    name: "a server that doesn't say what it is",
+    greetings: &[],
+    ids: &[],
+    quirks: &[Quirk::Placeholder],
+};
+
+/// All known brands.
+static KNOWN: [Profile; 4] = [
+    Profile {
+        brand: Brand::Courier,
+        name: "Courier",
+        greetings: &["courier-imap"],
+        ids: &["courier"],
+        quirks: &[
+            Quirk::InboxPrefix,
+            Quirk::OwnUidls,
+            Quirk::OrderByFile,
+            Quirk::FewConnections,
+            Quirk::LosesPipelined,
+            Quirk::ForgetsUidValidity,
+            Quirk::Placeholder,
+        ],
+    },
+    Profile {
+        brand: Brand::Cyrus,
+        name: "Cyrus",
+        greetings: &["cyrus imap"],
+        ids: &["cyrus"],
+        quirks: &[
+            Quirk::ChosenNames,
+            Quirk::SharedFolders,
+            Quirk::ChosenUidls,
+            Quirk::PollDelay,
+            Quirk::CountsLogins,
+            Quirk::LosesFiles,
+        ],
+    },
+    Profile { brand: Brand::Dovecot, name: "Dovecot", greetings: &["dovecot"], ids: &["dovecot"], quirks: &[] },
+    Profile {
+        brand: Brand::Mailutils,
+        name: "GNU Mailutils",
+        greetings: &[],
+        ids: &["gnu mailutils", "gnu imap4d", "imap4d"],
+        quirks: &[Quirk::Pop3Locks, Quirk::RewritesMessages, Quirk::NoKeywords],
+    },
+];
+
+/// Octets of a body that may be a [placeholder](is_placeholder) at most.
+pub const PLACEHOLDER_MAX: u64 = 512;
+
+/// Whether this body is what Courier gives, with an OK, in place of a message whose file is gone or can't be read.
+#[must_use]
+pub fn is_placeholder(body: &[u8]) -> bool {
+    const LINES: [&[u8]; 4] = [
+        b"From: System Administrator <root@localhost>",
+        b"Subject: message unavailable",
+        b"",
+        b"This message is no longer available on the server.",
+    ];
+    let lines = body.trim_ascii().split(|&octet| octet == b'\n').map(<[u8]>::trim_ascii_end);
+    lines.eq(LINES)
+}
+
+/// What a server has told of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    /// The text of its greeting.
+    pub greeting: &'a str,
+    /// `name` from its answer to ID (RFC 2971), if it answered.
+    pub id_name: Option<&'a str>,
+}
+
+/// The profile of a server. What ID tells goes before the greeting: that is often replaced.
+#[must_use]
+pub fn detect(facts: Facts<'_>) -> &'static Profile {
+    let named = facts.id_name.map(str::to_ascii_lowercase);
+    let greeting = facts.greeting.to_ascii_lowercase();
+    let by_id = |profile: &&Profile| {
+        named.as_ref().is_some_and(|name| profile.ids.iter().any(|id| name.trim_start().starts_with(id)))
+    };
+    let by_greeting = |profile: &&Profile| profile.greetings.iter().any(|words| greeting.contains(words));
+    let known = KNOWN.iter().find(by_id).or_else(|| KNOWN.iter().find(by_greeting));
+    known.unwrap_or(&UNKNOWN)
+}
+
+impl Profile {
+    /// Whether it has this quirk.
+    #[must_use]
+    pub fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.contains(&quirk)
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_greeting(greeting: &str) -> Brand {
+        detect(Facts { greeting, id_name: None }).brand
+    }
+
+    #[test]
+    fn the_greetings_of_real_servers_are_recognised() {
+        for (brand, greeting) in [
+            (
+                Brand::Courier,
+                "Courier-IMAP ready. Copyright 1998-2019 Double Precision, Inc.  See COPYING for distribution information.",
+            ),
+            (Brand::Dovecot, "Dovecot (Debian) ready."),
+            (Brand::Cyrus, "host.example.org Cyrus IMAP 3.6.1-4+deb12u1 server ready"),
+            (Brand::Unknown, "IMAP4rev1"),
+            (Brand::Unknown, ""),
+        ] {
+            assert_eq!(by_greeting(greeting), brand, "{greeting}");
+        }
+    }
+
+    #[test]
+    fn what_id_tells_goes_before_a_greeting_that_somebody_wrote() {
+        let facts = |id_name| Facts { greeting: "mail.example.org ready, moved from Courier-IMAP", id_name };
+        assert_eq!(detect(facts(None)).brand, Brand::Courier);
+        assert_eq!(detect(facts(Some("Dovecot"))).brand, Brand::Dovecot);
+        assert_eq!(detect(facts(Some("Cyrus IMAPD"))).brand, Brand::Cyrus);
+        assert_eq!(detect(facts(Some("GNU Mailutils"))).brand, Brand::Mailutils);
+        assert_eq!(detect(facts(Some("Zimbra"))).brand, Brand::Courier, "a name that says nothing leaves the greeting");
+    }
+
+    #[test]
+    fn only_the_whole_placeholder_is_one() {
+        // As Courier 5.0.13 sent it.
+        let text = "From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n\r\nThis message is no \
+                    longer available on the server.\r\n";
+        assert!(is_placeholder(text.as_bytes()) && text.len() == 129 && text.len() as u64 <= PLACEHOLDER_MAX);
+        for other in [
+            format!("Received: by somebody\r\n{text}"),
+            format!("{text}-- \r\nThe Team\r\n"),
+            text.replace("root@localhost", "root@example.org"),
+            String::new(),
+        ] {
+            assert!(!is_placeholder(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_nobody_knows_gets_the_care_that_costs_nothing() {
+        assert!(detect(Facts::default()).has(Quirk::Placeholder));
+        let dovecot = detect(Facts { greeting: "Dovecot ready.", id_name: None });
+        assert!(!dovecot.has(Quirk::Placeholder), "a text that it has is a message");
+    }
+}
