@@ -23,7 +23,7 @@ pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
     Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles,
-    TlsVersion, Trust, Users, Verify,
+    TlsVersion, Trust, Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

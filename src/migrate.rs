@@ -12,6 +12,7 @@ pub mod outlook;
 mod plan;
 mod preflight;
 pub mod progress;
+pub mod quarantine;
 pub mod rebuild;
 mod rename;
 pub mod supervisor;

@@ -10,6 +10,7 @@ mod lease;
 mod locked_out;
 pub mod model;
 mod pop3;
+mod quarantine;
 mod sqlite;
 
 pub use alone::serve_alone;
@@ -19,4 +20,5 @@ pub use model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
 };
 pub use pop3::Pop3Proof;
+pub use quarantine::Quarantined;
 pub use sqlite::{Store, now};

@@ -1,7 +1,7 @@
 //! What the API asks, answered by the supervisor of the moves.
 
 use super::http::{Control, ControlError};
-use super::model::{Outcome, Page, StatusAll, Transition, UserStatus};
+use super::model::{LeftOut, Outcome, Page, StatusAll, Transition, UserStatus};
 use crate::migrate::{self, Order, Stop, Supervisor};
 use crate::store::{Scope, StoreError, UserRecord, now};
 use crate::user::{CanonicalUser, NameRules};
@@ -49,6 +49,7 @@ impl Moves {
         let report = self.supervisor.store().last_report(&record.user).await?;
         let late = self.supervisor.store().late_counts(&record.user).await?;
         let mut status = UserStatus::of(record, report.as_ref(), late, now());
+        status.quarantined = LeftOut::of(&self.supervisor.store().quarantined(&record.user).await?);
         if let Some(progress) = self.supervisor.progress(&CanonicalUser::from_stored(record.user.clone())) {
             status.progress = progress;
         }
@@ -61,7 +62,9 @@ impl Control for Moves {
         let (records, counts) = self.supervisor.store().users(None).await?;
         let mut users = Vec::with_capacity(records.len());
         for record in &records {
-            users.push(self.described(record).await?);
+            let mut status = self.described(record).await?;
+            status.quarantined.messages.clear();
+            users.push(status);
         }
         Ok(StatusAll::new(counts, users))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::mailbox::Side;
-use crate::store::{HistoryEntry, LateCounts, Phase, Progress, ReportRow, UnixSeconds, UserRecord};
+use crate::store::{HistoryEntry, LateCounts, Phase, Progress, Quarantined, ReportRow, UnixSeconds, UserRecord};
 
 /// Users in one answer: some 300 KB of JSON. `counts` still counts everybody.
 pub const MAX_USERS: usize = 1000;
@@ -31,6 +31,49 @@ pub struct UserStatus {
     pub last_report: Option<ReportSummary>,
     /// Mail that reached the old side after the switch.
     pub late_arrivals: LateArrivals,
+    /// Messages that the old side can't give and that are left out on the new side.
+    #[serde(default)]
+    pub quarantined: LeftOut,
+}
+
+/// Messages that are left out on the new side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// How many.
+    pub count: u64,
+    /// Which; empty in an answer about all users.
+    #[serde(default)]
+    pub messages: Vec<LeftOutMessage>,
+}
+
+/// A message that is left out on the new side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOutMessage {
+    /// Its mailbox.
+    pub mailbox: String,
+    /// That mailbox's UIDVALIDITY.
+    pub uid_validity: u32,
+    /// Its UID.
+    pub uid: u32,
+    /// What the old side said last.
+    pub reason: String,
+    /// Since when, in seconds since 1970.
+    pub since: UnixSeconds,
+}
+
+impl LeftOut {
+    /// All of them.
+    #[must_use]
+    pub fn of(quarantined: &[Quarantined]) -> Self {
+        let message = |left_out: &Quarantined| LeftOutMessage {
+            mailbox: left_out.mailbox.to_string(),
+            uid_validity: left_out.uid_validity.0,
+            uid: left_out.uid.0,
+            reason: left_out.reason.clone(),
+            since: left_out.at,
+        };
+        Self { count: quarantined.len() as u64, messages: quarantined.iter().map(message).collect() }
+    }
 }
 
 /// Mail that reached the old side after the switch, and is carried over.
@@ -89,6 +132,7 @@ impl UserStatus {
             progress: record.progress,
             last_report: report.map(ReportSummary::from),
             late_arrivals: late.into(),
+            quarantined: LeftOut::default(),
         }
     }
 
@@ -105,6 +149,7 @@ impl UserStatus {
             progress: Progress::default(),
             last_report: None,
             late_arrivals: LateArrivals::default(),
+            quarantined: LeftOut::default(),
         }
     }
 }
@@ -282,6 +327,7 @@ impl From<&HistoryEntry> for Transition {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::mailbox::{MailboxName, Uid, UidValidity};
 
     #[test]
     fn the_json_is_the_one_that_was_promised() {
@@ -299,13 +345,24 @@ mod tests {
         let report =
             ReportRow { at: 990, identical: true, differences: 0, altered: 2, notes: 1, json: "{}".to_owned() };
         let late = LateCounts { appended: 2, pending: 1, last_at: Some(1050) };
-        let status = UserStatus::of(&record, Some(&report), late, 1060);
+        let left_out = Quarantined {
+            mailbox: MailboxName::inbox(),
+            uid_validity: UidValidity(7),
+            uid: Uid(5),
+            reason: "BODY[]: NIL".to_owned(),
+            at: 980,
+        };
+        let status =
+            UserStatus { quarantined: LeftOut::of(&[left_out]), ..UserStatus::of(&record, Some(&report), late, 1060) };
         let json = serde_json::json!({
             "user": "anna@example.net", "phase": "following", "authority": "old", "epoch": 0, "reason": null,
             "lag_seconds": 60,
             "progress": { "mailboxes": 3, "messages_total": 10, "messages_done": 7, "bytes_done": 4096 },
             "last_report": { "identical": true, "differences": 0, "altered": 2, "notes": 1, "at": 990 },
             "late_arrivals": { "appended": 2, "pending": 1, "last_at": 1050 },
+            "quarantined": { "count": 1, "messages": [
+                { "mailbox": "INBOX", "uid_validity": 7, "uid": 5, "reason": "BODY[]: NIL", "since": 980 },
+            ] },
         });
         assert_eq!(serde_json::to_value(&status).unwrap(), json);
         assert_eq!(serde_json::from_value::<UserStatus>(json).unwrap(), status);

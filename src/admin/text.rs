@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use super::model::{LateArrivals, Outcome, ReportSummary, StatusAll, Transition, UserStatus, Verb};
+use super::model::{LateArrivals, LeftOutMessage, Outcome, ReportSummary, StatusAll, Transition, UserStatus, Verb};
 use crate::store::{Phase, Progress, UnixSeconds};
 
 /// Whether standard output is a terminal that wants colours (<https://no-color.org>).
@@ -57,6 +57,13 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
     }
     if status.late_arrivals.appended + status.late_arrivals.pending > 0 {
         rows.push(("late mail", late(status.late_arrivals)));
+    }
+    if status.quarantined.count > 0 {
+        rows.push(("quarantined", count(status.quarantined.count, "message")));
+    }
+    for left_out in &status.quarantined.messages {
+        let LeftOutMessage { mailbox, uid, reason, since, .. } = left_out;
+        rows.push(("", format!("{} UID {uid}, since {}: {}", clean(mailbox), time(*since), clean(reason))));
     }
     if let Some(reason) = &status.reason {
         rows.push(("reason", clean(reason)));
@@ -245,6 +252,7 @@ pub(super) fn octets(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::model::LeftOut;
     use super::*;
     use crate::mailbox::Side;
 
@@ -265,6 +273,16 @@ mod tests {
             lag_seconds: Some(7300),
             last_report: Some(ReportSummary { identical: false, differences: 1, altered: 2, notes: 1, at: 0 }),
             late_arrivals: LateArrivals { appended: 3, pending: 1, last_at: None },
+            quarantined: LeftOut {
+                count: 1,
+                messages: vec![LeftOutMessage {
+                    mailbox: "Sent".to_owned(),
+                    uid_validity: 7,
+                    uid: 5,
+                    reason: "BODY[]: \x1bNIL".to_owned(),
+                    since: 951_827_696,
+                }],
+            },
             ..UserStatus::without_record("ben")
         }
     }
@@ -309,6 +327,8 @@ copied       0/0 messages in 0 mailboxes, 0 B
 lag          2h
 last report  1 difference, 2 altered, 1 note
 late mail    3 carried over, 1 waiting
+quarantined  1 message
+             Sent UID 5, since 2000-02-29 12:34:56Z: BODY[]: \\u{1b}NIL
 reason       foreign mail \\u{1b}[2J on the new side
 ";
         assert_eq!(user_status(&ben(), false), expected);

@@ -12,7 +12,7 @@ use super::endpoint;
 use super::login_name::{SideNames, side_names};
 use super::model::{
     Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide,
-    StoreConfig, Switch, Users, Verify,
+    StoreConfig, Switch, Unreadable, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::realm::realms;
@@ -97,7 +97,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
-    ("migration", &Keys { known: &["enroll", "parallel"], later: &[] }),
+    ("migration", &Keys { known: &["enroll", "parallel", "unreadable"], later: &[] }),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
     (
@@ -368,7 +368,12 @@ fn migration(section: &Section<'_>) -> Option<Migration> {
         }
     });
     let parallel = section.or("parallel", PARALLEL, |entry| entry.count(1..=MAX_PARALLEL));
-    Some(Migration { enroll: enroll?, parallel: parallel? })
+    let unreadable = section.or("unreadable", Unreadable::Stop, |entry| match entry.text()? {
+        "stop" => Some(Unreadable::Stop),
+        "skip" => Some(Unreadable::Skip),
+        text => entry.fail(format!("\"{text}\" is none of \"stop\", \"skip\"")),
+    });
+    Some(Migration { enroll: enroll?, parallel: parallel?, unreadable: unreadable? })
 }
 
 fn switch(section: &Section<'_>) -> Option<Switch> {

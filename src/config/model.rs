@@ -348,6 +348,17 @@ pub struct Migration {
     pub enroll: Enroll,
     /// Users copied at once, at least 1.
     pub parallel: usize,
+    /// What becomes of messages that the old side can't give.
+    pub unreadable: Unreadable,
+}
+
+/// `migration.unreadable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Their mailbox is copied up to there, and the user is not switched.
+    Stop,
+    /// They are left out on the new side, and named.
+    Skip,
 }
 
 /// `migration.enroll`.

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::gate::{Attempt, Change, Proof, advance, both, commit, moved_since, row};
 use super::halt::Halt;
+use super::quarantine::Quarantine;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::{Job, Platform, Readers, Stop, lease};
 use crate::fault;
@@ -92,7 +93,8 @@ async fn before(
     losses: &Losses,
 ) -> Result<Verified, Stop> {
     let (user, depth, all_from) = (job.user.as_str(), depth(platform), Some(losses.fences()));
-    let verified = Verification { user, depth, readers, known, all_from }.full().await?;
+    let left_out = &Quarantine::of(platform, job).await?;
+    let verified = Verification { user, depth, readers, known, all_from, left_out }.full().await?;
     let report = verified.report(now());
     if let Err(stop) = losses.judge(&report, &verified.new) {
         platform.store.add_report(job.user.as_str(), &row(&report)?).await?;
@@ -113,9 +115,10 @@ async fn inside(
     fault::point("back-closed").await;
     let (old, new) = both(readers).await?;
     let mut parts = verified.mailboxes.clone();
+    let left_out = &Quarantine::of(platform, job).await?;
     for name in moved_since(verified, &old, &new)? {
         let (user, depth, all_from) = (job.user.as_str(), depth(platform), Some(losses.fences()));
-        let part = Verification { user, depth, readers, known, all_from }.again(&name, &old, &new).await?;
+        let part = Verification { user, depth, readers, known, all_from, left_out }.again(&name, &old, &new).await?;
         parts.insert(name, part);
     }
     let (old_after, new_after) = both(readers).await?;

@@ -24,7 +24,8 @@ const WHOLE_PASSES_MAX: u32 = 5;
 pub struct Copied {
     /// Passes that found something to do.
     pub passes: u32,
-    /// Mailboxes that end before a message the old side can't give: mailbox, UID, and what the old side said.
+    /// Messages that the old side can't give and that keep the user there, mostly because their mailbox ends before them:
+    /// mailbox, UID, and what the old side said.
     pub unreadable: Vec<String>,
     /// Both sides were found equal; else the account changes faster than it can be looked at.
     pub settled: bool,
@@ -35,7 +36,7 @@ pub struct Copied {
 /// # Errors
 /// [`Stop`]; what was written stays, and the next run goes on from there.
 pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Copied, Stop> {
-    let mut stops = Stops::default();
+    let mut stops = Stops::of(platform, job).await?;
     let mut looked = BTreeSet::new();
     let mut tried = BTreeSet::new();
     let mut whole_passes = 0;
@@ -43,6 +44,9 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
         crate::fault::point("copy-pass").await;
         let old = readers.old.account().await?;
         let new = readers.new.account().await?;
+        if passes == 0 {
+            stops.left_out.tend((platform, job), readers, (&old, &new)).await?;
+        }
         let mut records = records(platform, job).await?;
         for name in rename::left_behind(&new, &records) {
             platform.store.delete_mailbox(job.user.as_str(), &name).await?;
@@ -55,8 +59,7 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
         work.look.retain(|name| !stops.get(name).is_some_and(|stopped| stopped.reached));
         let settled = work.is_empty();
         if settled || whole_passes >= WHOLE_PASSES_MAX {
-            let unreadable: Vec<String> =
-                stops.iter().map(|(name, stopped)| format!("{name} UID {}: {}", stopped.uid, stopped.why)).collect();
+            let unreadable = stops.reasons();
             if settled && unreadable.is_empty() {
                 platform.store.set_clean(job.user.as_str()).await?;
             }
@@ -67,7 +70,7 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
             continue;
         }
         let written = pass(platform, job, readers, (&old, &new), &mut records, &mut stops, &work).await?;
-        if written.idle && work.gone.is_empty() && stops.is_empty() {
+        if written.idle && work.gone.is_empty() && stops.reasons().is_empty() {
             // Both sides are as they were listed, and equal: there is nothing to list again.
             platform.store.set_clean(job.user.as_str()).await?;
             return Ok(Copied { passes, unreadable: Vec::new(), settled: true });
@@ -102,7 +105,7 @@ async fn renamed(
         return Ok(false);
     }
     tried.extend(step.renames.iter().cloned());
-    let mut stops = Stops::default();
+    let mut stops = Stops::of(platform, job).await?;
     let mut writer = Writer { platform, job, readers, old, new, records, stops: &mut stops, now: now() };
     writer.rename(&step).await?;
     Ok(true)

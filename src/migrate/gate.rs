@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::copy;
 use super::halt::Halt;
 use super::plan::Work;
+use super::quarantine::Quarantine;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::write::{Stops, Writer};
 use super::{Job, Platform, Readers, Stop, lease};
@@ -223,7 +224,9 @@ async fn before(
         if !copied.settled {
             return Err(Stop::Later("the account keeps changing".to_owned()));
         }
-        let verified = Verification { user: job.user.as_str(), depth, readers, known, all_from: None }.full().await?;
+        let left_out = &Quarantine::of(platform, job).await?;
+        let user = job.user.as_str();
+        let verified = Verification { user, depth, readers, known, all_from: None, left_out }.full().await?;
         let report = verified.report(now());
         if report.identical {
             return Ok(verified);
@@ -265,10 +268,11 @@ async fn inside(
     fault::point("gate-delta").await;
     let depth = Depth { bodies: platform.config.verify.bodies, strict: platform.config.verify.strict };
     let mut parts = verified.mailboxes.clone();
+    let left_out = &Quarantine::of(platform, job).await?;
     for name in &moved {
-        let part = Verification { user: job.user.as_str(), depth, readers, known, all_from: None }
-            .again(name, &old, &new)
-            .await?;
+        let user = job.user.as_str();
+        let part =
+            Verification { user, depth, readers, known, all_from: None, left_out }.again(name, &old, &new).await?;
         parts.insert(name.clone(), part);
     }
     steps.done("verification");
@@ -334,7 +338,7 @@ async fn delta(
     if look.is_empty() && !work.tree {
         return Ok(());
     }
-    let mut stops = Stops::default();
+    let mut stops = Stops::of(platform, job).await?;
     let mut writer = Writer { platform, job, readers, old, new, records: &mut records, stops: &mut stops, now: now() };
     let written = writer.write(&look).await?;
     if written.interrupted || !written.rebuild.is_empty() {

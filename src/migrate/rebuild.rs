@@ -29,7 +29,7 @@ pub async fn take_away(platform: &Platform, job: &Job, readers: &mut Readers, te
         return Ok(());
     }
     info!(user = %job.user, mailbox = %name, "the copy on the new side is taken away");
-    let mut stops = Stops::default();
+    let mut stops = Stops::of(platform, job).await?;
     let mut writer =
         Writer { platform, job, readers, old: &old, new: &new, records: &mut known, stops: &mut stops, now: now() };
     let deleted = writer.delete(std::slice::from_ref(&name)).await;

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::plan::on_new_side;
+use super::quarantine::Quarantine;
 use super::uidl::{self, Content, Inbox};
 use super::{Readers, Stop};
 use crate::config::Bodies;
 use crate::mailbox::body::BodyHasher;
-use crate::mailbox::{Account, BodyDigest, Contents, Listed, MailboxName, Report, Uid, UidValidity, compare};
+use crate::mailbox::{Account, BodyDigest, Contents, Listed, MailboxName, Message, Report, Uid, UidValidity, compare};
 use crate::source::profile::Quirk;
 use crate::source::{BodyEvent, Reader};
 use crate::user::CanonicalUser;
@@ -78,6 +79,8 @@ pub struct Verification<'a> {
     pub known: &'a mut KnownBodies,
     /// Messages of these mailboxes from these UIDs on are compared octet by octet, whatever the depth.
     pub all_from: Option<&'a BTreeMap<MailboxName, Uid>>,
+    /// Messages that are left out on the new side.
+    pub left_out: &'a Quarantine,
 }
 
 impl Verification<'_> {
@@ -124,8 +127,15 @@ impl Verification<'_> {
         let mut report = Report::new(self.user, self.depth.strict);
         let Some(listed) = old.mailboxes.get(name) else { return Ok(report) };
         let target = on_new_side(name, new);
-        let source = self.readers.old.contents(listed).await?;
+        let mut source = self.readers.old.contents(listed).await?;
         let copy = self.readers.new.contents(&target).await?;
+        let has = |uid| copy.messages.binary_search_by_key(&uid, |message: &Message| message.uid).is_ok();
+        let (there, left_out) =
+            self.left_out.take_from(name, &mut source).into_iter().partition(|message| has(message.uid));
+        put_back(&mut source, there);
+        for message in &left_out {
+            report.add(self.left_out.finding(name, source.uid_validity, message));
+        }
         let suspects: BTreeSet<Uid> = compare::contents(name, &source, &copy, &mut report).into_iter().collect();
         let mut wanted = suspects.clone();
         match drawn {
@@ -147,6 +157,7 @@ impl Verification<'_> {
             self.judge(name, uid, (&source, &copy), &mut report);
         }
         if name.is_inbox() {
+            put_back(&mut source, left_out);
             self.pop3((listed, source), (&target, copy), drawn, &mut report).await?;
         }
         tracing::debug!(user = self.user, mailbox = %name, identical = report.identical, "compared");
@@ -203,8 +214,8 @@ impl Verification<'_> {
         }
         let Readers { old, new, .. } = &mut *self.readers;
         let (old, new) = tokio::join!(
-            digests(old, listed, uid_validity, unread.clone()),
-            digests(new, target, uid_validity, unread)
+            digests(old, listed, (source.uid_validity, &source.messages), unread.clone()),
+            digests(new, target, (source.uid_validity, &copy.messages), unread)
         );
         let mut new = new?;
         for (uid, digest) in old? {
@@ -224,6 +235,12 @@ fn size(contents: &Contents, uid: Uid) -> u64 {
     at.ok().and_then(|at| contents.messages.get(at)).map(|message| message.size).unwrap_or_default()
 }
 
+/// Puts messages back into the list that they were taken from.
+fn put_back(contents: &mut Contents, messages: Vec<Message>) {
+    contents.messages.extend(messages);
+    contents.messages.sort_by_key(|message| message.uid);
+}
+
 /// The digests of messages; none for those that can't be read.
 ///
 /// # Errors
@@ -231,11 +248,11 @@ fn size(contents: &Contents, uid: Uid) -> u64 {
 pub(super) async fn digests(
     reader: &mut Reader,
     listed: &Listed,
-    uid_validity: UidValidity,
+    (uid_validity, messages): (UidValidity, &[Message]),
     uids: Vec<Uid>,
 ) -> Result<HashMap<Uid, BodyDigest>, Stop> {
     let mut digests = HashMap::new();
-    let mut bodies = reader.bodies(listed, uid_validity, uids).await?;
+    let mut bodies = reader.bodies(listed, uid_validity, uids).await?.expecting(messages);
     let mut hasher = BodyHasher::new();
     while let Some(event) = bodies.next().await? {
         match event {

@@ -345,7 +345,7 @@ impl Writer<'_> {
             // Re-created a moment ago: the next pass sees it in STATUS.
             return Ok(Err(Outcome::Interrupted));
         }
-        self.stop_short(name, &mut source);
+        self.stops.cut(name, &mut source);
         uidls.cut(name, &mut source);
         let before = match self.state(name) {
             Some(_) => {
@@ -361,17 +361,6 @@ impl Writer<'_> {
             // Nothing but ours is there: it is the old side that has another mailbox under the same UIDVALIDITY now.
             Err(Spoilt::Gap { .. } | Spoilt::Other { .. }) if untouched => Ok(Err(Outcome::Rebuild)),
             Err(spoilt) => Err(Stop::Refused(format!("mailbox `{name}`: {spoilt}"))),
-        }
-    }
-
-    /// Cuts the list off before a message that can't be read: the target must be a gapless prefix of the source.
-    fn stop_short(&mut self, name: &MailboxName, source: &mut Contents) {
-        let Some(uid) = self.stops.get(name).map(|stopped| stopped.uid) else { return };
-        if source.messages.iter().any(|message| message.uid == uid) {
-            source.messages.retain(|message| message.uid < uid);
-            source.uid_next = UidNext(uid.0);
-        } else {
-            self.stops.remove(name);
         }
     }
 
@@ -450,7 +439,8 @@ impl Writer<'_> {
             return Ok(true);
         }
         let Sending { record, sides: Sides { source, .. }, uidls, .. } = sending;
-        let mut bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
+        let bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
+        let mut bodies = bodies.expecting(&source.messages);
         while let Some(event) = bodies.next().await? {
             match event {
                 BodyEvent::Start(uid, _) => {
@@ -472,11 +462,15 @@ impl Writer<'_> {
                 // What was begun can't be taken back but with the whole session; the next pass begins it anew.
                 BodyEvent::Again(_) => return Ok(false),
                 BodyEvent::Vanished(uid) => {
-                    self.stops.vanished(&record.name, source.uid_validity, uid);
+                    let message = (&record.name, source.uid_validity, uid);
+                    if let Some(why) = self.stops.vanished(message) {
+                        self.stops.unreadable((self.platform, self.job), message, why).await?;
+                    }
                     return Ok(false);
                 }
                 BodyEvent::Unreadable(uid, why) => {
-                    self.stops.unreadable(&record.name, uid, why);
+                    let message = (&record.name, source.uid_validity, uid);
+                    self.stops.unreadable((self.platform, self.job), message, why).await?;
                     return Ok(false);
                 }
             }

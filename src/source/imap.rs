@@ -20,6 +20,7 @@ use tokio::time::Instant;
 pub use arrivals::{Arrival, Arrivals};
 use listing::Listing;
 
+use bodies::Suspect;
 pub use bodies::{Bodies, BodyEvent};
 pub use changes::{Changes, Seen};
 
@@ -82,8 +83,10 @@ pub struct Reader {
     access: Access,
     /// Raw name of the mailbox that is open.
     open: Option<Vec<u8>>,
-    /// Mailbox and UID of a message at which the connection broke.
-    suspect: Option<(Vec<u8>, Uid)>,
+    /// A message that did not come as it should.
+    suspect: Option<Suspect>,
+    /// Texts that were shorter than their RFC822.SIZE, and the same when they were read again.
+    lies: u32,
     /// Its namespaces, once they were asked for.
     namespaces: Option<Namespaces>,
     /// What is particular to it.
@@ -114,6 +117,7 @@ impl Reader {
             access: access.clone(),
             open: None,
             suspect: None,
+            lies: 0,
             namespaces: None,
             used: Instant::now(),
         })

@@ -12,6 +12,7 @@
 //! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
 //! * [`Tap`] is a wire that writes down what passes.
+//! * [`Liar`] is a wire on which chosen messages come as broken servers give them.
 //! * [`disk`] is a disk under the store that fills up and loses power.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
@@ -44,6 +45,7 @@ pub mod fault;
 pub mod ferry;
 pub mod foreign;
 pub mod imap;
+pub mod liar;
 pub mod lmtp;
 pub mod mailutils;
 pub mod nasty;
@@ -63,6 +65,7 @@ pub use cyrus::{Cyrus, CyrusSpec, Names};
 pub use fault::Hold;
 pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
+pub use liar::{Answer, Liar, Lie};
 pub use lmtp::{deliver, try_deliver};
 pub use mailutils::Mailutils;
 pub use pop3::Pop3;

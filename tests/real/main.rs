@@ -8,6 +8,7 @@ mod lab;
 
 mod at_the_gate;
 mod brands;
+mod broken;
 mod check;
 mod copy;
 mod crash;

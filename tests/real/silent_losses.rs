@@ -11,7 +11,7 @@ use crate::lab::{Account, Dovecot, Ferry, Imap, nasty};
 use crate::rebuild::run_what_is_told;
 
 /// The file of a message on the old side.
-fn file_of(old: &Dovecot, user: &str, mailbox: &str, uid: u32) -> PathBuf {
+pub(crate) fn file_of(old: &Dovecot, user: &str, mailbox: &str, uid: u32) -> PathBuf {
     let folder = folder_of(&old.mail_dir(user), mailbox).join("cur");
     let found = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let mark = format!(".M{uid}V");
@@ -19,7 +19,7 @@ fn file_of(old: &Dovecot, user: &str, mailbox: &str, uid: u32) -> PathBuf {
 }
 
 /// Makes a message unreadable, or readable again.
-fn lock(path: &PathBuf, locked: bool) {
+pub(crate) fn lock(path: &PathBuf, locked: bool) {
     fs::set_permissions(path, fs::Permissions::from_mode(if locked { 0o000 } else { 0o600 })).unwrap();
 }
 

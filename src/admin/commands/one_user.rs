@@ -9,10 +9,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Exit, load, own_password, platforms};
 use crate::config::Bodies;
 use crate::mailbox::Side;
+use crate::migrate::quarantine::Quarantine;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
 use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, rebuild};
 use crate::source::Login;
-use crate::store::{Progress, now};
+use crate::store::{Progress, Quarantined, now};
 use crate::user::{CanonicalUser, NameRules};
 
 fn job(
@@ -95,6 +96,9 @@ pub async fn sync(
             for what in &unreadable {
                 eprintln!("mailferry: the old side can't give {what}");
             }
+            for Quarantined { mailbox, uid, reason, .. } in platform.store.quarantined(user.as_str()).await? {
+                eprintln!("mailferry: {mailbox} UID {uid} is left out on the new side: {reason}");
+            }
             Ok(if unreadable.is_empty() { Exit::Done } else { Exit::Different })
         }
         Err(stop) => Ok(ended(&stop)),
@@ -175,10 +179,10 @@ pub async fn verify(
 async fn verified(platform: &Platform, job: &Job, depth: Depth) -> Result<crate::mailbox::Report, Stop> {
     let mut readers = Readers::open(platform, &job.login).await?;
     let mut known = KnownBodies::new();
+    let left_out = &Quarantine::of(platform, job).await?;
+    let (user, known) = (job.user.as_str(), &mut known);
     let verification =
-        Verification { user: job.user.as_str(), depth, readers: &mut readers, known: &mut known, all_from: None }
-            .full()
-            .await?;
+        Verification { user, depth, readers: &mut readers, known, all_from: None, left_out }.full().await?;
     readers.close().await;
     copy::doubt(platform, job, &verification).await?;
     Ok(verification.report(now()))

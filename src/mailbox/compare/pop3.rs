@@ -16,10 +16,22 @@ pub fn altered(report: &Report) -> BTreeSet<Uid> {
     altered.filter_map(|finding| finding.uid).collect()
 }
 
+/// Messages that are left out on the new side: nothing else is to be said of them.
+fn quarantined(report: &Report) -> BTreeSet<Uid> {
+    let left_out = report.findings.iter().filter(|finding| finding.rule == "quarantined");
+    left_out.filter_map(|finding| finding.uid).collect()
+}
+
 /// Compares the old side's list, whose UIDs are known, with the new side's. The sizes of messages in `altered` can't be
 /// equal. What is newer than the snapshot is left out, as it is in the comparison over IMAP.
 pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, report: &mut Report) {
-    let messages: Vec<&Paired> = old.messages.iter().filter(|paired| paired.imap_size.is_some()).collect();
+    let left_out = quarantined(report);
+    let messages = old.messages.iter().filter(|paired| paired.imap_size.is_some());
+    let (left_out, messages): (Vec<&Paired>, Vec<&Paired>) =
+        messages.partition(|paired| left_out.contains(&paired.uid));
+    for paired in left_out {
+        report.add(at(paired.uid, inbox(Class::Note, "pop3-quarantined", &paired.uidl, "left out")));
+    }
     let before = report.findings.len() + usize::try_from(report.findings_left_out).unwrap_or(usize::MAX);
     let in_old: HashSet<&str> = messages.iter().map(|paired| paired.uidl.as_str()).collect();
     let in_new: HashMap<&str, &Pop3Message> =

@@ -4,7 +4,7 @@
 //! Messages that share a size are told apart by their headers, and where those are equal too by their whole text; messages
 //! that are equal in all that are the same to every client.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::pairing::{Doubt, Named, Paired, Pairing};
 use super::text::TextDigest;
@@ -51,6 +51,12 @@ impl<'a> Proof<'a> {
             }
         }
         Ok(Self { pairing, headers, wholes })
+    }
+
+    /// Gives up the proof of messages whose text can't be read: they are not copied as long as that is so.
+    pub fn leave_out(&mut self, unreadable: &BTreeSet<Uid>) {
+        self.headers.retain(|paired| !unreadable.contains(&paired.uid));
+        self.wholes.retain(|paired| !unreadable.contains(&paired.uid));
     }
 
     /// Messages whose headers must be compared.

@@ -69,7 +69,7 @@ impl Round<'_> {
     ) -> Result<Outcome, Failed> {
         let (body, held) = match late.body {
             Some(body) => (body, None),
-            None => match self.read(due, late.uid).await? {
+            None => match self.read(due, &arrival.message).await? {
                 Read::Whole(digest, octets) => (known(&digest), octets),
                 Read::Vanished => return Ok(Outcome::Vanished),
                 Read::Unreadable(why) => return Ok(Outcome::Pending(format!("the old side can't give it: {why}"))),
@@ -178,8 +178,9 @@ impl Round<'_> {
     }
 
     /// Reads a message for its digest.
-    async fn read(&mut self, due: &Due, uid: Uid) -> Result<Read, Failed> {
-        let mut bodies = self.readers.old.bodies(&due.listed, due.watched.fence.uid_validity, vec![uid]).await?;
+    async fn read(&mut self, due: &Due, message: &Message) -> Result<Read, Failed> {
+        let bodies = self.readers.old.bodies(&due.listed, due.watched.fence.uid_validity, vec![message.uid]).await?;
+        let mut bodies = bodies.expecting(std::slice::from_ref(message));
         let mut hasher = BodyHasher::new();
         let mut held = None;
         let mut read = Read::Vanished;

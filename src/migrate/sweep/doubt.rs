@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{Failed, Round, Stop};
-use crate::mailbox::{Listed, Uid};
+use crate::mailbox::{Listed, Message, Uid};
 use crate::migrate::verify::digests;
 use crate::store::{LateHome, LateMessage, now};
 
@@ -76,8 +76,9 @@ impl Round<'_> {
             .map(|arrival| arrival.message.uid)
             .collect();
         let Some(body) = late.body.filter(|_| !candidates.is_empty()) else { return Ok(None) };
-        let uids = candidates.clone();
-        let digests = digests(&mut self.readers.new, &listed, arrivals.uid_validity, uids).await?;
+        let messages: Vec<Message> = arrivals.list.iter().map(|arrival| arrival.message.clone()).collect();
+        let of = (arrivals.uid_validity, messages.as_slice());
+        let digests = digests(&mut self.readers.new, &listed, of, candidates.clone()).await?;
         let is_it = |uid: &Uid| {
             digests.get(uid).is_some_and(|digest| digest.exact == body.exact || digest.exact == body.altered)
         };

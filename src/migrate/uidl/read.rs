@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use tracing::debug;
 
 use super::{Certain, Pop3Reader};
+use crate::mailbox::pop3::pairing::Named;
 use crate::mailbox::pop3::proof::{Proof, Texts};
 use crate::mailbox::pop3::{
     Doubt, KnownUidls, Matching, Paired, Pairing, Pop3List, Snapshot, TextDigest, TextHasher, pair,
@@ -46,27 +47,32 @@ impl Inbox<'_> {
         Ok(self.reader.status(self.listed).await?)
     }
 
-    /// Digests of messages by IMAP. One that can't be read is left out.
-    async fn texts(&mut self, mut uids: Vec<Uid>) -> Result<Texts, Stop> {
-        let mut texts = Texts::new();
+    /// Digests of messages by IMAP, and those that can't be read.
+    async fn texts(&mut self, mut uids: Vec<Uid>) -> Result<(Texts, BTreeSet<Uid>), Stop> {
+        let (mut texts, mut unreadable) = (Texts::new(), BTreeSet::new());
         uids.sort_unstable();
         if uids.is_empty() {
-            return Ok(texts);
+            return Ok((texts, unreadable));
         }
         // Whole messages, not BODY[HEADER]: some servers rewrite the header in that alone (old servers reference §11).
-        let mut bodies = self.reader.bodies(self.listed, self.contents.uid_validity, uids).await?;
+        let bodies = self.reader.bodies(self.listed, self.contents.uid_validity, uids).await?;
+        let mut bodies = bodies.expecting(&self.contents.messages);
         let mut hasher = TextHasher::new();
         while let Some(event) = bodies.next().await? {
             match event {
                 BodyEvent::Start(..) | BodyEvent::Again(_) => hasher = TextHasher::new(),
                 BodyEvent::Chunk(octets) => hasher.update(&octets),
                 BodyEvent::End(uid) => drop(texts.insert(uid, std::mem::take(&mut hasher).finish())),
-                event @ (BodyEvent::Vanished(_) | BodyEvent::Unreadable(..)) => debug!("no text: {event:?}"),
+                BodyEvent::Vanished(uid) => debug!("no text of UID {uid}: it is gone"),
+                BodyEvent::Unreadable(uid, why) => {
+                    debug!("no text of UID {uid}: {why}");
+                    unreadable.insert(uid);
+                }
             }
         }
         drop(bodies);
         self.reader.close().await?;
-        Ok(texts)
+        Ok((texts, unreadable))
     }
 }
 
@@ -130,9 +136,10 @@ impl Pop3Reader {
         for read in 1.. {
             let paired = self.in_turn(user, self.read_old(inbox, &known, content)).await?;
             let doubt = match paired {
-                Ok(pairing) => {
+                Ok((pairing, unproved)) => {
                     if content == Content::Proved {
-                        self.remember(user, &pairing, inbox.contents.uid_next).await?;
+                        let below = unproved.map_or(inbox.contents.uid_next, |uid| UidNext(uid.0));
+                        self.remember(user, &pairing, below).await?;
                     }
                     return Ok(Ok(pairing));
                 }
@@ -153,7 +160,13 @@ impl Pop3Reader {
         Err(Stop::Later("INBOX changes while its POP3 list is read".to_owned()))
     }
 
-    async fn read_old(&self, inbox: &mut Inbox<'_>, known: &Known, content: Content) -> Result<Certain<Pairing>, Stop> {
+    /// The list, and the first message of it that could not be read.
+    async fn read_old(
+        &self,
+        inbox: &mut Inbox<'_>,
+        known: &Known,
+        content: Content,
+    ) -> Result<Certain<(Pairing, Option<Uid>)>, Stop> {
         let mut maildrop = Maildrop::open(&self.sides.old, &self.old).await?;
         crate::fault::point("pop3-open").await;
         let list = match maildrop.list().await {
@@ -171,7 +184,8 @@ impl Pop3Reader {
                 let proof = known.proof.as_ref();
                 let content = if same_proof(proof, &pairing).is_some() { content } else { Content::Proved };
                 let proved = proved_before(proof, &pairing);
-                prove(&mut maildrop, inbox, &pairing, proved, content).await?.map(|()| pairing)
+                let proof = prove(&mut maildrop, inbox, &pairing, proved, content).await?;
+                proof.map(|unreadable| (pairing, unreadable.first().copied()))
             }
             Err(Doubt::NoTemplate { .. }) => {
                 let contents = inbox.contents.clone();
@@ -179,7 +193,7 @@ impl Pop3Reader {
                 // What was never found before can't be trusted in the gate either.
                 let content = if known.uidls.is_empty() { Content::Proved } else { content };
                 let matching = Matching::begin(&list, &snapshot, &known.uidls, content == Content::Proved);
-                matched(&mut maildrop, inbox, matching, content).await?
+                matched(&mut maildrop, inbox, matching, content).await?.map(|pairing| (pairing, None))
             }
             Err(doubt) => Err(doubt),
         };
@@ -205,7 +219,13 @@ impl Pop3Reader {
         let pairing = old.carried_to(&list, &inbox.contents);
         let proved = prove(&mut maildrop, inbox, &pairing, |_| false, content).await?;
         maildrop.quit().await;
-        Ok(Ok((list, proved)))
+        let all = |unreadable: BTreeSet<Uid>| {
+            let why = "the new side does not give their text".to_owned();
+            let named = Named::uids(unreadable.iter().copied());
+            let method = pairing.method();
+            if unreadable.is_empty() { Ok(()) } else { Err(Doubt::Unread { method, named, why }) }
+        };
+        Ok(Ok((list, proved.and_then(all))))
     }
 
     /// Runs `job`, which opens a POP3 session of ours, only while the user has none, and drops it when the user wants in.
@@ -269,31 +289,33 @@ fn harvested(list: &Pop3List, contents: &Contents, known: &Known) -> Option<Pair
     enough.then_some(pairing)
 }
 
-/// Proves a pairing on the messages, reading both protocols at once.
+/// Proves a pairing on the messages, reading both protocols at once. Gives those that it could not be proved on because IMAP
+/// can't give them.
 async fn prove(
     maildrop: &mut Maildrop,
     inbox: &mut Inbox<'_>,
     pairing: &Pairing,
     proved: impl Fn(Uid) -> bool,
     content: Content,
-) -> Result<Certain<()>, Stop> {
+) -> Result<Certain<BTreeSet<Uid>>, Stop> {
     let mut proof = match Proof::begin(pairing, proved) {
         Ok(proof) => proof,
         Err(doubt) => return Ok(Err(doubt)),
     };
     if content == Content::Trusted {
-        return Ok(Ok(()));
+        return Ok(Ok(BTreeSet::new()));
     }
     let asked: Vec<Uid> = proof.headers().iter().chain(proof.wholes()).map(|paired| paired.uid).collect();
     debug!(headers = proof.headers().len(), wholes = proof.wholes().len(), "proving UIDLs on the messages");
     let headers = proof.headers().to_vec();
     let (by_pop3, by_imap) = tokio::join!(texts(maildrop, &headers, Part::Header), inbox.texts(asked));
-    let (by_pop3, by_imap) = (by_pop3?, by_imap?);
+    let (by_pop3, (by_imap, unreadable)) = (by_pop3?, by_imap?);
+    proof.leave_out(&unreadable);
     if let Err(doubt) = proof.compare_headers(&by_pop3, &by_imap) {
         return Ok(Err(doubt));
     }
     let by_pop3 = texts(maildrop, proof.wholes(), Part::Whole).await?;
-    Ok(proof.compare_wholes(&by_pop3, &by_imap))
+    Ok(proof.compare_wholes(&by_pop3, &by_imap).map(|()| unreadable))
 }
 
 /// Finds out by their contents which UID each message is, reading both protocols at once.
@@ -309,7 +331,7 @@ async fn matched(
     let (numbers, uids) = (matching.numbers_for_headers(), matching.uids());
     debug!(messages = numbers.len(), "telling messages apart by their headers, no template gives their UIDLs");
     let (by_pop3, by_imap) = tokio::join!(digests(maildrop, &numbers, Part::Header), inbox.texts(uids));
-    let (by_pop3, by_imap) = (by_pop3?, by_imap?);
+    let (by_pop3, (by_imap, _)) = (by_pop3?, by_imap?);
     matching.by_headers(&by_pop3, &by_imap);
     let by_pop3 = digests(maildrop, &matching.numbers_for_wholes(), Part::Whole).await?;
     Ok(matching.by_wholes(&by_pop3, &by_imap).and_then(|()| matching.finish()))

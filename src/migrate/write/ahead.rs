@@ -67,7 +67,7 @@ impl Writer<'_> {
     fn known(&self, name: &MailboxName) -> Option<Known> {
         let (listed, record) = self.old.mailboxes.get(name).zip(self.records.get(name))?;
         let there = self.new.mailboxes.get(name).and_then(|listed| listed.status);
-        Known::of(record, listed.status, there).filter(|_| self.stops.get(name).is_none())
+        Known::of(record, listed.status, there).filter(|_| !self.stops.concern(name))
     }
 
     /// Mailboxes in which only flags can have changed, and have not.

@@ -2,31 +2,45 @@
 //!
 //! A window of messages is one `UID FETCH` with a set of UIDs, so round trips cost nothing; the next window is asked for when
 //! the last one is answered. Several commands at once would not do: a Dovecot whose output is full begins the next one before
-//! it has finished, and gives the bodies out of order (measured on 2.3 behind TLS). A message that did not come is asked for
-//! alone: only then an OK without a body says that it vanished, and a NO that it can't be read.
+//! it has finished, and gives the bodies out of order (measured on 2.3 behind TLS).
+//!
+//! A message that did not come, or came as it can't be (NIL, nothing at all, less than its RFC822.SIZE), is asked for alone, and
+//! then in other ways: header and text apart, `RFC822`. What is gone by then has vanished; what no way gives is unreadable, and
+//! the reason has what the server said each time. A text that is shorter than RFC822.SIZE is given out if it is the same when
+//! it is read again: then it is the size that lies. So it is with a server that gives a text of its own in place of a message
+//! (Courier).
 //!
 //! Servers may also hang up on a message that they can't read (Dovecot's `imap_fetch_failure` does by default). We connect
-//! again and ask for that message alone; if it costs the connection again, it is the message. So it is with a server that gives
-//! a text of its own in place of a message (Courier).
+//! again and ask for that message alone; if it costs the connection three times, it is the message.
+
+mod alone;
+mod suspect;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
+use tracing::info;
 
 use super::{ReadError, Reader};
-use crate::mailbox::{Listed, Uid, UidValidity};
+use crate::mailbox::{Listed, Message, Uid, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, Received};
 use crate::source::profile::{self, Quirk};
 use crate::wire::imap::command;
 use crate::wire::imap::scan::{self, Body, Fetch, Response};
+pub(super) use suspect::Suspect;
+use suspect::{Fault, Way};
 
 /// Messages of one command. The octets wait in the socket until we read them, so this costs the server little; the
 /// command stays below the 8 KiB that every server takes.
 const WINDOW: usize = 256;
 
-/// Connections that one stream may lose: each unreadable message costs two, and a server must not be worn down.
-const BREAKS_MAX: u32 = 16;
+/// Connections that one stream may lose: each unreadable message costs up to three, and a server must not be worn down.
+const BREAKS_MAX: u32 = 24;
+
+/// Texts shorter than their RFC822.SIZE that are read twice. A server of which so many were the same both times has sizes that
+/// lie, and is spared from then on; the verification reads them again anyway.
+const LIES_MAX: u32 = 8;
 
 /// What comes next in a stream of bodies.
 #[derive(Debug)]
@@ -37,7 +51,8 @@ pub enum BodyEvent {
     Chunk(Bytes),
     /// It is complete.
     End(Uid),
-    /// The connection broke in the middle of this message's body: it begins anew.
+    /// What came of this message's body can't be used: the connection broke in its middle, or it differs from what was read
+    /// before. It begins anew.
     Again(Uid),
     /// The message is gone.
     Vanished(Uid),
@@ -45,20 +60,24 @@ pub enum BodyEvent {
     Unreadable(Uid, String),
 }
 
-/// A stream of bodies. It may be dropped between two messages only at its end, or right after one that vanished or is
-/// unreadable: the connection is then between two commands.
+/// A stream of bodies. It may be dropped between two messages only at its end, or right after one that vanished, is
+/// unreadable or begins anew: the connection is then between two commands.
 #[derive(Debug)]
 pub struct Bodies<'a> {
     reader: &'a mut Reader,
     listed: Listed,
     uid_validity: UidValidity,
     waiting: VecDeque<Uid>,
-    /// To be asked for alone, before all that waits.
-    alone: Option<Uid>,
+    /// RFC822.SIZE by UID, ascending.
+    sizes: Vec<(Uid, u64)>,
     asked: Option<Asked>,
     state: State,
     /// Whose body was begun and not ended.
     begun: Option<Uid>,
+    /// A body that must be the same as when it was read before.
+    proof: Option<blake3::Hasher>,
+    /// The mailbox was opened a moment ago: the server's session knows what is gone.
+    fresh: bool,
     /// Connections lost.
     breaks: u32,
 }
@@ -69,12 +88,20 @@ struct Asked {
     tag: String,
     /// Messages whose body has not come, in order.
     missing: VecDeque<Uid>,
-    /// It asks for one message only.
-    alone: bool,
-    /// A body came before an earlier one: the rest of this answer is read away and asked for again.
+    /// It asks for one message only, in this way.
+    alone: Option<Way>,
+    /// The header that was fetched apart.
+    head: Option<Bytes>,
+    /// A body came that can't be used now: the rest of this answer is read away and asked for again.
     disordered: bool,
-    /// The server said NIL for the body of the only message.
-    nil: bool,
+    /// What was wrong with the first that is missing.
+    fault: Option<Fault>,
+}
+
+impl Asked {
+    fn new(tag: String, missing: VecDeque<Uid>, alone: Option<Way>) -> Self {
+        Self { tag, missing, alone, head: None, disordered: false, fault: None }
+    }
 }
 
 #[derive(Debug)]
@@ -83,10 +110,17 @@ enum State {
     Between,
     /// Inside a body that streams.
     Inside(Uid),
-    /// A body that came whole is given out next.
-    Whole(Uid, Bytes),
-    /// A body that came whole is through.
-    Complete(Uid),
+    /// Pieces that are here already are given out next; then the rest streams, or there is none.
+    Held { uid: Uid, pieces: VecDeque<Bytes>, streams: bool },
+}
+
+/// Whether a body can be what it is said to be.
+enum Judged {
+    Good,
+    /// If it is the same as before.
+    Prove,
+    Short,
+    Empty,
 }
 
 impl<'a> Bodies<'a> {
@@ -96,18 +130,33 @@ impl<'a> Bodies<'a> {
             listed,
             uid_validity,
             waiting: uids.into(),
-            alone: None,
+            sizes: Vec::new(),
             asked: None,
             state: State::Between,
             begun: None,
+            proof: None,
+            fresh: false,
             breaks: 0,
         }
+    }
+
+    /// Compares the bodies with the sizes that were listed. Without, only a body of no octets is conspicuous.
+    #[must_use]
+    pub fn expecting(mut self, messages: &[Message]) -> Self {
+        let size = |uid: &Uid| {
+            let at = messages.binary_search_by_key(uid, |message| message.uid).ok()?;
+            messages.get(at).map(|message| (*uid, message.size))
+        };
+        self.sizes = self.waiting.iter().filter_map(size).collect();
+        self.sizes.sort_unstable();
+        self
     }
 
     /// The next event; `None` after the last message.
     ///
     /// # Errors
-    /// If the connection breaks and can't be made again, or the server sends a body that was not asked for.
+    /// If the connection breaks and can't be made again, the server sends a body that was not asked for, or says that it can't
+    /// serve now.
     pub async fn next(&mut self) -> Result<Option<BodyEvent>, ReadError> {
         loop {
             let next = match self.step().await {
@@ -116,76 +165,123 @@ impl<'a> Bodies<'a> {
                     if self.breaks > BREAKS_MAX {
                         return Err(ImapError::Lost { side, server, what }.into());
                     }
-                    match self.connect_again(what).await? {
+                    match self.connect_again(&what).await? {
                         Some(event) => Some(event),
                         None => continue,
                     }
                 }
                 other => other?,
             };
-            match &next {
-                Some(BodyEvent::Start(uid, _)) => self.begun = Some(*uid),
-                Some(BodyEvent::Chunk(_)) => {}
-                Some(BodyEvent::End(uid)) => {
-                    self.begun = None;
-                    self.reader.suspect.take_if(|(raw, suspect)| *raw == self.listed.raw && suspect == uid);
-                }
-                _ => self.begun = None,
+            self.begun = match &next {
+                Some(BodyEvent::Start(uid, _)) => Some(*uid),
+                Some(BodyEvent::Chunk(_)) => self.begun,
+                _ => None,
+            };
+            if let Some(BodyEvent::End(uid) | BodyEvent::Vanished(uid) | BodyEvent::Unreadable(uid, _)) = &next {
+                self.reader.suspect.take_if(|suspect| suspect.is(&self.listed.raw, *uid));
             }
             return Ok(next);
         }
     }
 
     /// After a loss: takes back what was not delivered, connects, opens the mailbox. The message that was to come is
-    /// suspect now, or, if it was before, unreadable.
-    async fn connect_again(&mut self, what: String) -> Result<Option<BodyEvent>, ReadError> {
+    /// suspect now; one that was too often is unreadable.
+    async fn connect_again(&mut self, what: &str) -> Result<Option<BodyEvent>, ReadError> {
         let begun = self.begun.take();
-        let missing = self.asked.take().map(|asked| asked.missing).unwrap_or_default();
-        let mut back = begun.into_iter().chain(missing).collect::<VecDeque<_>>();
-        self.state = State::Between;
+        let (missing, alone) = self.asked.take().map(|asked| (asked.missing, asked.alone)).unwrap_or_default();
+        let back: Vec<Uid> = begun.into_iter().chain(missing).collect();
+        (self.state, self.proof) = (State::Between, None);
         self.reader.open_again(&self.listed, self.uid_validity).await?;
-        let expected = back.pop_front();
-        for uid in back.into_iter().rev() {
-            self.waiting.push_front(uid);
+        self.fresh = true;
+        for uid in back.iter().rev() {
+            self.waiting.push_front(*uid);
         }
-        let Some(uid) = expected else { return Ok(None) };
-        let suspect = (self.listed.raw.clone(), uid);
-        if self.reader.suspect.as_ref() == Some(&suspect) {
-            self.reader.suspect = None;
-            return Ok(Some(BodyEvent::Unreadable(uid, what)));
+        let Some(&uid) = back.first() else { return Ok(None) };
+        let suspect = self.suspect(uid);
+        if !suspect.lost(what, alone.is_some()) {
+            let reason = suspect.reason();
+            self.waiting.pop_front();
+            return Ok(Some(BodyEvent::Unreadable(uid, reason)));
         }
-        self.reader.suspect = Some(suspect);
-        self.alone = Some(uid);
         Ok((begun == Some(uid)).then_some(BodyEvent::Again(uid)))
     }
 
+    /// The message as a suspect, which it may have been before.
+    fn suspect(&mut self, uid: Uid) -> &mut Suspect {
+        let known = self.reader.suspect.take().filter(|suspect| suspect.is(&self.listed.raw, uid));
+        self.reader.suspect.insert(known.unwrap_or_else(|| Suspect::new(&self.listed.raw, uid)))
+    }
+
     async fn step(&mut self) -> Result<Option<BodyEvent>, ReadError> {
-        match std::mem::replace(&mut self.state, State::Between) {
-            State::Inside(uid) => {
-                if let Some(chunk) = self.reader.connection.body_chunk().await? {
-                    self.state = State::Inside(uid);
-                    return Ok(Some(BodyEvent::Chunk(chunk)));
-                }
-                self.rest_of_line(uid).await?;
-                return Ok(Some(BodyEvent::End(uid)));
-            }
-            State::Whole(uid, octets) => {
-                self.state = State::Complete(uid);
-                return Ok(Some(BodyEvent::Chunk(octets)));
-            }
-            State::Complete(uid) => return Ok(Some(BodyEvent::End(uid))),
-            State::Between => {}
-        }
         loop {
-            if self.asked.is_none() && !self.ask().await? {
-                return Ok(None);
+            match std::mem::replace(&mut self.state, State::Between) {
+                State::Held { uid, mut pieces, streams } => match pieces.pop_front() {
+                    Some(piece) => {
+                        self.state = State::Held { uid, pieces, streams };
+                        return Ok(Some(self.chunk(piece)));
+                    }
+                    None if streams => self.state = State::Inside(uid),
+                    None => return self.end(uid).await.map(Some),
+                },
+                State::Inside(uid) => {
+                    if let Some(chunk) = self.reader.connection.body_chunk().await? {
+                        self.state = State::Inside(uid);
+                        return Ok(Some(self.chunk(chunk)));
+                    }
+                    self.rest_of_line(uid).await?;
+                    return self.end(uid).await.map(Some);
+                }
+                State::Between => return self.between().await,
             }
-            let received = self.reader.connection.receive().await?;
-            let Some(asked) = self.asked.as_mut() else { return Ok(None) };
-            let event = match received {
+        }
+    }
+
+    fn chunk(&mut self, octets: Bytes) -> BodyEvent {
+        if let Some(proof) = &mut self.proof {
+            proof.update(&octets);
+        }
+        BodyEvent::Chunk(octets)
+    }
+
+    /// A body is through. One that had to be the same as before, and is not, begins anew in another way.
+    async fn end(&mut self, uid: Uid) -> Result<BodyEvent, ReadError> {
+        let Some(proof) = self.proof.take() else { return Ok(BodyEvent::End(uid)) };
+        let digest = proof.finalize();
+        if self.suspect(uid).short.replace(digest) == Some(digest) {
+            self.reader.lies += 1;
+            info!(mailbox = %self.reader.shown(&self.listed), %uid, "RFC822.SIZE is more than the message has, read twice");
+            return Ok(BodyEvent::End(uid));
+        }
+        // Nothing of this command may be left when the stream is given up.
+        while let Some(asked) = &self.asked {
+            match self.reader.connection.receive().await? {
+                Received::Body { .. } => self.read_away().await?,
+                Received::Response(response) => {
+                    if answer(&self.reader.connection, asked, &response)?.is_some() {
+                        self.asked = None;
+                    }
+                }
+            }
+        }
+        let otherwise = Fault::Said("less than RFC822.SIZE, and other octets each time".to_owned());
+        Ok(self.failed(uid, otherwise).await?.unwrap_or(BodyEvent::Again(uid)))
+    }
+
+    async fn between(&mut self) -> Result<Option<BodyEvent>, ReadError> {
+        loop {
+            if self.asked.is_none() {
+                if self.waiting.is_empty() {
+                    return Ok(None);
+                }
+                if let Some(event) = self.ask().await? {
+                    return Ok(Some(event));
+                }
+            }
+            let Some(asked) = self.asked.as_ref() else { continue };
+            let event = match self.reader.connection.receive().await? {
                 Received::Body { line, octets } => self.body(&line, octets).await?,
                 Received::Response(response) => match answer(&self.reader.connection, asked, &response)? {
-                    Some(answer) => self.answered(answer),
+                    Some(answer) => self.answered(answer).await?,
                     None => match scan::response(&response) {
                         Response::Fetch(fetch) => self.whole(fetch)?,
                         _ => None,
@@ -198,63 +294,121 @@ impl<'a> Bodies<'a> {
         }
     }
 
-    /// Asks for the next window. False if there is nothing left to ask for.
-    async fn ask(&mut self) -> Result<bool, ReadError> {
-        let missing: VecDeque<Uid> = match self.alone.take() {
-            Some(uid) => [uid].into(),
-            None => self.waiting.drain(..self.waiting.len().min(WINDOW)).collect(),
-        };
-        let numbers: Vec<NonZeroU32> = missing.iter().filter_map(|uid| NonZeroU32::new(uid.0)).collect();
-        if numbers.is_empty() {
-            return Ok(false);
+    /// Asks for the next window, or for a suspect alone.
+    async fn ask(&mut self) -> Result<Option<BodyEvent>, ReadError> {
+        let suspect = self.reader.suspect.as_ref().filter(|suspect| suspect.is_in(&self.listed.raw));
+        let suspect = suspect.map(|suspect| (suspect.uid, suspect.way));
+        if let Some((uid, way)) = suspect.filter(|(uid, _)| self.waiting.front() == Some(uid)) {
+            return self.ask_alone(uid, way).await;
         }
-        let connection = &mut self.reader.connection;
-        let tag = connection.tag();
-        let command = connection.encoded(command::uid_fetch_bodies(&tag, &numbers))?;
-        // Before it is sent: a loss while it is sent takes them back, too.
-        self.asked = Some(Asked { tag, alone: missing.len() == 1, missing, disordered: false, nil: false });
-        connection.send(command).await?;
-        connection.flush().await?;
-        Ok(true)
+        let before = self.waiting.iter().take(WINDOW).take_while(|uid| suspect.is_none_or(|(other, _)| other != **uid));
+        let missing: VecDeque<Uid> = self.waiting.drain(..before.count()).collect();
+        let numbers: Vec<NonZeroU32> = missing.iter().filter_map(|uid| NonZeroU32::new(uid.0)).collect();
+        let tag = self.reader.connection.tag();
+        let command = self.reader.connection.encoded(command::uid_fetch_bodies(&tag, &numbers))?;
+        self.send(Asked::new(tag, missing, None), command).await?;
+        Ok(None)
     }
 
-    /// A body begins. It is given out if it is the next one in order.
+    async fn send(&mut self, asked: Asked, command: Vec<command::Fragment>) -> Result<(), ReadError> {
+        // Before it is sent: a loss while it is sent takes them back, too.
+        (self.asked, self.fresh) = (Some(asked), false);
+        self.reader.connection.send(command).await?;
+        self.reader.connection.flush().await?;
+        Ok(())
+    }
+
+    async fn read_away(&mut self) -> Result<(), ReadError> {
+        while self.reader.connection.body_chunk().await?.is_some() {}
+        Ok(())
+    }
+
+    fn judge(&self, uid: Uid, octets: u64) -> Judged {
+        let size = self.sizes.binary_search_by_key(&uid, |(uid, _)| *uid).ok();
+        let size = size.and_then(|at| self.sizes.get(at)).map(|(_, size)| *size);
+        let before = self.reader.suspect.as_ref().filter(|suspect| suspect.is(&self.listed.raw, uid));
+        match size {
+            None if octets == 0 => Judged::Empty,
+            Some(size) if octets == 0 && size > 0 => Judged::Empty,
+            Some(size) if octets < size && self.reader.lies < LIES_MAX => {
+                if before.is_some_and(|suspect| suspect.short.is_some()) { Judged::Prove } else { Judged::Short }
+            }
+            _ => Judged::Good,
+        }
+    }
+
+    /// A body begins. It is given out if it is the next one in order and can be true.
     async fn body(&mut self, line: &[u8], octets: u64) -> Result<Option<BodyEvent>, ReadError> {
         // A server may tell the UID before the body or after it; here it can be known early.
         let uid = match scan::response(&[line, b" NIL)"].concat()) {
             Response::Fetch(fetch) => fetch.uid,
             _ => None,
         };
-        if let Some(uid) = self.in_turn(uid)? {
-            if self.reader.profile.has(Quirk::Placeholder) && octets <= profile::PLACEHOLDER_MAX {
-                return self.looked_at(uid).await;
-            }
-            self.state = State::Inside(uid);
-            return Ok(Some(BodyEvent::Start(uid, octets)));
+        let Some(uid) = self.in_turn(uid)? else {
+            self.read_away().await?;
+            return Ok(None);
+        };
+        let head = self.asked.as_mut().and_then(|asked| asked.head.take());
+        let total = octets + head.as_ref().map_or(0, |head| head.len() as u64);
+        if self.may_be_placeholder(total) {
+            return self.looked_at(uid, head).await;
         }
-        while self.reader.connection.body_chunk().await?.is_some() {}
-        Ok(None)
+        match self.judge(uid, total) {
+            Judged::Good => {}
+            Judged::Prove => self.proof = Some(blake3::Hasher::new()),
+            Judged::Short => {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update(&head.unwrap_or_default());
+                // (Back among the missing first: the connection may break.)
+                self.not_taken(uid, None);
+                while let Some(chunk) = self.reader.connection.body_chunk().await? {
+                    hasher.update(&chunk);
+                }
+                if let Some(asked) = &mut self.asked {
+                    asked.fault = Some(Fault::Short(hasher.finalize()));
+                }
+                return Ok(None);
+            }
+            Judged::Empty => {
+                self.not_taken(uid, Some(nothing()));
+                self.read_away().await?;
+                return Ok(None);
+            }
+        }
+        self.state = match head {
+            Some(head) => State::Held { uid, pieces: [head].into(), streams: true },
+            None => State::Inside(uid),
+        };
+        Ok(Some(BodyEvent::Start(uid, total)))
+    }
+
+    fn may_be_placeholder(&self, octets: u64) -> bool {
+        self.reader.profile.has(Quirk::Placeholder) && octets <= profile::PLACEHOLDER_MAX
     }
 
     /// A body so short that it may stand for one that the server can't read. It is given out only if it doesn't.
-    async fn looked_at(&mut self, uid: Uid) -> Result<Option<BodyEvent>, ReadError> {
+    async fn looked_at(&mut self, uid: Uid, head: Option<Bytes>) -> Result<Option<BodyEvent>, ReadError> {
+        // (Among the missing for as long as the connection may break.)
+        if let Some(asked) = &mut self.asked {
+            asked.missing.push_front(uid);
+        }
         let mut octets = Vec::new();
         while let Some(chunk) = self.reader.connection.body_chunk().await? {
             octets.extend_from_slice(&chunk);
         }
-        self.rest_of_line(uid).await?;
-        if profile::is_placeholder(&octets) {
-            // A session of Courier's knows a message that is gone until it is told: a new one tells whether this is, or whether
-            // its file can't be read.
-            if let Some(asked) = self.asked.as_mut() {
-                asked.missing.push_front(uid);
-            }
-            let what = "the server gives a text of its own (\"message unavailable\") in its place: its file can't be read there";
-            return self.connect_again(what.to_owned()).await;
+        if let Some(asked) = &mut self.asked {
+            asked.missing.pop_front();
         }
-        let length = octets.len() as u64;
-        self.state = if octets.is_empty() { State::Complete(uid) } else { State::Whole(uid, octets.into()) };
-        Ok(Some(BodyEvent::Start(uid, length)))
+        Ok(self.held(uid, head, octets.into()))
+    }
+
+    /// What came for a message is not to be given out.
+    fn not_taken(&mut self, uid: Uid, fault: Option<Fault>) {
+        if let Some(asked) = &mut self.asked {
+            asked.missing.push_front(uid);
+            asked.disordered = true;
+            asked.fault = fault;
+        }
     }
 
     /// The message that a body belongs to, if that is the next one.
@@ -273,22 +427,50 @@ impl<'a> Bodies<'a> {
 
     /// A FETCH response without a streaming body.
     fn whole(&mut self, fetch: Fetch) -> Result<Option<BodyEvent>, ReadError> {
-        match fetch.body {
-            None | Some(Body::Streamed) => Ok(None),
+        let octets = match fetch.body {
+            None | Some(Body::Streamed) => return Ok(None),
             Some(Body::Nil) => {
                 if let Some(asked) = self.asked.as_mut() {
-                    asked.nil |= asked.alone;
+                    if asked.alone.is_some() {
+                        asked.fault = Some(Fault::Said("NIL instead of the text".to_owned()));
+                    }
                     // What follows in this answer would be out of order.
                     asked.disordered = true;
                 }
-                Ok(None)
+                return Ok(None);
             }
-            Some(Body::Inline(octets)) => Ok(self.in_turn(fetch.uid)?.map(|uid| {
-                let length = octets.len() as u64;
-                self.state = if octets.is_empty() { State::Complete(uid) } else { State::Whole(uid, octets.into()) };
-                BodyEvent::Start(uid, length)
-            })),
+            Some(Body::Inline(octets)) => Bytes::from(octets),
+        };
+        let Some(uid) = self.in_turn(fetch.uid)? else { return Ok(None) };
+        let head = self.asked.as_mut().and_then(|asked| asked.head.take());
+        Ok(self.held(uid, head, octets))
+    }
+
+    /// A body that is here already. It is given out if it can be true.
+    fn held(&mut self, uid: Uid, head: Option<Bytes>, octets: Bytes) -> Option<BodyEvent> {
+        let pieces: VecDeque<Bytes> = head.into_iter().chain([octets]).filter(|piece| !piece.is_empty()).collect();
+        let total = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let whole = || pieces.iter().flatten().copied().collect::<Vec<u8>>();
+        if self.may_be_placeholder(total) && profile::is_placeholder(&whole()) {
+            let what =
+                "a text of the server's own (\"message unavailable\") in its place: its file can't be read there";
+            self.not_taken(uid, Some(Fault::Said(what.to_owned())));
+            return None;
         }
+        match self.judge(uid, total) {
+            Judged::Good => {}
+            Judged::Prove => self.proof = Some(blake3::Hasher::new()),
+            Judged::Short => {
+                self.not_taken(uid, Some(Fault::Short(blake3::hash(&whole()))));
+                return None;
+            }
+            Judged::Empty => {
+                self.not_taken(uid, Some(nothing()));
+                return None;
+            }
+        }
+        self.state = State::Held { uid, pieces, streams: false };
+        Some(BodyEvent::Start(uid, total))
     }
 
     /// What follows a streamed body on its line: it may hold the UID.
@@ -303,24 +485,29 @@ impl<'a> Bodies<'a> {
     }
 
     /// The command is over. What it did not give is asked for again, the first of it alone.
-    fn answered(&mut self, answer: Result<(), String>) -> Option<BodyEvent> {
-        let asked = self.asked.take()?;
-        let mut missing = asked.missing;
-        let first = missing.pop_front()?;
-        if asked.alone {
-            return Some(match answer {
-                Ok(()) if asked.nil => {
-                    BodyEvent::Unreadable(first, "the server says NIL instead of its text".to_owned())
-                }
-                Ok(()) => BodyEvent::Vanished(first),
-                Err(why) => BodyEvent::Unreadable(first, why),
-            });
-        }
-        self.alone = Some(first);
+    async fn answered(&mut self, answer: Result<(), String>) -> Result<Option<BodyEvent>, ReadError> {
+        let Some(Asked { mut missing, alone, fault, .. }) = self.asked.take() else { return Ok(None) };
+        let Some(first) = missing.pop_front() else { return Ok(None) };
         for uid in missing.into_iter().rev() {
             self.waiting.push_front(uid);
         }
-        None
+        if alone.is_none() {
+            self.waiting.push_front(first);
+            let suspect = self.suspect(first);
+            if let Some(Fault::Short(digest)) = fault {
+                suspect.short = Some(digest);
+            }
+            return Ok(None);
+        }
+        let fault = match (answer, fault) {
+            (Err(text), _) => {
+                self.is_of_this_message(&text)?;
+                Fault::Said(text)
+            }
+            (Ok(()), Some(fault)) => fault,
+            (Ok(()), None) => Fault::Said("OK, and no text".to_owned()),
+        };
+        self.failed(first, fault).await
     }
 
     fn unexpected(&self, uid: Option<Uid>) -> ReadError {
@@ -330,6 +517,10 @@ impl<'a> Bodies<'a> {
         };
         ReadError::Mailbox { mailbox: String::from_utf8_lossy(&self.listed.raw).into_owned(), what }
     }
+}
+
+fn nothing() -> Fault {
+    Fault::Said("a text of no octets".to_owned())
 }
 
 /// The command's tagged answer: OK, or what was refused.

@@ -17,7 +17,7 @@ use imap_codec::imap_types::auth::AuthMechanism;
 use imap_codec::imap_types::command::{Command, CommandBody, FetchModifier, SelectParameter};
 use imap_codec::imap_types::core::{AString, Atom, IString, Literal, NString, Quoted, Tag, Vec1};
 use imap_codec::imap_types::extensions::enable::CapabilityEnable;
-use imap_codec::imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
+use imap_codec::imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName, Section};
 use imap_codec::imap_types::mailbox::{ListMailbox, Mailbox};
 use imap_codec::imap_types::sequence::{Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItemName;
@@ -314,6 +314,34 @@ pub fn uid_fetch_bodies(tag: &str, uids: &[NonZeroU32]) -> Fragments {
     fetch(tag, set, vec![MessageDataItemName::Uid, body], Vec::new())
 }
 
+/// A way to ask for one message's octets, or for a part of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Octets {
+    /// `BODY.PEEK[]`
+    Whole,
+    /// `BODY.PEEK[HEADER]`
+    Header,
+    /// `BODY.PEEK[TEXT]`
+    Text,
+    /// `RFC822`. It sets \Seen where the mailbox was not opened with EXAMINE.
+    Rfc822,
+}
+
+/// `UID FETCH n (UID item)`, for a message that has to be asked for on its own.
+///
+/// # Errors
+/// [`CommandError::Tag`].
+pub fn uid_fetch_octets(tag: &str, uid: NonZeroU32, what: Octets) -> Fragments {
+    let peek = |section| MessageDataItemName::BodyExt { section, partial: None, peek: true };
+    let item = match what {
+        Octets::Whole => peek(None),
+        Octets::Header => peek(Some(Section::Header(None))),
+        Octets::Text => peek(Some(Section::Text(None))),
+        Octets::Rfc822 => MessageDataItemName::Rfc822,
+    };
+    fetch(tag, SequenceSet::from(uid.min(LAST_UID)), vec![MessageDataItemName::Uid, item], Vec::new())
+}
+
 /// `FETCH n (UID)`: which message has a sequence number.
 ///
 /// # Errors
@@ -587,6 +615,14 @@ mod tests {
         let set = [uid(9), uid(11), uid(12)];
         assert_eq!(wire(uid_fetch_bodies("a", &set)), "a UID FETCH 9,11,12 (UID BODY.PEEK[])\r\n");
         assert!(uid_fetch_bodies("a", &[]).is_err());
+        for (what, item) in [
+            (super::Octets::Whole, "BODY.PEEK[]"),
+            (super::Octets::Header, "BODY.PEEK[HEADER]"),
+            (super::Octets::Text, "BODY.PEEK[TEXT]"),
+            (super::Octets::Rfc822, "RFC822"),
+        ] {
+            assert_eq!(wire(super::uid_fetch_octets("a", uid(9), what)), format!("a UID FETCH 9 (UID {item})\r\n"));
+        }
         assert_eq!(wire(super::fetch_uid("a", uid(9))), "a FETCH 9 UID\r\n");
         assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2)), Err(CommandError::EmptyRange(3, 2)));
     }
