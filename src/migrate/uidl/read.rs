@@ -111,7 +111,7 @@ impl Pop3Reader {
     /// The old side's POP3 list with its UIDs: from a session of the user that passed by, else by a login of our own.
     ///
     /// # Errors
-    /// [`Stop`] if it can't be read now; a [`Doubt`](crate::mailbox::pop3::Doubt) is a result.
+    /// [`Stop`] if it can't be read now; a [`Doubt`] is a result.
     pub(in crate::migrate) async fn old_pairing(
         &self,
         user: &CanonicalUser,
