@@ -14,6 +14,8 @@ mod peer;
 mod pop3;
 mod relay;
 mod session;
+#[cfg(test)]
+mod stage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ pub mod pass;
 pub mod realm;
 pub mod registry;
 
-pub use crowd::{Crowd, Tries};
+pub use crowd::Crowd;
 pub use gate::{Busy, Close, GateGuard, Pop3Turn, Sessions, UserGate};
 pub use lifecycle::{Event, IllegalEvent, Life};
 pub use name::{CanonicalUser, LoginName, NameRules};

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use super::model::{LateArrivals, LeftOutMessage, Outcome, ReportSummary, StatusAll, Transition, UserStatus, Verb};
 use crate::store::{Phase, Progress, UnixSeconds};
+use crate::wire::imap::date::civil;
 
 /// Whether standard output is a terminal that wants colours (<https://no-color.org>).
 #[must_use]
@@ -116,15 +117,7 @@ pub fn history(transitions: &[Transition]) -> String {
 /// `2026-11-26 14:05:09Z` (RFC 3339 with a blank).
 fn time(at: UnixSeconds) -> String {
     let (days, seconds) = (at.div_euclid(86_400), at.rem_euclid(86_400));
-    // Days since 0000-03-01 in eras of 400 years, whose years begin in March: February's length is no matter then.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + i64::from(month <= 2);
+    let (year, month, day) = civil(days);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }

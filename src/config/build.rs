@@ -17,7 +17,7 @@ use super::model::{
 use super::raw::{Entry, Keys, Section};
 use super::realm::realms;
 use super::scalar;
-use super::trust;
+use super::trust::{self, with_tls_keys};
 
 const ROOT: Keys = Keys {
     known: &[
@@ -38,6 +38,13 @@ const ROOT: Keys = Keys {
     later: &[],
 };
 
+/// What both sides have, and `$own`.
+macro_rules! side_keys {
+    ($own:literal) => {
+        with_tls_keys!(["imap", "pop3", "lmtp"], ["proxy_protocol", "credentials", "login_name", "login_names", $own])
+    };
+}
+
 /// Every section's keys, in the order of the example file.
 static SECTIONS: [(&str, &Keys); 11] = [
     (
@@ -48,52 +55,8 @@ static SECTIONS: [(&str, &Keys); 11] = [
         },
     ),
     ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
-    (
-        "old",
-        &Keys {
-            known: &[
-                "imap",
-                "pop3",
-                "lmtp",
-                "ca_file",
-                "ca_dir",
-                "pin",
-                "tls_name",
-                "tls_min",
-                "client_cert",
-                "client_key",
-                "proxy_protocol",
-                "credentials",
-                "login_name",
-                "login_names",
-                "source",
-            ],
-            later: &["sieve", "target"],
-        },
-    ),
-    (
-        "new",
-        &Keys {
-            known: &[
-                "imap",
-                "pop3",
-                "lmtp",
-                "ca_file",
-                "ca_dir",
-                "pin",
-                "tls_name",
-                "tls_min",
-                "client_cert",
-                "client_key",
-                "proxy_protocol",
-                "credentials",
-                "login_name",
-                "login_names",
-                "target",
-            ],
-            later: &["sieve", "source"],
-        },
-    ),
+    ("old", &Keys { known: side_keys!("source"), later: &["sieve", "target"] }),
+    ("new", &Keys { known: side_keys!("target"), later: &["sieve", "source"] }),
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
@@ -121,21 +84,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
 
 const PERCENT_ONLY: Keys = Keys { known: &["percent"], later: &[] };
 const KIND_ONLY: Keys = Keys { known: &["kind"], later: &[] };
-const TARGET: Keys = Keys {
-    known: &[
-        "kind",
-        "url",
-        "password_file",
-        "ca_file",
-        "ca_dir",
-        "pin",
-        "tls_name",
-        "tls_min",
-        "client_cert",
-        "client_key",
-    ],
-    later: &[],
-};
+const TARGET: Keys = Keys { known: with_tls_keys!(["kind", "url", "password_file"], []), later: &[] };
 
 /// Where the database lies unless the file says so.
 const STORE: &str = "/var/lib/mailferry/state.db";
@@ -215,17 +164,29 @@ pub(super) fn each<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Entry<'a>) ->
     items.into_iter().collect()
 }
 
-/// A list of domains, none of which is `taken` already.
-pub(super) fn domain_list(entry: &Entry<'_>, taken: &mut Vec<String>) -> Option<Vec<String>> {
-    let domains = each(entry, |item| {
-        let domain = item.parse(scalar::domain)?;
-        if taken.contains(&domain) {
-            return item.fail(format!("{domain} has a realm already"));
+/// Every table of a `[[list]]`, or nothing if one of them is wrong; all are looked at.
+pub(super) fn tables<'a, T>(entry: &Entry<'a>, read: impl FnMut(&Entry<'a>) -> Option<T>) -> Option<Vec<T>> {
+    let tables: Vec<Option<T>> = entry.tables()?.iter().map(read).collect();
+    tables.into_iter().collect()
+}
+
+/// A list of names, of which none is `seen` already; `twice` is said of one that is, `none` of an empty list.
+pub(super) fn names_once(
+    entry: &Entry<'_>,
+    seen: &mut Vec<String>,
+    read: impl Fn(&str) -> Result<String, String>,
+    twice: impl Fn(&str) -> String,
+    none: &str,
+) -> Option<Vec<String>> {
+    let names = each(entry, |item| {
+        let name = item.parse(&read)?;
+        if seen.contains(&name) {
+            return item.fail(twice(&name));
         }
-        taken.push(domain.clone());
-        Some(domain)
+        seen.push(name.clone());
+        Some(name)
     })?;
-    if domains.is_empty() { entry.fail("names no domain") } else { Some(domains) }
+    if names.is_empty() { entry.fail(none) } else { Some(names) }
 }
 
 /// POP3 is there on both sides or nowhere: a user who has it before the switch must have it afterwards.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::build::each;
+use super::build::{each, names_once, tables};
 use super::endpoint;
 use super::model::{Endpoint, Limits, Listen, Passthrough, Sni, Tls, TlsFiles};
 use super::raw::{Entry, Keys, Section};
@@ -44,31 +44,17 @@ pub(super) fn tls(section: &Section<'_>) -> Option<Option<Tls>> {
     }
     let own = pairs(section);
     let mut seen = Vec::new();
-    let sni = section.or("sni", Vec::new(), |entry| tables(entry, |table| sni(table, &mut seen)));
+    let sni = section.or("sni", Vec::new(), |entry| tables(entry, |table| sni(&table.section()?, &mut seen)));
     Some(Some(Tls { pairs: own?, sni: sni? }))
-}
-
-/// Every table of a `[[list]]`, or nothing if one of them is wrong; all are looked at.
-fn tables<'a, T>(entry: &Entry<'a>, mut read: impl FnMut(&Section<'a>) -> Option<T>) -> Option<Vec<T>> {
-    let tables: Vec<Option<T>> = entry.tables()?.iter().map(|table| read(&table.section()?)).collect();
-    tables.into_iter().collect()
 }
 
 /// `[[tls.sni]]`; its names are added to `seen`.
 fn sni(section: &Section<'_>, seen: &mut Vec<String>) -> Option<Sni> {
     section.check(&SNI, &[]);
     let names = section.require("names", "[\"mail.example.net\", \"*.example.org\"]");
-    let names = names.and_then(|entry| {
-        let names = each(&entry, |item| {
-            let name = item.parse(scalar::server_name)?;
-            if seen.contains(&name) {
-                return item.fail(format!("\"{name}\" is listed twice: give all its certificates in one list"));
-            }
-            seen.push(name.clone());
-            Some(name)
-        })?;
-        if names.is_empty() { entry.fail("names nobody: list at least one name") } else { Some(names) }
-    });
+    let twice = |name: &str| format!("\"{name}\" is listed twice: give all its certificates in one list");
+    let names = names
+        .and_then(|entry| names_once(&entry, seen, scalar::server_name, twice, "names nobody: list at least one name"));
     let pairs = pairs(section);
     Some(Sni { names: names?, pairs: pairs? })
 }
@@ -143,7 +129,8 @@ pub(super) fn socket(entry: &Entry<'_>) -> Option<SocketAddr> {
 /// `[[passthrough]]`, beside what `listen` takes already.
 pub(super) fn passthrough(entry: &Entry<'_>, listen: Option<&Listen>) -> Option<Vec<Passthrough>> {
     let mut seen: Vec<SocketAddr> = listen.iter().flat_map(|listen| listen.all()).collect();
-    let doors = tables(entry, |section| {
+    let doors = tables(entry, |table| {
+        let section = table.section()?;
         section.check(&PASSTHROUGH, &[]);
         let listen = section.require("listen", "\"0.0.0.0:587\"").and_then(|entry| {
             let address = socket(&entry)?;

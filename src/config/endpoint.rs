@@ -1,6 +1,6 @@
 //! Endpoint URLs: `imaps://old.example:993`.
 
-use super::model::{Endpoint, Security, Trust};
+use super::model::{Endpoint, Security};
 
 /// Ports of the protocols, where the URL names none (RFC 3501, RFC 8314; Dovecot's doveadm service; LMTP by custom).
 const IMAP: u16 = 143;
@@ -33,7 +33,7 @@ fn endpoint(url: &str, schemes: [(&str, u16); 3]) -> Result<Endpoint, String> {
         let [clear, starttls, tls] = schemes.map(|(name, _)| name);
         return Err(format!("{scheme}:// is none of {clear}://, {starttls}://, {tls}://"));
     };
-    Ok(Endpoint { host, port: port.unwrap_or(*default), security, trust: Trust::default(), proxy_protocol: false })
+    Ok(Endpoint { security, ..Endpoint::clear(host, port.unwrap_or(*default)) })
 }
 
 /// `HOST:PORT`, for whatever is spoken there.
@@ -44,7 +44,7 @@ pub(super) fn host_and_port(text: &str) -> Result<Endpoint, String> {
     }
     let Url { host, port, .. } = split(&format!("tcp://{text}")).map_err(|_| wrong())?;
     let port = port.ok_or_else(wrong)?;
-    Ok(Endpoint { host, port, security: Security::Clear, trust: Trust::default(), proxy_protocol: false })
+    Ok(Endpoint::clear(host, port))
 }
 
 /// `lmtp://`: host and port.

@@ -207,6 +207,13 @@ pub enum TlsVersion {
 }
 
 impl Endpoint {
+    /// A server in clear, of which nothing else is known.
+    #[must_use]
+    pub fn clear(host: impl Into<String>, port: u16) -> Self {
+        let (host, security) = (host.into(), Security::Clear);
+        Self { host, port, security, trust: Trust::default(), proxy_protocol: false }
+    }
+
     /// Whether both name the same host and port.
     #[must_use]
     pub fn is_same_server(&self, other: &Self) -> bool {

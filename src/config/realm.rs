@@ -1,8 +1,9 @@
 //! `[[realm]]`: domains whose users have sides of their own.
 
-use super::build::{domain_list, keys_of, new_side, old_side};
+use super::build::{keys_of, names_once, new_side, old_side, tables};
 use super::model::{Listen, NewSide, OldSide, Realm};
 use super::raw::{Entry, Keys, Section};
+use super::scalar;
 
 const REALM: Keys = Keys { known: &["domains", "old", "new"], later: &[] };
 
@@ -15,9 +16,7 @@ pub(super) fn realms(
 ) -> Option<Vec<Realm>> {
     let Some(entry) = root.get("realm") else { return Some(Vec::new()) };
     let mut taken = Vec::new();
-    let read = |entry: &Entry<'_>| realm(entry, listen, others, &mut taken, default_domain);
-    let realms: Vec<_> = entry.tables()?.iter().map(read).collect();
-    realms.into_iter().collect()
+    tables(&entry, |entry| realm(entry, listen, others, &mut taken, default_domain))
 }
 
 fn realm(
@@ -29,7 +28,10 @@ fn realm(
 ) -> Option<Realm> {
     let section = entry.section()?;
     section.check(&REALM, &[]);
-    let domains = section.require("domains", "[\"example.net\"]").and_then(|entry| domain_list(&entry, taken));
+    let twice = |domain: &str| format!("{domain} has a realm already");
+    let domains = section
+        .require("domains", "[\"example.net\"]")
+        .and_then(|entry| names_once(&entry, taken, scalar::domain, twice, "names no domain"));
     // A side is taken as a whole: one server's IMAP with another's POP3 would be nobody's intention.
     let side = |name: &'static str| {
         let written = section.get(name)?;

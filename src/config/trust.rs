@@ -3,8 +3,20 @@
 use super::model::{Endpoint, Pin, Security, TlsFiles, TlsVersion, Trust};
 use super::raw::{Entry, Section};
 
+/// The keys of TLS between a section's other ones.
+macro_rules! with_tls_keys {
+    ([$($before:literal),*], [$($behind:literal),*]) => {
+        &[
+            $($before,)*
+            "ca_file", "ca_dir", "pin", "tls_name", "tls_min", "client_cert", "client_key",
+            $($behind,)*
+        ]
+    };
+}
+pub(super) use with_tls_keys;
+
 /// The keys, wherever they may stand.
-const KEYS: [&str; 7] = ["ca_file", "ca_dir", "pin", "tls_name", "tls_min", "client_cert", "client_key"];
+const KEYS: &[&str] = with_tls_keys!([], []);
 
 /// What a section says of TLS.
 pub(super) struct Written<'a> {

@@ -154,13 +154,8 @@ async fn at_side(
     let backends = session.front.backends.of(&name.user);
     let (user, authzid) = session.front.names.both_at(backends.names.of(side), &name.typed, authzid);
     let server = backends.imap.of(side);
-    let mut tries = session.front.registry.crowd().tries();
-    let mut connection = loop {
-        match server.connect_for(Some(session.ends())).await {
-            Err(error) if error.is_turned_away() && tries.again().await => {}
-            done => break done?,
-        }
-    };
+    let connect = || server.connect_for(Some(session.ends()));
+    let mut connection = session.front.registry.crowd().connect(connect, ImapError::is_turned_away).await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());
     let fields =

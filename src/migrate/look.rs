@@ -179,12 +179,7 @@ impl Sides {
         let mut touched: Vec<Uid> = plan.flags.iter().map(|change| change.uid).collect();
         touched.extend(plan.save.iter().filter_map(|&at| self.source.messages.get(at)).map(|message| message.uid));
         touched.sort_unstable();
-        let seen = Seen {
-            uid_validity: status.uid_validity,
-            uid_next: status.uid_next,
-            messages: status.messages,
-            highest_modseq: status.highest_modseq,
-        };
+        let seen = Seen::from(status);
         let after =
             if touched.is_empty() { Some(nothing_of(&seen)) } else { new.some(target, &seen, &touched).await? };
         new.close().await?;

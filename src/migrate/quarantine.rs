@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{Job, Platform, Readers, Stop};
 use crate::config::Unreadable;
-use crate::mailbox::{Account, Class, Contents, Finding, Listed, MailboxName, Message, Uid, UidValidity};
+use crate::mailbox::{Account, Class, Contents, Finding, MailboxName, Message, Uid, UidValidity};
 use crate::source::{BodyEvent, ReadError, Seen};
 use crate::store::{Quarantined, now};
 
@@ -154,17 +154,12 @@ enum Found {
 /// Reads a message, and throws it away.
 async fn look(readers: &mut Readers, old: &Account, left_out: &Quarantined) -> Result<Found, Stop> {
     let Quarantined { mailbox, uid_validity, uid, .. } = left_out;
-    let same = |listed: &&Listed| listed.status.is_some_and(|now| now.uid_validity == *uid_validity);
-    let Some(listed) = old.mailboxes.get(mailbox).filter(same) else { return Ok(Found::Gone) };
-    readers.old.revive().await?;
-    let Some(status) = listed.status else { return Ok(Found::Gone) };
-    let seen = Seen {
-        uid_validity: status.uid_validity,
-        uid_next: status.uid_next,
-        messages: status.messages,
-        highest_modseq: status.highest_modseq,
+    let listed = old.mailboxes.get(mailbox).and_then(|listed| Some((listed, listed.status?)));
+    let Some((listed, status)) = listed.filter(|(_, status)| status.uid_validity == *uid_validity) else {
+        return Ok(Found::Gone);
     };
-    let sizes = match readers.old.some(listed, &seen, &[*uid]).await {
+    readers.old.revive().await?;
+    let sizes = match readers.old.some(listed, &Seen::from(status), &[*uid]).await {
         Ok(Some(contents)) => contents.messages,
         // It changes just now: another time.
         Ok(None) => return Ok(Found::Unreadable(left_out.reason.clone())),

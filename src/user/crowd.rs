@@ -22,9 +22,26 @@ impl Default for Crowd {
 }
 
 impl Crowd {
-    /// The tries of one session.
-    #[must_use]
-    pub const fn tries(&self) -> Tries<'_> {
+    /// Connects a user's session to a server; when that is `turned_away`, tries again while connections of ours may be the
+    /// reason.
+    ///
+    /// # Errors
+    /// That of the last try.
+    pub async fn connect<T, E, F: Future<Output = Result<T, E>>>(
+        &self,
+        connect: impl Fn() -> F,
+        turned_away: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        let mut tries = self.tries();
+        loop {
+            match connect().await {
+                Err(error) if turned_away(&error) && tries.again().await => {}
+                done => return done,
+            }
+        }
+    }
+
+    const fn tries(&self) -> Tries<'_> {
         Tries { crowd: self, waits: &WAITS }
     }
 
@@ -45,7 +62,7 @@ impl Crowd {
 
 /// The tries of one session.
 #[derive(Debug)]
-pub struct Tries<'a> {
+struct Tries<'a> {
     crowd: &'a Crowd,
     waits: &'static [Duration],
 }
@@ -53,7 +70,7 @@ pub struct Tries<'a> {
 impl Tries<'_> {
     /// The session was turned away: whether it is worth another try, which it is while connections of ours may be the
     /// reason. Those end, and there has been time for it.
-    pub async fn again(&mut self) -> bool {
+    async fn again(&mut self) -> bool {
         let Some((wait, rest)) = self.waits.split_first() else { return false };
         if !self.crowd.press() {
             return false;

@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::Path;
 
-use super::{Exit, UsageError, load, own_password, platforms};
+use super::{Exit, UsageError, load, one_user, platforms};
 use crate::admin::doveconf::Doveconf;
 use crate::admin::new_config::{self, Dialect};
 use crate::admin::text;
 use crate::config::Config;
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Outlook};
-use crate::migrate::{Job, Platform, ProgressMeter, Stop};
+use crate::migrate::{Platform, Stop};
 use crate::net::ServerTls;
 use crate::net::imap::{ImapError, ImapServer};
 use crate::net::pop3::{Pop3Error, Pop3Server};
 use crate::source::profile::{Brand, Profile};
-use crate::source::{Login, profile_of};
+use crate::source::profile_of;
 use crate::store::{Phase, UserRecord};
 use crate::user::{CanonicalUser, NameRules, Realms};
 use crate::wire::imap::tracker;
@@ -291,10 +291,7 @@ async fn user(
     user: CanonicalUser,
     password_file: Option<&Path>,
 ) -> anyhow::Result<bool> {
-    let known = platform.store.user(user.as_str()).await?.map(|record| record.login_name);
-    let name = known.filter(|name| !name.is_empty()).unwrap_or_else(|| typed.to_owned());
-    let login = Login { name, password: own_password(&platform.config, typed, password_file)? };
-    let job = Job { user, login, progress: ProgressMeter::default() };
+    let job = one_user::job(platform, user, typed, password_file).await?;
     println!("\n{}", job.user);
     match Outlook::of(platform, &job).await {
         Ok(outlook) => Ok(show(&outlook, &platform.config)),

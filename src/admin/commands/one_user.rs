@@ -16,21 +16,18 @@ use crate::source::Login;
 use crate::store::{Progress, Quarantined, now};
 use crate::user::{CanonicalUser, NameRules};
 
-fn job(
+/// What a command about one user, `typed` as the operator did, works on.
+pub(super) async fn job(
     platform: &Platform,
-    user: &CanonicalUser,
+    user: CanonicalUser,
     typed: &str,
     password_file: Option<&Path>,
-    login_name: Option<String>,
 ) -> anyhow::Result<Job> {
-    Ok(Job {
-        user: user.clone(),
-        login: Login {
-            name: login_name.unwrap_or_else(|| typed.to_owned()),
-            password: own_password(&platform.config, typed, password_file)?,
-        },
-        progress: ProgressMeter::default(),
-    })
+    // The name under which the user's move began, if it did.
+    let known = platform.store.user(user.as_str()).await?.map(|record| record.login_name);
+    let name = known.filter(|name| !name.is_empty()).unwrap_or_else(|| typed.to_owned());
+    let login = Login { name, password: own_password(&platform.config, typed, password_file)? };
+    Ok(Job { user, login, progress: ProgressMeter::default() })
 }
 
 fn ended(stop: &Stop) -> Exit {
@@ -55,9 +52,7 @@ pub async fn sync(
     let user = NameRules::of(&config).canonical(typed);
     let platforms = platforms(&config)?;
     let platform = platforms.of(&user);
-    let known = platform.store.user(user.as_str()).await?;
-    let known = known.map(|record| record.login_name).filter(|name| !name.is_empty());
-    let job = job(platform, &user, typed, password_file, known)?;
+    let job = job(platform, user.clone(), typed, password_file).await?;
     // A name that no side knows makes no record: it would be the one that later logins are moved under.
     let readers = match Readers::open(platform, &job.login).await {
         Ok(readers) => readers,
@@ -159,9 +154,7 @@ pub async fn verify(
     let user = NameRules::of(&config).canonical(typed);
     let platforms = platforms(&config)?;
     let platform = platforms.of(&user);
-    let record = platform.store.user(user.as_str()).await?;
-    let known = record.map(|record| record.login_name).filter(|name| !name.is_empty());
-    let job = job(platform, &user, typed, password_file, known)?;
+    let job = job(platform, user.clone(), typed, password_file).await?;
     let depth =
         Depth { bodies: bodies.unwrap_or(platform.config.verify.bodies), strict: platform.config.verify.strict };
     let report = match verified(platform, &job, depth).await {

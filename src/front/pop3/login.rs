@@ -139,13 +139,8 @@ async fn at_side(
     (server, names): (&Pop3Server, &SideNames),
     credentials: &Credentials,
 ) -> Result<(Pop3Connection, Pop3Answer), Pop3Error> {
-    let mut tries = session.front.registry.crowd().tries();
-    let mut connection = loop {
-        match server.connect_for(Some(session.ends())).await {
-            Err(error) if error.is_turned_away() && tries.again().await => {}
-            done => break done?,
-        }
-    };
+    let connect = || server.connect_for(Some(session.ends()));
+    let mut connection = session.front.registry.crowd().connect(connect, Pop3Error::is_turned_away).await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     connection.identify(session.peer, session.id).await?;
     let Credentials { user, authzid, password } = credentials;

@@ -1,23 +1,18 @@
 //! Clients before login, and sides that don't answer.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::{Endpoint, Limits, Listen, Security, SideNames, Trust};
 use crate::front::client::{COMMAND_DEADLINE, LOGIN_DEADLINE};
-use crate::front::{Backends, BothSides, Drain, Front, Guard, drain};
-use crate::net::imap::ImapServer;
-use crate::net::pop3::Pop3Server;
-use crate::store::Store;
-use crate::user::{NameRules, Realms, Registry};
+use crate::front::drain;
+use crate::front::stage::Stage as Ready;
 
 struct Stage {
     _folder: tempfile::TempDir,
@@ -28,45 +23,12 @@ struct Stage {
 
 /// A client of a proxy whose sides both are the server at `port`.
 async fn stage(port: u16, entry: Entry, allow_cleartext: &[&str]) -> Stage {
-    let folder = tempfile::tempdir().unwrap();
-    let side = Endpoint {
-        host: "127.0.0.1".to_owned(),
-        port,
-        security: Security::Clear,
-        trust: Trust::default(),
-        proxy_protocol: false,
-    };
-    let allow_cleartext = allow_cleartext.iter().map(|network| network.parse().unwrap()).collect();
-    let (shutdown, ends) = watch::channel(false);
-    let pop3 =
-        BothSides { old: Pop3Server::new(Side::Old, &side).unwrap(), new: Pop3Server::new(Side::New, &side).unwrap() };
-    let imap =
-        BothSides { old: ImapServer::new(Side::Old, &side).unwrap(), new: ImapServer::new(Side::New, &side).unwrap() };
-    let names = BothSides { old: SideNames::default(), new: SideNames::default() };
-    let front = Front {
-        listen: Arc::new(Listen { allow_cleartext, ..Listen::default() }),
-        tls: None,
-        registry: Registry::new(Store::open(&folder.path().join("s.db")).unwrap(), None),
-        names: NameRules::default(),
-        backends: Realms::single(Backends { imap, names, pop3: Some(pop3) }),
-        harvests: mpsc::channel(1).0,
-        held: HeldLists::default(),
-        patience: Duration::from_secs(1),
-        logins: mpsc::channel(1).0,
-        shutdown: ends,
-        drain: Drain::at_once(),
-        guard: Guard::new(&Limits::none()),
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    let (tcp, peer) = accepted.unwrap();
+    let Ready { folder, front, client, accepted: (tcp, peer), shutdown } = Ready::before(port, allow_cleartext).await;
     let session = tokio::spawn(async move {
-        {
-            let place = front.guard.enter(peer.ip()).unwrap();
-            serve(Session { front: &front, peer, local: peer, id: "s1" }, tcp, entry, place).await
-        }
+        let place = front.guard.enter(peer.ip()).unwrap();
+        serve(Session { front: &front, peer, local: peer, id: "s1" }, tcp, entry, place).await
     });
-    Stage { _folder: folder, client: client.unwrap(), session, shutdown }
+    Stage { _folder: folder, client, session, shutdown }
 }
 
 const LOOPBACK: &[&str] = &["127.0.0.0/8"];

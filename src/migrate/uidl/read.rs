@@ -356,7 +356,7 @@ mod tests {
 
     use super::super::{Harvests, Pop3Sides};
     use super::*;
-    use crate::config::{Endpoint, Security, Trust};
+    use crate::config::Endpoint;
     use crate::mailbox::diff::tests::{contents, message};
     use crate::mailbox::pop3::{Template, Uidl};
     use crate::mailbox::{Side, UidValidity};
@@ -412,13 +412,7 @@ mod tests {
     }
 
     fn reader(registry: Option<Registry>, store: Store) -> Pop3Reader {
-        let endpoint = Endpoint {
-            host: "127.0.0.1".to_owned(),
-            port: 1,
-            security: Security::Clear,
-            trust: Trust::default(),
-            proxy_protocol: false,
-        };
+        let endpoint = Endpoint::clear("127.0.0.1", 1);
         let server = |side| Pop3Server::new(side, &endpoint).unwrap();
         Pop3Reader {
             sides: Pop3Sides { old: server(Side::Old), new: server(Side::New) },

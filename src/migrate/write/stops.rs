@@ -47,7 +47,7 @@ impl Stops {
         stopped.chain(self.left_out.blocking()).collect()
     }
 
-    /// Whether every message of a mailbox is on the new side, or can be.
+    /// Whether a mailbox can't be read on, or any of its messages is left out.
     pub(super) fn concern(&self, name: &MailboxName) -> bool {
         self.stopped.contains_key(name) || self.left_out.concerns(name)
     }

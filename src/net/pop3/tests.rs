@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::{Pop3Answer, Pop3Connection, Pop3Error, Pop3Server};
-use crate::config::{Endpoint, Security, Trust};
+use crate::config::Endpoint;
 use crate::mailbox::Side;
 
 /// Greets with the first text, and answers each line of the client with the next one; gives the lines it heard.
@@ -27,13 +27,7 @@ async fn peer(script: &[&str]) -> (Pop3Server, JoinHandle<Vec<String>>) {
         }
         heard
     });
-    let endpoint = Endpoint {
-        host: "127.0.0.1".to_owned(),
-        port,
-        security: Security::Clear,
-        trust: Trust::default(),
-        proxy_protocol: false,
-    };
+    let endpoint = Endpoint::clear("127.0.0.1", port);
     (Pop3Server::new(Side::Old, &endpoint).unwrap(), heard)
 }
 

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use super::listing::Listing;
 use super::{Opened, ReadError, Reader};
-use crate::mailbox::{Contents, Listed, ModSeq, Uid, UidNext, UidValidity};
+use crate::mailbox::{Contents, Listed, ModSeq, Status, Uid, UidNext, UidValidity};
 use crate::net::imap::ImapError;
 use crate::wire::imap::command::{self, UidRange};
 use crate::wire::imap::scan::Response;
@@ -31,6 +31,12 @@ pub struct Seen {
     pub messages: u64,
     /// Flags that changed since have a higher mod-sequence; none if the server has none.
     pub highest_modseq: Option<ModSeq>,
+}
+
+impl From<Status> for Seen {
+    fn from(Status { uid_validity, uid_next, messages, highest_modseq, .. }: Status) -> Self {
+        Self { uid_validity, uid_next, messages, highest_modseq }
+    }
 }
 
 /// What happened since.

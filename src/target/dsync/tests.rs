@@ -69,7 +69,7 @@ impl Slave {
 }
 
 fn endpoint(port: u16, security: Security) -> Endpoint {
-    Endpoint { host: "127.0.0.1".to_owned(), port, security, trust: Trust::default(), proxy_protocol: false }
+    Endpoint { security, ..Endpoint::clear("127.0.0.1", port) }
 }
 
 async fn target(idle: Duration) -> (TcpListener, DsyncTarget) {

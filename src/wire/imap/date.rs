@@ -33,6 +33,20 @@ pub fn date_time(raw: &[u8]) -> Option<String> {
     Some(format!("{day:0>2}-{rest} {hour:0>2}:{minute:0>2}:{second:0>2} {zone}"))
 }
 
+/// Year, month and day of the month that lie so many days behind 1970-01-01.
+#[must_use]
+pub const fn civil(days: i64) -> (i64, i64, i64) {
+    // Days since 0000-03-01 in eras of 400 years, whose years begin in March: February's length is no matter then.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + if month <= 2 { 1 } else { 0 }, month, day)
+}
+
 /// Days from 1970-01-01 to a date `7-Jul-1996`.
 fn days(date: &str) -> Option<i64> {
     let mut parts = date.split('-');

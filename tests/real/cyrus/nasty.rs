@@ -90,15 +90,7 @@ fn append(imap: &mut Imap, raw: &str, mail: &crate::lab::world::Mail) -> Result<
 /// An instant as INTERNALDATE, in UTC.
 fn internal_date(instant: i64) -> String {
     let (days, seconds) = (instant.div_euclid(86_400), instant.rem_euclid(86_400));
-    // Civil date from days, counting years from March.
-    let era = days + 719_468;
-    let (century, of_era) = (era.div_euclid(146_097), era.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + century * 400 + i64::from(month <= 2);
+    let (year, month, day) = mailferry::wire::imap::date::civil(days);
     let name = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let name = name[usize::try_from(month - 1).unwrap()];
     format!("{day:2}-{name}-{year} {:02}:{:02}:{:02} +0000", seconds / 3600, seconds / 60 % 60, seconds % 60)

@@ -1,6 +1,6 @@
 //! Messages that the new side does not take: they wait, and the others go on.
 
-use mailferry::config::{Endpoint, Security, Trust};
+use mailferry::config::Endpoint;
 use mailferry::mailbox::Side;
 use mailferry::net::Access;
 use mailferry::net::imap::ImapServer;
@@ -75,7 +75,7 @@ fn a_full_account_keeps_what_does_not_fit_waiting_until_there_is_room() {
 fn a_message_with_a_nul_is_stored_as_it_is() {
     let server = Dovecot::start(Spec::new_side(&["u1"]));
     let (host, port) = ("127.0.0.1".to_owned(), server.imap_port());
-    let endpoint = Endpoint { host, port, security: Security::Clear, trust: Trust::default(), proxy_protocol: false };
+    let endpoint = Endpoint::clear(host, port);
     let body = b"Subject: nul\r\nContent-Transfer-Encoding: binary\r\n\r\na\0b\r\n";
     let message = NewMessage { mailbox: b"INBOX", flags: &[], date: None, octets: body.len() as u64 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
