@@ -18,12 +18,13 @@ mod trust;
 
 use std::path::Path;
 
+pub use credentials::{Credentials, Master, MasterUser};
 pub use diagnose::{ConfigError, Problem};
 pub use login_name::SideNames;
 pub use model::{
-    Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
-    Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles,
-    TlsVersion, Trust, Unreadable, Users, Verify,
+    Admin, Bodies, BodiesError, Config, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
+    Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, TlsVersion, Trust,
+    Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

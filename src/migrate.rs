@@ -67,7 +67,7 @@ pub struct Platform {
     pub harvests: Harvests,
     /// How login names are read.
     pub names: NameRules,
-    /// How master users fare.
+    /// How what opens every account fares.
     pub masters: Masters,
 }
 
@@ -164,7 +164,7 @@ pub enum Stop {
     /// The operator wants it broken off.
     #[error("broken off by the operator")]
     Halted,
-    /// A side refused a master user: nothing is wrong with the user.
+    /// A side refused what opens every account: nothing is wrong with the user.
     #[error("{0}")]
     MasterRefused(String),
     /// The new side refuses the user's own password, though it can be written and read: they would be locked out there.

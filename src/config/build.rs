@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::credentials::credentials;
+use super::credentials::{Credentials, credentials};
 use super::doors;
 use super::endpoint;
 use super::login_name::{SideNames, side_names};
 use super::model::{
-    Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide,
-    StoreConfig, Switch, Unreadable, Users, Verify,
+    Admin, Bodies, Config, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide, StoreConfig, Switch,
+    Unreadable, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::realm::realms;

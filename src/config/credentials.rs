@@ -1,36 +1,91 @@
-//! `credentials` under `[old]` and `[new]`.
+//! `credentials` under `[old]` and `[new]`: with what our own connections log in at a side. Clients always log in with what
+//! they bring.
 
 use std::sync::Arc;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretSlice};
 
-use super::model::{Credentials, MasterUser};
 use super::raw::{Entry, Keys, Section};
 use super::scalar;
 use crate::wire::credentials::is_name;
 
 const USER: Keys = Keys { known: &["kind"], later: &[] };
 const MASTER_USER: Keys = Keys { known: &["kind", "user", "separator", "password_file"], later: &[] };
+const MASTER_PASSWORD: Keys = Keys { known: &["kind", "password_file"], later: &[] };
+
+/// `credentials = { kind = …, … }`.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// `user`: what the user's own login brought.
+    User,
+    /// Any other kind: what opens every account without its user's password.
+    Master(Master),
+}
+
+impl Credentials {
+    /// What opens every account, if there is such a thing.
+    #[must_use]
+    pub const fn master(&self) -> Option<&Master> {
+        match self {
+            Self::User => None,
+            Self::Master(master) => Some(master),
+        }
+    }
+}
+
+/// What opens every account of a side.
+#[derive(Clone, Debug)]
+pub enum Master {
+    /// `master-user`: a user of that side.
+    User(MasterUser),
+    /// `master-password`: a password that the side takes in place of any user's own, read from `password_file`.
+    Password(Arc<SecretSlice<u8>>),
+}
+
+impl Master {
+    /// What stands between a user's name and the master user's, where that is how it logs in.
+    #[must_use]
+    pub const fn separator(&self) -> Option<char> {
+        match self {
+            Self::User(user) => user.separator,
+            Self::Password(_) => None,
+        }
+    }
+}
+
+/// A user of a side who may log in as anybody.
+#[derive(Clone, Debug)]
+pub struct MasterUser {
+    /// Its name.
+    pub user: String,
+    /// It logs in as `USER<separator>MASTER`; none: by SASL PLAIN with USER as authorization identity.
+    pub separator: Option<char>,
+    /// Its password, read from `password_file` with its line end removed.
+    pub password: Arc<SecretSlice<u8>>,
+}
 
 /// Reads the table.
 pub(super) fn credentials(section: &Section<'_>) -> Option<Credentials> {
     let kind = section.require("kind", "\"user\"")?;
-    match kind.text()? {
+    let master = match kind.text()? {
         "user" => {
             section.check(&USER, &[]);
-            Some(Credentials::User)
+            return Some(Credentials::User);
         }
         "master-user" => {
             section.check(&MASTER_USER, &[]);
-            master(section).map(Credentials::Master)
+            master_user(section).map(Master::User)
         }
-        // The other keys belong to that kind: nothing to say about them.
-        later @ "master-password" => kind.later(format!("\"{later}\"")),
-        other => kind.fail(format!("\"{other}\" is neither \"user\" nor \"master-user\"")),
-    }
+        "master-password" => {
+            section.check(&MASTER_PASSWORD, &[]);
+            password(section).map(Master::Password)
+        }
+        other => kind.fail(format!("\"{other}\" is none of \"user\", \"master-user\", \"master-password\"")),
+    };
+    master.map(Credentials::Master)
 }
 
-fn master(section: &Section<'_>) -> Option<MasterUser> {
+fn master_user(section: &Section<'_>) -> Option<MasterUser> {
     let separator = section.or("separator", None, |entry| separator(entry).map(Some));
     let user = section.require("user", "\"master\"").and_then(|entry| match (entry.text()?, separator) {
         (name, _) if !is_name(name) => entry.fail("is no user name: too long, or with control characters"),
@@ -39,12 +94,15 @@ fn master(section: &Section<'_>) -> Option<MasterUser> {
         }
         (name, _) => Some(name.to_owned()),
     });
-    let password = section.require("password_file", "\"/etc/mailferry/master.secret\"").and_then(|entry| {
-        let path = entry.path()?;
-        entry.parse(|_| scalar::secret(&path))
-    });
-    let password = password?.expose_secret().as_bytes().to_vec();
-    Some(MasterUser { user: user?, separator: separator?, password: Arc::new(password.into()) })
+    let password = password(section);
+    Some(MasterUser { user: user?, separator: separator?, password: password? })
+}
+
+fn password(section: &Section<'_>) -> Option<Arc<SecretSlice<u8>>> {
+    let entry = section.require("password_file", "\"/etc/mailferry/master.secret\"")?;
+    let path = entry.path()?;
+    let text = entry.parse(|_| scalar::secret(&path))?;
+    Some(Arc::new(text.expose_secret().as_bytes().to_vec().into()))
 }
 
 /// One character that stands in no ordinary user name: a login whose name has it is taken for a master user's.

@@ -130,7 +130,7 @@ impl Reader {
             LoginAnswer::Refused { raw, .. } => {
                 let text = printable(&raw);
                 let busy = refused::is_for_later(&text);
-                let refusal = access.refused(server.side(), server.name(), "", text);
+                let refusal = access.refused(server.side(), server.name(), "", &text);
                 Err(if busy { ReadError::Busy(refusal) } else { ReadError::LoginRefused(refusal) })
             }
         }

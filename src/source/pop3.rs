@@ -92,7 +92,7 @@ impl Maildrop {
                 return Err(if is_for_later(&text) {
                     MaildropError::Busy { server: shown, name: access.user().to_owned(), text }
                 } else {
-                    MaildropError::LoginRefused(access.refused(server.side(), server.name(), "POP3 ", text))
+                    MaildropError::LoginRefused(access.refused(server.side(), server.name(), "POP3 ", &text))
                 });
             }
         }

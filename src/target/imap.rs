@@ -81,7 +81,7 @@ impl ImapTarget {
         match connection.login(access.authcid(), access.authzid(), access.password()).await? {
             LoginAnswer::Accepted { .. } => Ok(Self { connection }),
             LoginAnswer::Refused { raw, .. } => {
-                Err(AppendError::LoginRefused(access.refused(server.side(), server.name(), "", printable(&raw))))
+                Err(AppendError::LoginRefused(access.refused(server.side(), server.name(), "", &printable(&raw))))
             }
         }
     }
