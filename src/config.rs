@@ -14,6 +14,7 @@ mod network;
 mod raw;
 mod realm;
 mod scalar;
+mod token_command;
 mod trust;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ pub use model::{
     Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
+pub use token_command::TokenCommand;
 
 /// A configuration file longer than this is something else given by mistake (ours have some 60 lines).
 const MAX_FILE: u64 = 1 << 20;

@@ -102,7 +102,7 @@ impl Platform {
             pop3: Pop3Sides::new(&config)?,
             harvests: Harvests::default(),
             names: NameRules::of(&config),
-            masters: Masters::default(),
+            masters: Masters::of(&config),
             config,
             store,
         })

@@ -198,6 +198,20 @@ fn a_master_password_arrives() {
 }
 
 #[test]
+fn token_commands_arrive_and_their_arguments_are_not_shown() {
+    let config = valid("tokens.toml");
+    let [Some(Master::Token(old)), Some(Master::Token(new))] =
+        [config.old.credentials.master(), config.new.credentials.master()]
+    else {
+        panic!()
+    };
+    assert_eq!((old.mechanism.name(), new.mechanism.name()), ("XOAUTH2", "OAUTHBEARER"));
+    assert_eq!((old.is_for_each_user(), new.is_for_each_user()), (true, false));
+    assert_eq!(old.arguments("u1").unwrap(), ["--user=u1"]);
+    assert!(!format!("{config:?}").contains("geheim"));
+}
+
+#[test]
 fn realms_arrive_with_the_sides_that_they_leave_out() {
     let config = valid("realms.toml");
     let [one, three] = config.realms.as_slice() else { panic!("{:?}", config.realms) };

@@ -7,11 +7,14 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::raw::{Entry, Keys, Section};
 use super::scalar;
+use super::token_command::{TokenCommand, token_command};
 use crate::wire::credentials::is_name;
+use crate::wire::sasl::Bearer;
 
 const USER: Keys = Keys { known: &["kind"], later: &[] };
 const MASTER_USER: Keys = Keys { known: &["kind", "user", "separator", "password_file"], later: &[] };
 const MASTER_PASSWORD: Keys = Keys { known: &["kind", "password_file"], later: &[] };
+const TOKEN: Keys = Keys { known: &["kind", "token_command"], later: &[] };
 
 /// `credentials = { kind = …, … }`.
 #[derive(Clone, Debug)]
@@ -40,6 +43,8 @@ pub enum Master {
     User(MasterUser),
     /// `master-password`: a password that the side takes in place of any user's own, read from `password_file`.
     Password(Arc<SecretSlice<u8>>),
+    /// `oauthbearer`, `xoauth2`: tokens from a command.
+    Token(TokenCommand),
 }
 
 impl Master {
@@ -48,7 +53,7 @@ impl Master {
     pub const fn separator(&self) -> Option<char> {
         match self {
             Self::User(user) => user.separator,
-            Self::Password(_) => None,
+            Self::Password(_) | Self::Token(_) => None,
         }
     }
 }
@@ -80,9 +85,18 @@ pub(super) fn credentials(section: &Section<'_>) -> Option<Credentials> {
             section.check(&MASTER_PASSWORD, &[]);
             password(section).map(Master::Password)
         }
-        other => kind.fail(format!("\"{other}\" is none of \"user\", \"master-user\", \"master-password\"")),
+        "oauthbearer" => token(section, Bearer::OAuthBearer),
+        "xoauth2" => token(section, Bearer::XOAuth2),
+        other => kind.fail(format!(
+            "\"{other}\" is none of \"user\", \"master-user\", \"master-password\", \"oauthbearer\", \"xoauth2\""
+        )),
     };
     master.map(Credentials::Master)
+}
+
+fn token(section: &Section<'_>, mechanism: Bearer) -> Option<Master> {
+    section.check(&TOKEN, &[]);
+    token_command(section, mechanism).map(Master::Token)
 }
 
 fn master_user(section: &Section<'_>) -> Option<MasterUser> {

@@ -1,5 +1,5 @@
 //! Which login our own connections use at which side: the user's own, or one that opens every account there, which is a
-//! *master*'s (DESIGN §5): a master user's, or one with the master password.
+//! *master*'s (DESIGN §5): a master user's, or one with the master password or a token.
 //!
 //! A master is not the user: its refusal holds nobody up for good, but neither is it repeated for one user after the
 //! other. And that a master may read an account says nothing of its owner: before a switch they must be able to log in
@@ -13,9 +13,9 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::time::Instant;
 
 use super::{Job, Platform, Stop};
-use crate::config::{Config, Credentials, Master};
+use crate::config::{Config, Credentials, Master, MasterUser};
 use crate::mailbox::Side;
-use crate::net::Access;
+use crate::net::{Access, Tokens};
 use crate::source::{Login, ReadError, Reader};
 use crate::target::TargetError;
 use crate::target::dsync::{Opening, Session};
@@ -28,11 +28,46 @@ const REFUSED_MAX: usize = 3;
 const PAUSE_MIN: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// How the masters of both sides fare, over all users. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// The masters of both sides: how they fare, over all users, and the tokens that they have. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Masters {
-    old: Arc<Mutex<Refused>>,
-    new: Arc<Mutex<Refused>>,
+    old: One,
+    new: One,
+}
+
+/// That of one side.
+#[derive(Clone, Debug, Default)]
+struct One {
+    refused: Arc<Mutex<Refused>>,
+    /// With what it logs in; none: this side has no master.
+    key: Option<Key>,
+}
+
+/// With what a master logs in.
+#[derive(Clone, Debug)]
+enum Key {
+    User(MasterUser),
+    Password(Arc<SecretSlice<u8>>),
+    Tokens(Tokens),
+}
+
+impl Key {
+    fn of(master: &Master) -> Self {
+        match master {
+            Master::User(user) => Self::User(user.clone()),
+            Master::Password(password) => Self::Password(Arc::clone(password)),
+            Master::Token(command) => Self::Tokens(Tokens::of(command)),
+        }
+    }
+
+    /// The login to the account of `name`; none if no master user can, for what is in the name.
+    fn access(&self, name: &str) -> Option<Access> {
+        match self {
+            Self::User(user) => Access::master_user(name, user),
+            Self::Password(password) => Some(Access::master_password(name, Arc::clone(password))),
+            Self::Tokens(tokens) => Some(Access::token(name, tokens)),
+        }
+    }
 }
 
 /// Refusals since a login of a side's master was accepted.
@@ -70,12 +105,23 @@ impl Refused {
 }
 
 impl Masters {
-    fn with<T>(&self, side: Side, job: impl FnOnce(&mut Refused) -> T) -> T {
-        let refused = match side {
+    /// Those that `config` names; nothing is asked for yet.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let [old, new] =
+            [Side::Old, Side::New].map(|side| One { key: of(config, side).master().map(Key::of), ..One::default() });
+        Self { old, new }
+    }
+
+    const fn at(&self, side: Side) -> &One {
+        match side {
             Side::Old => &self.old,
             Side::New => &self.new,
-        };
-        job(&mut refused.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+    }
+
+    fn with<T>(&self, side: Side, job: impl FnOnce(&mut Refused) -> T) -> T {
+        job(&mut self.at(side).refused.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -116,12 +162,12 @@ impl Platform {
     /// If that needs the user's own password and it is not known; if the side's master has been refused too often just now.
     pub(super) fn access(&self, side: Side, login: &Login) -> Result<Access, Stop> {
         let name = self.name_at(side, login);
-        let Some(master) = of(&self.config, side).master() else {
+        let Some(key) = &self.masters.at(side).key else {
             let own = login.password.as_ref().map(|password| Access::own(&name, Arc::clone(password)));
             return own.ok_or_else(|| Stop::LoginRefused(format!("the {side} side needs the user's own password")));
         };
         self.masters.with(side, |refused| refused.check(Instant::now()))?;
-        Access::master(&name, master).ok_or_else(|| {
+        key.access(&name).ok_or_else(|| {
             Stop::Refused(format!(
                 "the name {name} has the separator of {side}.credentials in it: no master user can log in for it"
             ))

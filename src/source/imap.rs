@@ -7,7 +7,6 @@ mod changes;
 mod lasting;
 mod listing;
 mod quiet;
-mod refused;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use secrecy::SecretSlice;
 use tokio::time::Instant;
+use tracing::info;
 
 pub use arrivals::{Arrival, Arrivals};
 use listing::Listing;
@@ -25,8 +25,8 @@ pub use bodies::{Bodies, BodyEvent};
 pub use changes::{Changes, Seen};
 
 use crate::mailbox::{Contents, Listed, Message, ModSeq, Uid, UidNext, UidValidity};
-use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
-use crate::net::{Access, Refusal};
+use crate::net::imap::{ImapConnection, ImapError, ImapServer, printable};
+use crate::net::{Access, LoginError, Refusal};
 use crate::source::profile::{self, Facts, Profile};
 use crate::wire::imap::command::{self, Fragments, Simple};
 use crate::wire::imap::scan::{self, Namespaces, Response};
@@ -74,6 +74,16 @@ pub enum ReadError {
     },
 }
 
+impl From<LoginError<ImapError>> for ReadError {
+    fn from(error: LoginError<ImapError>) -> Self {
+        match error {
+            LoginError::Server(error) => Self::Imap(error),
+            LoginError::Refused(refusal) => Self::LoginRefused(refusal),
+            LoginError::Busy(refusal, _) => Self::Busy(refusal),
+        }
+    }
+}
+
 /// A logged-in connection that reads.
 #[derive(Debug)]
 pub struct Reader {
@@ -107,7 +117,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError::LoginRefused`] or [`ReadError::Busy`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
     pub async fn open(server: &ImapServer, access: &Access) -> Result<Self, ReadError> {
-        let mut connection = Self::connect(server, access).await?;
+        let mut connection = server.log_in(access).await?;
         let profile = profile_of(&mut connection).await?;
         Ok(Self {
             connection,
@@ -123,30 +133,36 @@ impl Reader {
         })
     }
 
-    async fn connect(server: &ImapServer, access: &Access) -> Result<ImapConnection, ReadError> {
-        let mut connection = server.connect().await?;
-        match connection.login(access.authcid(), access.authzid(), access.password()).await? {
-            LoginAnswer::Accepted { .. } => Ok(connection),
-            LoginAnswer::Refused { raw, .. } => {
-                let text = printable(&raw);
-                let busy = refused::is_for_later(&text);
-                let refusal = access.refused(server.side(), server.name(), "", &text);
-                Err(if busy { ReadError::Busy(refusal) } else { ReadError::LoginRefused(refusal) })
-            }
-        }
-    }
-
     /// Makes the connection anew if it has lain idle for long. Call it only between two pieces of work.
     ///
     /// # Errors
     /// As [`Reader::open`].
     pub async fn revive(&mut self) -> Result<(), ReadError> {
         if self.used.elapsed() > STALE {
-            self.connection = Self::connect(&self.server, &self.access).await?;
-            self.open = None;
+            self.connect().await?;
         }
         self.used = Instant::now();
         Ok(())
+    }
+
+    async fn connect(&mut self) -> Result<(), ReadError> {
+        self.connection = self.server.log_in(&self.access).await?;
+        self.open = None;
+        Ok(())
+    }
+
+    /// After something that may be done again was broken off: connects anew, if it may have been because the login is over.
+    ///
+    /// # Errors
+    /// `error`, if that was not it.
+    async fn connect_anew_after(&mut self, error: ReadError) -> Result<(), ReadError> {
+        match error {
+            ReadError::Imap(ImapError::Lost { what, .. }) if self.access.expires() => {
+                info!(server = self.server.name(), "a session is over and begins anew: {what}");
+                self.connect().await
+            }
+            error => Err(error),
+        }
     }
 
     /// Whether the server keeps mod-sequences (RFC 7162).
@@ -192,7 +208,7 @@ impl Reader {
 
     /// Connects again after a loss, and opens `listed`, which must be what it was.
     async fn open_again(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
-        self.connection = Self::connect(&self.server, &self.access).await?;
+        self.connect().await?;
         let opened = self.examine(listed).await?;
         if opened.uid_validity == Some(uid_validity.0) {
             Ok(())
@@ -202,6 +218,16 @@ impl Reader {
     }
 
     async fn examine(&mut self, listed: &Listed) -> Result<Opened, ReadError> {
+        match self.examine_once(listed).await {
+            Ok(opened) => Ok(opened),
+            Err(error) => {
+                self.connect_anew_after(error).await?;
+                self.examine_once(listed).await
+            }
+        }
+    }
+
+    async fn examine_once(&mut self, listed: &Listed) -> Result<Opened, ReadError> {
         self.open = None;
         let mut opened = Opened::default();
         let tag = self.connection.tag();

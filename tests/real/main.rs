@@ -38,6 +38,7 @@ mod store_trouble;
 mod switch;
 mod the_lab;
 mod tls;
+mod tokens;
 mod uidl;
 mod unread_answers;
 mod walk;

@@ -30,6 +30,16 @@ impl Reader {
     /// # Errors
     /// If the server refuses to list, or refuses the STATUS of a mailbox that it lists.
     pub async fn account(&mut self) -> Result<Account, ReadError> {
+        match self.account_once().await {
+            Ok(account) => Ok(account),
+            Err(error) => {
+                self.connect_anew_after(error).await?;
+                self.account_once().await
+            }
+        }
+    }
+
+    async fn account_once(&mut self) -> Result<Account, ReadError> {
         self.close().await?;
         let Lists { namespaces, items, subscribed } = self.lists().await?;
         let personal = namespaces.personal.first();
