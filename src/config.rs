@@ -19,7 +19,7 @@ mod trust;
 
 use std::path::Path;
 
-pub use credentials::{Credentials, Master, MasterUser};
+pub use credentials::{Credentials, Form, Master, MasterUser};
 pub use diagnose::{ConfigError, Problem};
 pub use login_name::SideNames;
 pub use model::{

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailferry::config::{
-    Bodies, Config, Credentials, Enroll, Limits, Master, MasterUser, Security, TlsFiles, TlsVersion, Trust, Unreadable,
-    load,
+    Bodies, Config, Credentials, Enroll, Form, Limits, Master, MasterUser, Security, TlsFiles, TlsVersion, Trust,
+    Unreadable, load,
 };
 use secrecy::ExposeSecret;
 
@@ -178,15 +178,20 @@ fn pins_arrive_where_tls_is_and_nowhere_else() {
 #[test]
 fn master_users_arrive_in_both_forms() {
     let config = valid("master-users.toml");
-    let Some(Master::User(MasterUser { user, separator, password })) = config.old.credentials.master() else {
-        panic!()
-    };
-    assert_eq!((user.as_str(), *separator), ("cyrus@admin", Some('%')));
+    let Some(Master::User(MasterUser { user, form, password })) = config.old.credentials.master() else { panic!() };
+    assert_eq!((user.as_str(), *form), ("cyrus@admin", Form::Suffix('%')));
     assert_eq!(password.expose_secret(), b"master secret");
     let Some(Master::User(master)) = config.new.credentials.master() else { panic!() };
-    assert_eq!((master.user.as_str(), master.separator), ("mover", None));
+    assert_eq!((master.user.as_str(), master.form), ("mover", Form::Authzid));
     let plain = valid("everything.toml");
     assert!(plain.old.credentials.master().is_none() && plain.new.credentials.master().is_none());
+}
+
+#[test]
+fn an_administrator_who_says_proxyauth_arrives() {
+    let config = valid("proxyauth.toml");
+    let Some(Master::User(master)) = config.old.credentials.master() else { panic!() };
+    assert_eq!((master.user.as_str(), master.form), ("admin", Form::ProxyAuth));
 }
 
 #[test]

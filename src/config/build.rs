@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::credentials::{Credentials, credentials};
+use super::credentials::{Credentials, Form, Master, MasterUser, credentials};
 use super::doors;
 use super::endpoint;
 use super::login_name::{SideNames, side_names};
@@ -256,7 +256,14 @@ fn side(section: &Section<'_>, example: &str, default_domain: Option<&str>) -> O
     trust?.give(std::iter::once(&mut imap).chain(&mut pop3), none)?;
     let proxy_protocol = section.or("proxy_protocol", false, Entry::boolean)?;
     std::iter::once(&mut imap).chain(&mut pop3).for_each(|endpoint| endpoint.proxy_protocol = proxy_protocol);
-    Some(Side { imap, pop3, credentials: credentials?, names: names? })
+    let credentials = credentials?;
+    if pop3.is_some() && matches!(credentials.master(), Some(Master::User(MasterUser { form: Form::ProxyAuth, .. }))) {
+        return section.get("credentials")?.fail(
+            "\"proxyauth\" can't log in over POP3, which this side has (pop3): POP3 has no such command; if the server takes \
+             an administrator by SASL PLAIN with an authorization identity, take \"master-user\" without a separator",
+        );
+    }
+    Some(Side { imap, pop3, credentials, names: names? })
 }
 
 /// Checks that a table has `kind = wanted` and nothing beside `keys`; the kinds in `later` will come.

@@ -13,6 +13,7 @@ use crate::wire::sasl::Bearer;
 
 const USER: Keys = Keys { known: &["kind"], later: &[] };
 const MASTER_USER: Keys = Keys { known: &["kind", "user", "separator", "password_file"], later: &[] };
+const PROXYAUTH: Keys = Keys { known: &["kind", "user", "password_file"], later: &[] };
 const MASTER_PASSWORD: Keys = Keys { known: &["kind", "password_file"], later: &[] };
 const TOKEN: Keys = Keys { known: &["kind", "token_command"], later: &[] };
 
@@ -39,7 +40,7 @@ impl Credentials {
 /// What opens every account of a side.
 #[derive(Clone, Debug)]
 pub enum Master {
-    /// `master-user`: a user of that side.
+    /// `master-user`, `proxyauth`: a user of that side.
     User(MasterUser),
     /// `master-password`: a password that the side takes in place of any user's own, read from `password_file`.
     Password(Arc<SecretSlice<u8>>),
@@ -52,7 +53,8 @@ impl Master {
     #[must_use]
     pub const fn separator(&self) -> Option<char> {
         match self {
-            Self::User(user) => user.separator,
+            Self::User(MasterUser { form: Form::Suffix(separator), .. }) => Some(*separator),
+            Self::User(_) => None,
             Self::Password(_) | Self::Token(_) => None,
         }
     }
@@ -63,10 +65,21 @@ impl Master {
 pub struct MasterUser {
     /// Its name.
     pub user: String,
-    /// It logs in as `USER<separator>MASTER`; none: by SASL PLAIN with USER as authorization identity.
-    pub separator: Option<char>,
+    /// How it says whose account it wants.
+    pub form: Form,
     /// Its password, read from `password_file` with its line end removed.
     pub password: Arc<SecretSlice<u8>>,
+}
+
+/// How a master user says whose account it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// It logs in as `USER<separator>MASTER`.
+    Suffix(char),
+    /// By SASL PLAIN, with USER as authorization identity.
+    Authzid,
+    /// By `PROXYAUTH USER` after its own login, which is IMAP's alone.
+    ProxyAuth,
 }
 
 /// Reads the table.
@@ -81,6 +94,10 @@ pub(super) fn credentials(section: &Section<'_>) -> Option<Credentials> {
             section.check(&MASTER_USER, &[]);
             master_user(section).map(Master::User)
         }
+        "proxyauth" => {
+            section.check(&PROXYAUTH, &[]);
+            master_user(section).map(|user| Master::User(MasterUser { form: Form::ProxyAuth, ..user }))
+        }
         "master-password" => {
             section.check(&MASTER_PASSWORD, &[]);
             password(section).map(Master::Password)
@@ -88,7 +105,7 @@ pub(super) fn credentials(section: &Section<'_>) -> Option<Credentials> {
         "oauthbearer" => token(section, Bearer::OAuthBearer),
         "xoauth2" => token(section, Bearer::XOAuth2),
         other => kind.fail(format!(
-            "\"{other}\" is none of \"user\", \"master-user\", \"master-password\", \"oauthbearer\", \"xoauth2\""
+            "\"{other}\" is none of \"user\", \"master-user\", \"proxyauth\", \"master-password\", \"oauthbearer\", \"xoauth2\""
         )),
     };
     master.map(Credentials::Master)
@@ -109,7 +126,7 @@ fn master_user(section: &Section<'_>) -> Option<MasterUser> {
         (name, _) => Some(name.to_owned()),
     });
     let password = password(section);
-    Some(MasterUser { user: user?, separator: separator?, password: password? })
+    Some(MasterUser { user: user?, form: separator?.map_or(Form::Authzid, Form::Suffix), password: password? })
 }
 
 fn password(section: &Section<'_>) -> Option<Arc<SecretSlice<u8>>> {

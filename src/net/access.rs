@@ -7,7 +7,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::token::{Token, TokenError, Tokens};
-use crate::config::MasterUser;
+use crate::config::{Form, MasterUser};
 use crate::mailbox::Side;
 use crate::wire::sasl::Bearer;
 
@@ -28,6 +28,8 @@ enum Means {
         authcid: String,
         /// SASL authorization identity, where that is how a master user names the account.
         authzid: Option<String>,
+        /// It is named by PROXYAUTH, after the login.
+        proxyauth: bool,
         password: Arc<SecretSlice<u8>>,
         whose: Whose,
     },
@@ -53,6 +55,8 @@ pub(super) enum Proof<'a> {
         authcid: &'a str,
         authzid: Option<&'a str>,
         password: &'a [u8],
+        /// The account to ask for by PROXYAUTH after the login.
+        then: Option<&'a str>,
     },
     Token {
         mechanism: Bearer,
@@ -67,26 +71,28 @@ impl Access {
     /// The user's own login.
     #[must_use]
     pub fn own(user: &str, password: Arc<SecretSlice<u8>>) -> Self {
-        Self::password(user, user.to_owned(), None, password, Whose::Own)
+        Self::by_own_name(user, password, Whose::Own)
     }
 
     /// The user's login with the master password.
     #[must_use]
     pub fn master_password(user: &str, password: Arc<SecretSlice<u8>>) -> Self {
-        Self::password(user, user.to_owned(), None, password, Whose::MasterPassword)
+        Self::by_own_name(user, password, Whose::MasterPassword)
     }
 
     /// A master user's login to the account of `user`; none if the name could be read as another account's.
     #[must_use]
     pub fn master_user(user: &str, master: &MasterUser) -> Option<Self> {
-        let (authcid, authzid) = match master.separator {
+        let (authcid, authzid, proxyauth) = match master.form {
             // `a*b*master` would be the account `a` for some servers, and `a*b` for others.
-            Some(separator) if user.contains(separator) => return None,
-            Some(separator) => (format!("{user}{separator}{}", master.user), None),
-            None => (master.user.clone(), Some(user.to_owned())),
+            Form::Suffix(separator) if user.contains(separator) => return None,
+            Form::Suffix(separator) => (format!("{user}{separator}{}", master.user), None, false),
+            Form::Authzid => (master.user.clone(), Some(user.to_owned()), false),
+            Form::ProxyAuth => (master.user.clone(), None, true),
         };
         let (password, whose) = (Arc::clone(&master.password), Whose::MasterUser(master.user.clone()));
-        Some(Self::password(user, authcid, authzid, password, whose))
+        let means = Means::Password { authcid, authzid, proxyauth, password, whose };
+        Some(Self { user: user.to_owned(), means })
     }
 
     /// A login with a token.
@@ -95,14 +101,10 @@ impl Access {
         Self { user: user.to_owned(), means: Means::Token(tokens.clone()) }
     }
 
-    fn password(
-        user: &str,
-        authcid: String,
-        authzid: Option<String>,
-        password: Arc<SecretSlice<u8>>,
-        whose: Whose,
-    ) -> Self {
-        Self { user: user.to_owned(), means: Means::Password { authcid, authzid, password, whose } }
+    fn by_own_name(user: &str, password: Arc<SecretSlice<u8>>, whose: Whose) -> Self {
+        let authcid = user.to_owned();
+        let means = Means::Password { authcid, authzid: None, proxyauth: false, password, whose };
+        Self { user: user.to_owned(), means }
     }
 
     /// Whose account it is.
@@ -126,9 +128,12 @@ impl Access {
     /// What is sent at first.
     pub(super) async fn proof(&self) -> Result<Proof<'_>, TokenError> {
         match &self.means {
-            Means::Password { authcid, authzid, password, .. } => {
-                Ok(Proof::Password { authcid, authzid: authzid.as_deref(), password: password.expose_secret() })
-            }
+            Means::Password { authcid, authzid, proxyauth, password, .. } => Ok(Proof::Password {
+                authcid,
+                authzid: authzid.as_deref(),
+                password: password.expose_secret(),
+                then: proxyauth.then_some(self.user.as_str()),
+            }),
             Means::Token(tokens) => {
                 let (token, last) = tokens.get(&self.user).await?;
                 Ok(Proof::Token { mechanism: tokens.command().mechanism, user: &self.user, token, last })
@@ -216,8 +221,8 @@ mod tests {
         Arc::new(b"geheim".to_vec().into())
     }
 
-    fn master(user: &str, separator: Option<char>) -> Option<Access> {
-        Access::master_user(user, &MasterUser { user: "boss".to_owned(), separator, password: secret() })
+    fn master(user: &str, form: Form) -> Option<Access> {
+        Access::master_user(user, &MasterUser { user: "boss".to_owned(), form, password: secret() })
     }
 
     fn token() -> Access {
@@ -225,21 +230,23 @@ mod tests {
         Access::token("u1", &Tokens::of(&command))
     }
 
-    /// The name whose password is sent, and the account that is asked for besides.
-    async fn names(access: &Access) -> (String, Option<String>) {
-        let Proof::Password { authcid, authzid, password: b"geheim" } = access.proof().await.unwrap() else { panic!() };
-        (authcid.to_owned(), authzid.map(str::to_owned))
+    /// The name whose password is sent, and the account that is asked for besides, or behind it.
+    async fn names(access: &Access) -> (&str, Option<&str>, Option<&str>) {
+        match access.proof().await.unwrap() {
+            Proof::Password { authcid, authzid, password: b"geheim", then } => (authcid, authzid, then),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[tokio::test]
     async fn the_forms_of_a_login_with_a_password() {
-        let suffixed = names(&master("u1@example.net", Some('*')).unwrap()).await;
-        assert_eq!(suffixed, ("u1@example.net*boss".to_owned(), None));
-        let named = names(&master("u1*x", None).unwrap()).await;
-        assert_eq!(named, ("boss".to_owned(), Some("u1*x".to_owned())));
-        assert!(master("u1*x", Some('*')).is_none());
+        let suffixed = master("u1@example.net", Form::Suffix('*')).unwrap();
+        assert_eq!(names(&suffixed).await, ("u1@example.net*boss", None, None));
+        assert_eq!(names(&master("u1*x", Form::Authzid).unwrap()).await, ("boss", Some("u1*x"), None));
+        assert_eq!(names(&master("u1*x", Form::ProxyAuth).unwrap()).await, ("boss", None, Some("u1*x")));
+        assert!(master("u1*x", Form::Suffix('*')).is_none());
         for access in [Access::own("u1*x", secret()), Access::master_password("u1*x", secret())] {
-            assert_eq!(names(&access).await, ("u1*x".to_owned(), None), "whatever is in the name");
+            assert_eq!(names(&access).await, ("u1*x", None, None), "whatever is in the name");
         }
     }
 
@@ -263,7 +270,7 @@ mod tests {
         drop(with_token.proof().await.unwrap());
         for (access, masters, login) in [
             (Access::own("u1", secret()), false, "login of u1"),
-            (master("u1", None).unwrap(), true, "login of the master user boss (old.credentials) as u1"),
+            (master("u1", Form::Authzid).unwrap(), true, "login of the master user boss (old.credentials) as u1"),
             (Access::master_password("u1", secret()), true, "login of u1 with the master password (old.credentials)"),
             (with_token, true, "login of u1 with a token (old.credentials)"),
         ] {

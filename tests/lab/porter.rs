@@ -29,6 +29,8 @@ struct State {
     /// Who was let in, in order: the account, and with which token or as whom.
     logins: Vec<(String, String)>,
     refused: usize,
+    /// An account that no administrator gets.
+    hidden: Option<String>,
 }
 
 /// The wire.
@@ -55,7 +57,7 @@ impl Porter {
 
     fn start(server: u16, admin: Option<&'static str>, initial: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let state = State { over: 0, end: None, logins: Vec::new(), refused: 0 };
+        let state = State { over: 0, end: None, logins: Vec::new(), refused: 0, hidden: None };
         let port = listener.local_addr().unwrap().port();
         let porter = Self { port, server, state: Arc::new(Mutex::new(state)), admin, initial };
         let another = porter.clone();
@@ -87,6 +89,11 @@ impl Porter {
     /// All tokens up to `token-N` are over.
     pub fn over(&self, number: u64) {
         self.state.lock().unwrap().over = number;
+    }
+
+    /// From now on no administrator gets this account.
+    pub fn refuse(&self, user: &str) {
+        self.state.lock().unwrap().hidden = Some(user.to_owned());
     }
 
     /// Who was let in, in order: the account, and with which token or as whom.
@@ -148,8 +155,8 @@ impl Porter {
                 }
                 [tag, "PROXYAUTH", user] if admin => {
                     let user = user.trim_matches('"');
-                    if !user.starts_with('u') {
-                        let _ = say.write_all(format!("{tag} NO no such user\r\n").as_bytes());
+                    if self.state.lock().unwrap().hidden.as_deref() == Some(user) {
+                        let _ = say.write_all(format!("{tag} NO you may not have that account\r\n").as_bytes());
                         continue;
                     }
                     (user.to_owned(), "PROXYAUTH".to_owned(), tag)

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::copy::{Pair, assert_foreign_judge_agrees, shown};
 use crate::front::secrets::assert_silent;
-use crate::lab::{Dovecot, Ferry, FerrySpec, Hold, Imap, Release, Spec, World, deliver, nasty, wait_for};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Hold, Imap, Porter, Release, Spec, World, deliver, nasty, wait_for};
 use crate::uidl::maildrop;
 
 /// Far above what any of this takes on a busy machine.
@@ -414,6 +414,38 @@ fn a_client_that_logs_in_as_a_master_user_starts_no_move() {
     let mut imap = Imap::connect(ferry.imap());
     imap.login("u1%boss", &format!("{SECRET}-1"));
     imap.ok("LOGOUT");
+}
+
+/// No server in reach knows PROXYAUTH: a wire before one says so in its place.
+#[test]
+fn an_administrator_asks_for_an_account_by_proxyauth() {
+    let pair = Pair::start(&["u1", "u2"]);
+    nasty::small(&pair.old, "u1");
+    let porter = Porter::with_admin(pair.old.imap_port(), "admin:geheim");
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "geheim\n").unwrap();
+    let credentials = format!("{{ kind = \"proxyauth\", user = \"admin\", password_file = \"{}\" }}", secret.display());
+    let ferry = Ferry::prepare(FerrySpec {
+        credentials: [&credentials, "{ kind = \"user\" }"],
+        old_imap: Some(porter.url()),
+        ..FerrySpec::between(&pair.old, &pair.new)
+    });
+    let file = ferry.password_file("pw-of-u1");
+    ferry.run_ok(&["sync", "u1", "--password-file", &file]);
+    ferry.run_ok(&["verify", "u1", "--bodies", "all", "--password-file", &file]);
+    assert_foreign_judge_agrees(&pair, "u1");
+    assert!(porter.logins().iter().all(|login| *login == ("u1".to_owned(), "PROXYAUTH".to_owned())));
+    let refused = |because: &str| {
+        let output = ferry.run(&["verify", "u1", "--password-file", &file]);
+        let said = shown(&output);
+        let told = "refuses the login of the master user admin (old.credentials) as u1";
+        assert!(output.status.code() == Some(1) && said.contains(told) && said.contains(because), "{said}");
+    };
+    porter.refuse("u1");
+    refused(": you may not have that account (PROXYAUTH)");
+    fs::write(&secret, "wrong\n").unwrap();
+    refused(": [AUTHENTICATIONFAILED] not you");
 }
 
 /// Whoever looks into an account with the master password is not its user, whichever side's it is.

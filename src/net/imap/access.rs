@@ -30,7 +30,12 @@ impl ImapServer {
 impl ImapConnection {
     async fn prove(&mut self, proof: &Proof<'_>) -> Result<LoginAnswer, ImapError> {
         match proof {
-            Proof::Password { authcid, authzid, password } => self.login(authcid, *authzid, password).await,
+            Proof::Password { authcid, authzid, password, then } => {
+                match (self.login(authcid, *authzid, password).await?, then) {
+                    (LoginAnswer::Accepted { .. }, Some(user)) => self.proxy_auth(user).await,
+                    (answer, _) => Ok(answer),
+                }
+            }
             Proof::Token { mechanism, user, token, .. } => self.login_with_token(*mechanism, user, token.text()).await,
         }
     }

@@ -138,6 +138,23 @@ impl ImapConnection {
         self.accepted(answer).await
     }
 
+    /// Asks for the account of `user`, after the login of an administrator: by PROXYAUTH, which Sun's and Oracle's servers know.
+    ///
+    /// # Errors
+    /// If the connection breaks. A refusal is an answer, not an error.
+    pub async fn proxy_auth(&mut self, user: &str) -> Result<LoginAnswer, ImapError> {
+        let tag = self.tag();
+        let fragments = self.encoded(command::proxyauth(&tag, user))?;
+        let refusal = self.send(fragments).await?;
+        let answer = match self.answer(&tag, refusal, None).await? {
+            LoginAnswer::Refused { status, raw } => {
+                LoginAnswer::Refused { status, raw: [&raw, b" (PROXYAUTH)".as_slice()].concat() }
+            }
+            accepted @ LoginAnswer::Accepted { .. } => accepted,
+        };
+        self.accepted(answer).await
+    }
+
     /// That there is no way to log in, with what the server offers; and with the way out, if that may be it.
     fn no_way(&self, why: &str) -> ImapError {
         let offered: Vec<&str> = self.capabilities.iter().filter_map(|word| word.strip_prefix("AUTH=")).collect();
@@ -234,3 +251,7 @@ impl ImapConnection {
         self.ask_capabilities().await
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -35,7 +35,9 @@ impl Pop3Server {
             connection.command("UTF8").await?;
         }
         let answer = match proof {
-            Proof::Password { authcid, authzid, password } => connection.login(authcid, *authzid, password).await?,
+            // (The configuration doesn't let it come to this.)
+            Proof::Password { then: Some(_), .. } => return Err(self.protocol("POP3 has no PROXYAUTH".to_owned())),
+            Proof::Password { authcid, authzid, password, .. } => connection.login(authcid, *authzid, password).await?,
             Proof::Token { mechanism, user, token, .. } => {
                 connection.login_with_token(*mechanism, user, token.text()).await?
             }

@@ -128,6 +128,20 @@ pub fn authenticate(tag: &str, mechanism: &'static str, initial: Option<&[u8]>) 
     Ok(line.finish())
 }
 
+/// `PROXYAUTH user`, which no standard describes.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::Nul`].
+pub fn proxyauth(tag: &str, user: &str) -> Fragments {
+    checked_tag(tag)?;
+    let mut line = Line::with_room(tag.len() + user.len() * 2 + 32);
+    line.text(tag.as_bytes());
+    line.text(b" PROXYAUTH ");
+    line.string(user.as_bytes(), "user name")?;
+    line.text(b"\r\n");
+    Ok(line.finish())
+}
+
 /// The line that answers the `+` of AUTHENTICATE.
 #[must_use]
 pub fn authenticate_data(message: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -498,8 +512,8 @@ impl Line {
 mod tests {
     use super::{
         CommandError, Extended, Fragment, Fragments, Simple, authenticate, authenticate_data, enable, examine, id,
-        list, list_extended, login, lsub, simple, status, uid_fetch_bodies, uid_fetch_changed, uid_fetch_flags,
-        uid_fetch_metadata, uid_fetch_metadata_of, uid_search,
+        list, list_extended, login, lsub, proxyauth, simple, status, uid_fetch_bodies, uid_fetch_changed,
+        uid_fetch_flags, uid_fetch_metadata, uid_fetch_metadata_of, uid_search,
     };
     use imap_codec::encode::Encoder as _;
     use imap_codec::imap_types::command::{Command, CommandBody};
@@ -537,6 +551,7 @@ mod tests {
         assert_eq!(wire(authenticate("a", "PLAIN", Some(b"\0u\0p"))), "a AUTHENTICATE PLAIN AHUAcA==\r\n");
         assert_eq!(wire(authenticate("a", "PLAIN", Some(b""))), "a AUTHENTICATE PLAIN =\r\n");
         assert_eq!(authenticate_data(b"\0u\0p").as_slice(), b"AHUAcA==\r\n");
+        assert_eq!(wire(proxyauth("a", "u\"1")), "a PROXYAUTH \"u\\\"1\"\r\n");
     }
 
     #[test]
