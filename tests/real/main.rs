@@ -34,6 +34,7 @@ mod refusals;
 mod resume;
 mod rollback;
 mod silent_losses;
+mod standards;
 mod store_trouble;
 mod switch;
 mod the_lab;
