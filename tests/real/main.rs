@@ -33,6 +33,7 @@ mod rebuild;
 mod refusals;
 mod resume;
 mod rollback;
+mod scripts;
 mod silent_losses;
 mod standards;
 mod store_trouble;
