@@ -10,6 +10,7 @@ pub mod listen;
 pub mod notify;
 pub mod pop3;
 pub mod proxied;
+pub mod sieve;
 pub mod stream;
 pub mod tls;
 pub mod token;

@@ -60,6 +60,23 @@ impl Master {
     }
 }
 
+impl Master {
+    /// Why it can't log in over a protocol of its side.
+    pub(super) const fn cant_log_in(&self, pop3: bool, sieve: bool) -> Option<&'static str> {
+        match self {
+            Self::User(MasterUser { form: Form::ProxyAuth, .. }) if pop3 || sieve => Some(
+                "\"proxyauth\" can't log in over POP3 or ManageSieve, and this side has `pop3` or `sieve`: they have no such \
+                 command; if the server takes an administrator by SASL PLAIN with an authorization identity, take \
+                 \"master-user\" without a separator",
+            ),
+            Self::Token(_) if sieve => {
+                Some("not supported yet: tokens on a side with `sieve`: leave it out on both sides")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A user of a side who may log in as anybody.
 #[derive(Clone, Debug)]
 pub struct MasterUser {
