@@ -1,6 +1,7 @@
 //! The move of one user: copy, verify, switch, way back, and the worker that does them in order (DESIGN §3).
 
 mod back;
+mod copies;
 pub mod copy;
 mod credentials;
 mod enrolled;
@@ -34,6 +35,7 @@ use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
 use crate::user::{CanonicalUser, NameRules, Realms, Registry};
 
+use copies::Copies;
 pub use credentials::{Masters, side_without_password};
 pub use progress::ProgressMeter;
 pub use supervisor::{Order, Outcome, Supervisor};
@@ -118,6 +120,8 @@ pub struct Readers {
     pub new: Reader,
     /// Both over POP3, where the platform has it; connected only while it is read.
     pop3: Option<Pop3Reader>,
+    /// What the new side has of messages that are in several mailboxes of the old side.
+    copies: Copies,
 }
 
 impl Readers {
@@ -129,7 +133,7 @@ impl Readers {
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
         let new = credentials::open(platform, Side::New, login).await?;
         let old = credentials::open(platform, Side::Old, login).await?;
-        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)? })
+        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)?, copies: Copies::default() })
     }
 
     /// Says goodbye to both.

@@ -172,7 +172,7 @@ impl Verification<'_> {
         drawn: &Drawn,
         report: &mut Report,
     ) -> Result<(), Stop> {
-        let Readers { old, new, pop3 } = &mut *self.readers;
+        let Readers { old, new, pop3, .. } = &mut *self.readers;
         let Some(pop3) = pop3 else {
             report.pop3 = "not configured".to_owned();
             return Ok(());

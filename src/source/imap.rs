@@ -4,6 +4,7 @@ mod account;
 mod arrivals;
 mod bodies;
 mod changes;
+mod gmail;
 mod lasting;
 mod listing;
 mod quiet;
@@ -294,13 +295,19 @@ impl Reader {
         uid_validity: UidValidity,
         uids: Vec<Uid>,
     ) -> Result<Bodies<'_>, ReadError> {
+        self.examine_if_closed(listed, uid_validity).await?;
+        Ok(Bodies::new(self, listed.clone(), uid_validity, uids))
+    }
+
+    /// Opens a mailbox that was listed, unless it is open.
+    async fn examine_if_closed(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
         if self.open.as_deref() != Some(&listed.raw) {
             let opened = self.examine(listed).await?;
             if opened.uid_validity != Some(uid_validity.0) {
                 return Err(self.in_mailbox(listed, "was re-created while it was read".to_owned()));
             }
         }
-        Ok(Bodies::new(self, listed.clone(), uid_validity, uids))
+        Ok(())
     }
 
     fn in_mailbox(&self, listed: &Listed, what: String) -> ReadError {

@@ -138,10 +138,11 @@ impl Bodies<'_> {
     /// Takes a refusal as one of this message.
     ///
     /// # Errors
-    /// A refusal that says that the server can't serve now, whatever it is asked for (RFC 5530).
+    /// A refusal that says that the server can't serve now, whatever it is asked for (RFC 5530; Gmail has codes of its own).
     pub(super) fn is_of_this_message(&self, text: &str) -> Result<(), ReadError> {
         let start = text.to_ascii_uppercase();
-        if ["[LIMIT]", "[UNAVAILABLE]", "[INUSE]"].iter().any(|code| start.starts_with(code)) {
+        let codes = ["[LIMIT]", "[UNAVAILABLE]", "[INUSE]", "[OVERQUOTA]", "[THROTTLED]"];
+        if codes.iter().any(|code| start.starts_with(code)) || start.contains("BANDWIDTH LIMITS") {
             return Err(self.reader.in_mailbox(&self.listed, format!("not now: {text}")));
         }
         Ok(())
