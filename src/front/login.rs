@@ -159,13 +159,20 @@ async fn at_side(
     let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());
     let fields =
         [("x-originating-ip", address.as_str()), ("x-originating-port", port.as_str()), ("x-session-id", session.id)];
+    let registry = &session.front.registry;
     let log_in = async || {
-        let mut connection = server.connect_for(Some(session.ends())).await?;
+        let connect = || server.connect_for(Some(session.ends()));
+        let mut connection = registry.crowd().connect(connect, ImapError::is_turned_away).await?;
         connection.identify(&fields).await?;
         let answer = connection.login(&user, authzid.as_deref(), password).await?;
         if answer.is_turned_away() { Err(Away::Full(Box::new((connection, answer)))) } else { Ok((connection, answer)) }
     };
-    match session.front.registry.crowd().connect(log_in, Away::may_be_our_fault).await {
+    // Only the user's own sessions count here, and only what we do for this user gives way.
+    let logged_in = match registry.gate(&name.user).await {
+        Ok(gate) => gate.crowd().connect(log_in, |away| matches!(away, Away::Full(_))).await,
+        Err(_) => log_in().await,
+    };
+    match logged_in {
         Ok(done) => Ok(done),
         Err(Away::Full(refused)) => Ok(*refused),
         Err(Away::Failed(error)) => Err(error),
@@ -177,16 +184,6 @@ enum Away {
     Failed(ImapError),
     /// It has too many of this user.
     Full(Box<(ImapConnection, LoginAnswer)>),
-}
-
-impl Away {
-    /// Whether sessions of our own may be the reason.
-    const fn may_be_our_fault(&self) -> bool {
-        match self {
-            Self::Failed(error) => error.is_turned_away(),
-            Self::Full(_) => true,
-        }
-    }
 }
 
 impl From<ImapError> for Away {
