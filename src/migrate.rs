@@ -18,6 +18,7 @@ pub mod rebuild;
 mod rename;
 pub mod supervisor;
 pub mod sweep;
+mod tally;
 pub mod uidl;
 pub mod verify;
 mod worker;
@@ -30,7 +31,7 @@ use crate::config::Config;
 use crate::mailbox::Side;
 use crate::net::imap::ImapServer;
 use crate::net::{Refusal, TlsError};
-use crate::source::{Login, ReadError, Reader};
+use crate::source::{Login, ReadError, Reader, is_spent};
 use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
 use crate::user::{CanonicalUser, NameRules, Realms, Registry};
@@ -39,6 +40,7 @@ use copies::Copies;
 pub use credentials::{Masters, side_without_password};
 pub use progress::ProgressMeter;
 pub use supervisor::{Order, Outcome, Supervisor};
+use tally::Tally;
 use uidl::Pop3Reader;
 pub use uidl::{Harvests, Pop3Sides};
 
@@ -122,6 +124,8 @@ pub struct Readers {
     pop3: Option<Pop3Reader>,
     /// What the new side has of messages that are in several mailboxes of the old side.
     copies: Copies,
+    /// What the old side has given us today.
+    tally: Tally,
 }
 
 impl Readers {
@@ -131,14 +135,18 @@ impl Readers {
     /// # Errors
     /// [`Stop`].
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
+        let tally = Tally::of(platform, &platform.names.canonical(&login.name)).await?;
         let new = credentials::open(platform, Side::New, login).await?;
-        let old = credentials::open(platform, Side::Old, login).await?;
-        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)?, copies: Copies::default() })
+        let mut old = credentials::open(platform, Side::Old, login).await?;
+        tally.watch(platform, &mut old)?;
+        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)?, copies: Copies::default(), tally })
     }
 
     /// Says goodbye to both.
     pub async fn close(self) {
-        tokio::join!(self.old.logout(), self.new.logout());
+        let Self { old, new, tally, .. } = self;
+        tokio::join!(old.logout(), new.logout());
+        tally.save().await;
     }
 }
 
@@ -162,6 +170,9 @@ pub enum Stop {
     /// It may work later.
     #[error("{0}")]
     Later(String),
+    /// The account has had what the old side gives it, or what we take of it: it rests for long, and goes on where it is.
+    #[error("{0}; it goes on by itself")]
+    Paused(String),
     /// A side refused the user's password: it must not be tried again.
     #[error("{0}: waiting for the user's next login")]
     LoginRefused(String),
@@ -183,6 +194,7 @@ impl From<ReadError> for Stop {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::LoginRefused(refusal) => refusal.into(),
+            spent if is_spent(&spent) => Self::Paused(spent.to_string()),
             other => Self::Later(other.to_string()),
         }
     }

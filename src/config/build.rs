@@ -40,8 +40,11 @@ const ROOT: Keys = Keys {
 
 /// What both sides have, and `$own`.
 macro_rules! side_keys {
-    ($own:literal) => {
-        with_tls_keys!(["imap", "pop3", "lmtp"], ["proxy_protocol", "credentials", "login_name", "login_names", $own])
+    ($($own:literal),+) => {
+        with_tls_keys!(
+            ["imap", "pop3", "lmtp"],
+            ["proxy_protocol", "credentials", "login_name", "login_names", $($own),+]
+        )
     };
 }
 
@@ -55,7 +58,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
         },
     ),
     ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
-    ("old", &Keys { known: side_keys!("source"), later: &["sieve", "target"] }),
+    ("old", &Keys { known: side_keys!("source", "octets_per_day", "overquota_pause"), later: &["sieve", "target"] }),
     ("new", &Keys { known: side_keys!("target"), later: &["sieve", "source"] }),
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
@@ -92,6 +95,8 @@ const STORE: &str = "/var/lib/mailferry/state.db";
 const ADMIN_LISTEN: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
 /// Where the admin token lies unless the file says so.
 const ADMIN_TOKEN: &str = "/var/lib/mailferry/admin.token";
+/// An account that has had its part of a day is asked again soon enough after midnight, and rarely enough before.
+const OVERQUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Users copied at once: enough to fill a link, few enough for an old server's disks (DESIGN I6).
 const PARALLEL: usize = 4;
 /// More copies at once than this would be the proxy's own denial of service against the old server.
@@ -210,8 +215,14 @@ pub(super) fn old_side(section: &Section<'_>, default_domain: Option<&str>) -> O
     if let Some(source) = section.get("source").and_then(|entry| entry.section()) {
         kind(&source, "imap", &["dsync"], &KIND_ONLY);
     }
+    let octets_per_day = section.or("octets_per_day", None, |entry| entry.parse(scalar::day_budget).map(Some));
+    let overquota_pause = section.or("overquota_pause", OVERQUOTA_PAUSE, |entry| {
+        let pause = entry.parse(scalar::duration)?;
+        if pause.is_zero() { entry.fail("must be above 0s") } else { Some(pause) }
+    });
     let Side { imap, pop3, credentials, names } = sides?;
-    Some(OldSide { imap, pop3, credentials, names })
+    let (octets_per_day, overquota_pause) = (octets_per_day?, overquota_pause?);
+    Some(OldSide { imap, pop3, credentials, names, octets_per_day, overquota_pause })
 }
 
 /// `[new]`, and a realm's own; `old` is the side it must not be.

@@ -52,6 +52,8 @@ pub struct Outlook {
     pub pace: Pace,
     /// What is in several mailboxes of the old side, where that tells.
     pub labels: Option<Labels>,
+    /// Octets that the old side may give us today, and how many there are a day, if there is a limit.
+    pub budget: Option<(u64, u64)>,
     /// What is known of POP3.
     pub pop3: String,
     /// What keeps the user from being switched.
@@ -101,6 +103,7 @@ impl Outlook {
                 "the UIDLs can't be carried over".to_owned()
             }
         };
+        let budget = readers.tally.left();
         readers.close().await;
         if let Some(Err(refusal)) = own_login(platform, &job.login).await? {
             blocks.push(refusal);
@@ -109,7 +112,7 @@ impl Outlook {
         let names = [form(&old), form(&new)];
         let labels = labels.map(labels::Count::finish);
         let (old, new) = (old_holds, new_holds);
-        Ok(Self { record, enrolled, names, shared, old, new, pace, capabilities, labels, pop3, blocks })
+        Ok(Self { record, enrolled, names, shared, old, new, pace, capabilities, labels, budget, pop3, blocks })
     }
 }
 

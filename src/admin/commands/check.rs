@@ -298,6 +298,7 @@ async fn user(
         Err(
             stop @ (Stop::Refused(_)
             | Stop::Later(_)
+            | Stop::Paused(_)
             | Stop::LoginRefused(_)
             | Stop::MasterRefused(_)
             | Stop::LockedOut(_)
@@ -328,6 +329,17 @@ fn time(outlook: &Outlook) -> Option<String> {
         text::octets(pace.octets),
         pace.took.as_millis()
     ))
+}
+
+/// What the old side's daily part means for the copy.
+fn days(outlook: &Outlook) -> Option<String> {
+    let (left, limit) = outlook.budget?;
+    let octets = outlook.labels.as_ref().map_or(outlook.old.octets, |labels| labels.octets);
+    let octets = octets.saturating_sub(outlook.new.octets);
+    // What the commands and lists take comes on top.
+    let more = octets.saturating_sub(left).div_ceil(limit.max(1));
+    let when = if more == 0 { "the copy fits into today".to_owned() } else { format!("the copy goes on for {more} more days") };
+    Some(format!("{} of {} are left of today (old.octets_per_day): {when}", text::octets(left), text::octets(limit)))
 }
 
 /// What labels cost.
@@ -362,6 +374,9 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     }
     if let Some(time) = time(outlook) {
         row("time", &time);
+    }
+    if let Some(days) = days(outlook) {
+        row("budget", &days);
     }
     row("POP3", &outlook.pop3);
     let [old, new] = &outlook.capabilities;
