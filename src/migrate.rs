@@ -139,6 +139,9 @@ impl Readers {
         let new = credentials::open(platform, Side::New, login).await?;
         let mut old = credentials::open(platform, Side::Old, login).await?;
         tally.watch(platform, &mut old)?;
+        if let Some(keyword) = &platform.config.new.pop3_deleted_flag {
+            old.mark_popped_as(keyword);
+        }
         Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)?, copies: Copies::default(), tally })
     }
 

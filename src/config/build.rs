@@ -59,7 +59,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ),
     ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
     ("old", &Keys { known: side_keys!("source", "octets_per_day", "overquota_pause"), later: &["sieve", "target"] }),
-    ("new", &Keys { known: side_keys!("target"), later: &["sieve", "source"] }),
+    ("new", &Keys { known: side_keys!("target", "pop3_deleted_flag"), later: &["sieve", "source"] }),
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
@@ -240,8 +240,12 @@ pub(super) fn new_side(section: &Section<'_>, old: Option<&OldSide>, default_dom
     }
     let example = "{ kind = \"dsync\", url = \"doveadm://10.0.0.5:24245\", password_file = \"doveadm.secret\" }";
     let target = section.require("target", example).and_then(|entry| entry.section()).and_then(|s| target(&s));
+    let pop3_deleted_flag = section.or("pop3_deleted_flag", None, |entry| match entry.text()? {
+        name if keyword_fits(name) => Some(Some(Arc::from(name))),
+        name => entry.fail(format!("\"{name}\" is no keyword such as \"$POP3Deleted\"")),
+    });
     let Side { imap, pop3, credentials, names } = sides?;
-    Some(NewSide { imap, pop3, credentials, names, target: target? })
+    Some(NewSide { imap, pop3, credentials, names, target: target?, pop3_deleted_flag: pop3_deleted_flag? })
 }
 
 /// What both sides have: IMAP, POP3, their certificates, credentials, and LMTP for later.

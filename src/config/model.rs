@@ -175,6 +175,8 @@ pub struct NewSide {
     pub names: SideNames,
     /// How the new server is written.
     pub target: DsyncTarget,
+    /// Its `pop3_deleted_flag`: the keyword of messages that POP3 hides; `None`: it hides none.
+    pub pop3_deleted_flag: Option<Arc<str>>,
 }
 
 /// Where a side speaks a protocol, and how the connection is protected.

@@ -98,6 +98,8 @@ pub struct Reader {
     profile: &'static Profile,
     /// Mailboxes that were young and whose UIDVALIDITY is known to last.
     lasting: HashMap<Vec<u8>, UidValidity>,
+    /// The keyword for messages that POP3 hides.
+    popped: Option<String>,
     /// What the account's connections have received today.
     meter: Meter,
     /// How long the server is left in peace between two windows of bodies, because it says that we are too fast.
@@ -128,6 +130,7 @@ impl Reader {
             suspect: None,
             lies: 0,
             namespaces: None,
+            popped: None,
             meter: Meter::default(),
             slow: Duration::ZERO,
             used: Instant::now(),
@@ -278,7 +281,8 @@ impl Reader {
             let command = command::uid_fetch_metadata(&tag, NonZeroU32::MIN..=last, modseq);
             self.gather(listed, vec![(tag, command)], &mut |response| listing.note(response)).await?;
         }
-        let messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
+        let mut messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
+        self.mark_popped(listed, &mut messages).await?;
         Ok(opened.contents(UidValidity(uid_validity), UidNext(uid_next), messages))
     }
 

@@ -1,4 +1,4 @@
-//! A scripted Gmail: an IMAP server that behaves as Gmail's is documented and was seen to. Gmail itself can't be had for a test.
+//! A scripted Gmail: an IMAP and POP3 server that behaves as Gmail's is documented and was seen to. Gmail itself can't be had for a test.
 //!
 //! A message is there once, has one X-GM-MSGID, and shows in the mailbox of each of its labels and in `[Gmail]/All Mail`
 //! ([`account`]); the names of Gmail's own mailboxes depend on the user's language, their SPECIAL-USE doesn't. Passwords are
@@ -7,6 +7,7 @@
 
 pub mod account;
 mod imap;
+mod pop3;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -60,8 +61,8 @@ pub struct State {
 pub struct Gmail {
     folder: tempfile::TempDir,
     tls: TlsFiles,
-    clear: u16,
-    encrypted: u16,
+    imap: [u16; 2],
+    pop3: [u16; 2],
     state: Arc<Mutex<State>>,
 }
 
@@ -81,7 +82,7 @@ impl Gmail {
         };
         let state = Arc::new(Mutex::new(state));
         let config = wire::config(&tls);
-        let listen = |encrypted: bool| {
+        let listen = |is_imap: bool, encrypted: bool| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = listener.local_addr().unwrap().port();
             let (state, config) = (Arc::clone(&state), Arc::clone(&config));
@@ -90,20 +91,29 @@ impl Gmail {
                     let (state, config) = (Arc::clone(&state), Arc::clone(&config));
                     thread::spawn(move || {
                         if let Some(wire) = wire::Wire::over(client, encrypted.then_some(config)) {
-                            imap::Session::new(wire, state).run();
+                            if is_imap {
+                                imap::Session::new(wire, state).run();
+                            } else {
+                                pop3::Session::new(wire, state).run();
+                            }
                         }
                     });
                 }
             });
             port
         };
-        let (clear, encrypted) = (listen(false), listen(true));
-        Self { folder, tls, clear, encrypted, state }
+        let (imap, pop3) = ([false, true].map(|tls| listen(true, tls)), [false, true].map(|tls| listen(false, tls)));
+        Self { folder, tls, imap, pop3, state }
     }
 
     /// `imaps://…`, the way in for everybody but the tests' own client.
     pub fn url(&self) -> String {
-        format!("imaps://localhost:{}", self.encrypted)
+        format!("imaps://localhost:{}", self.imap[1])
+    }
+
+    /// `pop3s://…`
+    pub fn pop3_url(&self) -> String {
+        format!("pop3s://localhost:{}", self.pop3[1])
     }
 
     /// What all sessions share: held, they wait.
@@ -146,11 +156,11 @@ impl Gmail {
 impl Served for Gmail {
     /// For the tests' own client, which is let in without TLS.
     fn imap_port(&self) -> u16 {
-        self.clear
+        self.imap[0]
     }
 
     fn pop3_port(&self) -> u16 {
-        0
+        self.pop3[0]
     }
 
     fn password(&self, user: &str) -> String {

@@ -1,6 +1,7 @@
 //! Gmail as old side: a scripted one (`tests/lab/gmail.rs`), behind a real Dovecot as new side.
 
 mod limits;
+mod pop3;
 
 use std::fmt::Write as _;
 use std::time::Duration;

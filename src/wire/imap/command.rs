@@ -25,7 +25,7 @@ use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
 pub use append::{Append, append, create};
-pub use gmail::uid_fetch_gm_msgid;
+pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
 
 use crate::wire::sasl;
 

@@ -15,6 +15,18 @@ pub fn uid_fetch_gm_msgid(tag: &str, uids: &UidRange) -> Fragments {
     Ok(line.finish())
 }
 
+/// `UID SEARCH [RETURN (ALL) ]X-GM-RAW "in:^pop"`: messages that a POP3 client has had, and that POP3 shows no more.
+///
+/// # Errors
+/// [`super::CommandError::Tag`].
+pub fn uid_search_popped(tag: &str, esearch: bool) -> Fragments {
+    checked_tag(tag)?;
+    let options = if esearch { "RETURN (ALL) " } else { "" };
+    let mut line = Line::with_room(tag.len() + 64);
+    line.text(format!("{tag} UID SEARCH {options}X-GM-RAW \"in:^pop\"\r\n").as_bytes());
+    Ok(line.finish())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -22,6 +34,12 @@ mod tests {
 
     use super::super::Fragment;
     use super::*;
+
+    #[test]
+    fn what_pop3_hides_is_searched_for() {
+        let written = b"t1 UID SEARCH RETURN (ALL) X-GM-RAW \"in:^pop\"\r\n".to_vec();
+        assert_eq!(uid_search_popped("t1", true).unwrap(), [Fragment::Bytes(written.into())]);
+    }
 
     #[test]
     fn a_range_of_messages_is_asked_for_its_numbers() {
