@@ -16,6 +16,7 @@ pub mod progress;
 pub mod quarantine;
 pub mod rebuild;
 mod rename;
+pub mod scripts;
 pub mod supervisor;
 pub mod sweep;
 mod tally;
@@ -39,6 +40,8 @@ use crate::user::{CanonicalUser, NameRules, Realms, Registry};
 use copies::Copies;
 pub use credentials::{Masters, side_without_password};
 pub use progress::ProgressMeter;
+use scripts::ScriptSides;
+pub use scripts::SieveSides;
 pub use supervisor::{Order, Outcome, Supervisor};
 use tally::Tally;
 use uidl::Pop3Reader;
@@ -67,6 +70,8 @@ pub struct Platform {
     pub registry: Option<Registry>,
     /// Both sides over POP3, where the platform has it.
     pub pop3: Option<Pop3Sides>,
+    /// Both sides over ManageSieve, where the platform has it.
+    pub sieve: Option<SieveSides>,
     /// POP3 lists that passed by in users' sessions.
     pub harvests: Harvests,
     /// How login names are read.
@@ -104,6 +109,7 @@ impl Platform {
             owner: lease::owner().into(),
             registry: None,
             pop3: Pop3Sides::new(&config)?,
+            sieve: SieveSides::new(&config)?,
             harvests: Harvests::default(),
             names: NameRules::of(&config),
             masters: Masters::default(),
@@ -126,6 +132,8 @@ pub struct Readers {
     copies: Copies,
     /// What the old side has given us today.
     tally: Tally,
+    /// The scripts of both, where the platform has them; connected when they are first read.
+    scripts: Option<ScriptSides>,
 }
 
 impl Readers {
@@ -142,13 +150,17 @@ impl Readers {
         if let Some(keyword) = &platform.config.new.pop3_deleted_flag {
             old.mark_popped_as(keyword);
         }
-        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)?, copies: Copies::default(), tally })
+        let (pop3, scripts) = (Pop3Reader::of(platform, login)?, ScriptSides::of(platform, login)?);
+        Ok(Self { old, new, pop3, copies: Copies::default(), tally, scripts })
     }
 
     /// Says goodbye to both.
     pub async fn close(self) {
-        let Self { old, new, tally, .. } = self;
+        let Self { old, new, tally, scripts, .. } = self;
         tokio::join!(old.logout(), new.logout());
+        if let Some(scripts) = scripts {
+            scripts.close().await;
+        }
         tally.save().await;
     }
 }

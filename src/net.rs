@@ -11,6 +11,7 @@ pub mod meter;
 pub mod notify;
 pub mod pop3;
 pub mod proxied;
+pub mod sieve;
 pub mod stream;
 pub mod tls;
 

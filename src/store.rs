@@ -12,6 +12,7 @@ pub mod model;
 mod octets;
 mod pop3;
 mod quarantine;
+mod scripts;
 mod sqlite;
 
 pub use alone::serve_alone;
@@ -22,4 +23,5 @@ pub use model::{
 };
 pub use pop3::Pop3Proof;
 pub use quarantine::Quarantined;
+pub use scripts::OurScript;
 pub use sqlite::{Store, now};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::credentials::own_login;
 use super::enrolled::is_enrolled;
 use super::uidl::{Content, Inbox};
-use super::{Job, Platform, Readers, Stop, preflight};
+use super::{Job, Platform, Readers, Stop, preflight, scripts};
 use crate::mailbox::compare::left_behind;
 use crate::mailbox::{Account, Contents, Listed, MailboxName, Side};
 use crate::net::imap::printable;
@@ -56,6 +56,8 @@ pub struct Outlook {
     pub budget: Option<(u64, u64)>,
     /// What is known of POP3.
     pub pop3: String,
+    /// Sieve scripts on both sides, in words, where the platform has ManageSieve.
+    pub sieve: Option<String>,
     /// What keeps the user from being switched.
     pub blocks: Vec<String>,
 }
@@ -104,15 +106,33 @@ impl Outlook {
             }
         };
         let budget = readers.tally.left();
+        let sieve = scripts::outlook(platform, job, &mut readers).await?.map(|(known, in_the_way)| {
+            if !moved {
+                blocks.extend(in_the_way);
+            }
+            known
+        });
         readers.close().await;
         if let Some(Err(refusal)) = own_login(platform, &job.login).await? {
             blocks.push(refusal);
         }
         let shared = left_behind(&old, &new);
         let names = [form(&old), form(&new)];
-        let labels = labels.map(labels::Count::finish);
-        let (old, new) = (old_holds, new_holds);
-        Ok(Self { record, enrolled, names, shared, old, new, pace, capabilities, labels, budget, pop3, blocks })
+        Ok(Self {
+            record,
+            enrolled,
+            names,
+            old: old_holds,
+            new: new_holds,
+            capabilities,
+            shared,
+            pace,
+            labels: labels.map(labels::Count::finish),
+            budget,
+            pop3,
+            sieve,
+            blocks,
+        })
     }
 }
 

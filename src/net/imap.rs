@@ -13,8 +13,8 @@ use tokio::time::timeout;
 pub use login::LoginAnswer;
 
 use super::breaker::{self, Breaker};
-use super::meter::Meter;
 use super::dial::{DialError, dial};
+use super::meter::Meter;
 use super::proxied::send_header;
 use super::stream::Stream;
 use super::tls::{ClientTls, TlsError};

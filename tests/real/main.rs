@@ -34,6 +34,7 @@ mod rebuild;
 mod refusals;
 mod resume;
 mod rollback;
+mod scripts;
 mod silent_losses;
 mod store_trouble;
 mod switch;

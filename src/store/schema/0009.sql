@@ -1,6 +1,7 @@
--- What our connections to the old side have received for a user, on the last day on which they have received anything.
-CREATE TABLE old_octets (
-    user   TEXT    NOT NULL PRIMARY KEY,
-    day    INTEGER NOT NULL,
-    octets INTEGER NOT NULL
+-- Sieve scripts that we put on the new side, by the digest of what they say: only these are ours to replace or delete there.
+CREATE TABLE scripts (
+    user   TEXT NOT NULL REFERENCES users (user) ON DELETE CASCADE,
+    name   TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (user, name, digest)
 ) STRICT, WITHOUT ROWID;

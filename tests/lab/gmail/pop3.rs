@@ -26,7 +26,9 @@ impl Session {
             let line = self.wire.line()?;
             let words: Vec<&str> = line.split(' ').collect();
             let said = match (words[0].to_ascii_uppercase().as_str(), &words[1..]) {
-                ("CAPA", _) => "+OK Capability list follows\r\nUSER\r\nRESP-CODES\r\nEXPIRE 0\r\nTOP\r\nUIDL\r\n.".to_owned(),
+                ("CAPA", _) => {
+                    "+OK Capability list follows\r\nUSER\r\nRESP-CODES\r\nEXPIRE 0\r\nTOP\r\nUIDL\r\n.".to_owned()
+                }
                 ("USER", [user]) => {
                     name = (*user).to_owned();
                     "+OK send PASS".to_owned()
@@ -42,13 +44,17 @@ impl Session {
                     return None;
                 }
                 ("NOOP", _) => "+OK".to_owned(),
-                ("STAT", []) => format!("+OK {} {}", self.ids.len(), self.ids.iter().map(|id| self.size(*id)).sum::<usize>()),
+                ("STAT", []) => {
+                    format!("+OK {} {}", self.ids.len(), self.ids.iter().map(|id| self.size(*id)).sum::<usize>())
+                }
                 ("LIST", []) => self.each(|this, id| this.size(id).to_string()),
                 ("UIDL", []) => self.each(|_, id| format!("GmailId{id:x}")),
-                ("RETR" | "TOP", [number, ..]) => match number.parse::<usize>().ok().and_then(|number| self.ids.get(number - 1)) {
-                    Some(&id) => self.text(id, words[0].eq_ignore_ascii_case("TOP")),
-                    None => "-ERR no such message".to_owned(),
-                },
+                ("RETR" | "TOP", [number, ..]) => {
+                    match number.parse::<usize>().ok().and_then(|number| self.ids.get(number - 1)) {
+                        Some(&id) => self.text(id, words[0].eq_ignore_ascii_case("TOP")),
+                        None => "-ERR no such message".to_owned(),
+                    }
+                }
                 _ => "-ERR bad command".to_owned(),
             };
             self.wire.say(format!("{said}\r\n").as_bytes())?;

@@ -54,7 +54,11 @@ fn reason_has(ferry: &Ferry, words: &str) -> Value {
     let status = ferry.wait_status("u1", LONG, |status| {
         status["reason"].as_str().is_some_and(|reason| reason.contains(words) && reason.contains("goes on by itself"))
     });
-    assert_eq!((status["phase"].as_str(), status["quarantined"]["count"].as_u64()), (Some("copying"), Some(0)), "{status:#}");
+    assert_eq!(
+        (status["phase"].as_str(), status["quarantined"]["count"].as_u64()),
+        (Some("copying"), Some(0)),
+        "{status:#}"
+    );
     status
 }
 
