@@ -6,7 +6,7 @@ use crate::lab::server::Format;
 use crate::lab::{Dovecot, Ferry, FerrySpec, Gmail, Tongue, World};
 use crate::uidl::maildrop;
 
-const HIDES: &str = "protocol pop3 {\n  pop3_deleted_flag = $POP3Deleted\n}\n";
+const HIDES: &str = "protocol pop3 {\n  pop3_deleted_flag = \"$POP3Deleted\"\n}\n";
 
 fn with_pop3<'a>(old: &'a Gmail, new: &'a Dovecot) -> FerrySpec<'a> {
     FerrySpec { pop3: true, old_pop3: Some(old.pop3_url()), ..spec(old, new) }
