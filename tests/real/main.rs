@@ -36,6 +36,7 @@ mod resume;
 mod rollback;
 mod scripts;
 mod silent_losses;
+mod standards;
 mod store_trouble;
 mod switch;
 mod the_lab;
