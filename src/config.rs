@@ -23,8 +23,8 @@ pub use credentials::{Credentials, Form, Master, MasterUser};
 pub use diagnose::{ConfigError, Problem};
 pub use login_name::SideNames;
 pub use model::{
-    Admin, Bodies, BodiesError, Config, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide, OldSide,
-    Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, TlsVersion, Trust,
+    Admin, Bodies, BodiesError, Config, DayBudget, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide,
+    OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, TlsVersion, Trust,
     Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};

@@ -4,9 +4,11 @@ mod account;
 mod arrivals;
 mod bodies;
 mod changes;
+mod gmail;
 mod lasting;
 mod listing;
 mod quiet;
+mod refused;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -26,6 +28,7 @@ pub use changes::{Changes, Seen};
 
 use crate::mailbox::{Contents, Listed, Message, ModSeq, Uid, UidNext, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, ImapServer, printable};
+use crate::net::meter::Meter;
 use crate::net::{Access, LoginError, Refusal};
 use crate::source::profile::{self, Facts, Profile};
 use crate::wire::imap::command::{self, Fragments, Simple};
@@ -66,6 +69,9 @@ pub enum ReadError {
         /// Its name as the server gave it.
         mailbox: String,
     },
+    /// The account has had what it is given for now, or what we take of it.
+    #[error("{0}")]
+    Spent(String),
     /// More than we are ready to hold.
     #[error("{what}")]
     TooMuch {
@@ -103,6 +109,12 @@ pub struct Reader {
     profile: &'static Profile,
     /// Mailboxes that were young and whose UIDVALIDITY is known to last.
     lasting: HashMap<Vec<u8>, UidValidity>,
+    /// The keyword for messages that POP3 hides.
+    popped: Option<String>,
+    /// What the account's connections have received today.
+    meter: Meter,
+    /// How long the server is left in peace between two windows of bodies, because it says that we are too fast.
+    slow: Duration,
     /// When it was last known to be alive.
     used: Instant,
 }
@@ -129,8 +141,35 @@ impl Reader {
             suspect: None,
             lies: 0,
             namespaces: None,
+            popped: None,
+            meter: Meter::default(),
+            slow: Duration::ZERO,
             used: Instant::now(),
         })
+    }
+
+    /// Counts what it receives, and reads no body for which there is no room left today.
+    pub fn count_with(&mut self, meter: &Meter) {
+        self.meter = meter.clone();
+        self.connection.count_with(meter);
+    }
+
+    /// Whether a message of this size may be read today.
+    ///
+    /// # Errors
+    /// [`ReadError::Spent`] if not.
+    pub fn may_read(&self, octets: u64) -> Result<(), ReadError> {
+        if !self.meter.must_wait(octets) {
+            return Ok(());
+        }
+        let (left, limit) = self.meter.left().unwrap_or_default();
+        let server = self.connection.server();
+        Err(ReadError::Spent(format!(
+            "{} side {}: the account has had {} of {limit} octets of today (old.octets_per_day, a day of UTC)",
+            server.side(),
+            server.name(),
+            limit - left
+        )))
     }
 
     /// Makes the connection anew if it has lain idle for long. Call it only between two pieces of work.
@@ -139,14 +178,16 @@ impl Reader {
     /// As [`Reader::open`].
     pub async fn revive(&mut self) -> Result<(), ReadError> {
         if self.used.elapsed() > STALE {
-            self.connect().await?;
+            self.reconnect().await?;
         }
         self.used = Instant::now();
         Ok(())
     }
 
-    async fn connect(&mut self) -> Result<(), ReadError> {
+    /// Connects once more.
+    async fn reconnect(&mut self) -> Result<(), ReadError> {
         self.connection = self.server.log_in(&self.access).await?;
+        self.connection.count_with(&self.meter);
         self.open = None;
         Ok(())
     }
@@ -159,7 +200,7 @@ impl Reader {
         match error {
             ReadError::Imap(ImapError::Lost { what, .. }) if self.access.expires() => {
                 info!(server = self.server.name(), "a session is over and begins anew: {what}");
-                self.connect().await
+                self.reconnect().await
             }
             error => Err(error),
         }
@@ -208,7 +249,7 @@ impl Reader {
 
     /// Connects again after a loss, and opens `listed`, which must be what it was.
     async fn open_again(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
-        self.connect().await?;
+        self.reconnect().await?;
         let opened = self.examine(listed).await?;
         if opened.uid_validity == Some(uid_validity.0) {
             Ok(())
@@ -262,7 +303,8 @@ impl Reader {
             let command = command::uid_fetch_metadata(&tag, NonZeroU32::MIN..=last, modseq);
             self.gather(listed, vec![(tag, command)], &mut |response| listing.note(response)).await?;
         }
-        let messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
+        let mut messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
+        self.mark_popped(listed, &mut messages).await?;
         Ok(opened.contents(UidValidity(uid_validity), UidNext(uid_next), messages))
     }
 
@@ -320,13 +362,19 @@ impl Reader {
         uid_validity: UidValidity,
         uids: Vec<Uid>,
     ) -> Result<Bodies<'_>, ReadError> {
+        self.examine_if_closed(listed, uid_validity).await?;
+        Ok(Bodies::new(self, listed.clone(), uid_validity, uids))
+    }
+
+    /// Opens a mailbox that was listed, unless it is open.
+    async fn examine_if_closed(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
         if self.open.as_deref() != Some(&listed.raw) {
             let opened = self.examine(listed).await?;
             if opened.uid_validity != Some(uid_validity.0) {
                 return Err(self.in_mailbox(listed, "was re-created while it was read".to_owned()));
             }
         }
-        Ok(Bodies::new(self, listed.clone(), uid_validity, uids))
+        Ok(())
     }
 
     fn in_mailbox(&self, listed: &Listed, what: String) -> ReadError {
@@ -337,6 +385,12 @@ impl Reader {
         let server = self.connection.server();
         format!("{} side {}, {}", server.side(), server.name(), printable(&listed.raw))
     }
+}
+
+/// Whether an error says that an account has had what it is given for now, whatever it asks for.
+#[must_use]
+pub fn is_spent(error: &ReadError) -> bool {
+    matches!(error, ReadError::Spent(_)) || refused::is_spent(&error.to_string())
 }
 
 /// The profile of a server; where its greeting says nothing it is asked for its name.

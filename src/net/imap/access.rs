@@ -46,10 +46,13 @@ impl ImapConnection {
 /// password, which must not be tried twice.
 fn is_for_later(text: &str) -> bool {
     let said = text.to_ascii_lowercase();
-    if let Some(code) = said.strip_prefix('[').and_then(|said| said.split_once(']')).map(|(code, _)| code) {
-        return ["unavailable", "inuse", "limit", "serverbug"].contains(&code);
+    let code = said.strip_prefix('[').and_then(|said| said.split_once(']')).map(|(code, _)| code);
+    // ALERT (RFC 3501 §7.1) only says that people shall read what follows.
+    if let Some(code) = code.filter(|code| *code != "alert") {
+        return ["unavailable", "inuse", "limit", "serverbug", "overquota", "throttled"].contains(&code);
     }
-    ["too many", "try again", "temporar", "busy"].iter().any(|word| said.contains(word))
+    let words = ["too many", "try again", "temporar", "busy", "bandwidth limits"];
+    words.iter().any(|word| said.contains(word))
 }
 
 #[cfg(test)]
@@ -63,6 +66,9 @@ mod tests {
             "[UNAVAILABLE] Maximum number of connections from user+IP exceeded",
             "[LIMIT] later",
             "Server busy",
+            "[ALERT] Too many simultaneous connections. (Failure)",
+            "[ALERT] Account exceeded command or bandwidth limits. (Failure)",
+            "[OVERQUOTA] Account exceeded command or bandwidth limits.",
         ] {
             assert!(is_for_later(text), "{text}");
         }
@@ -70,6 +76,7 @@ mod tests {
             "[AUTHENTICATIONFAILED] Authentication failed.",
             "[AUTHENTICATIONFAILED] Too many failures, try again later",
             "Login failed: authentication failure",
+            "[ALERT] Invalid credentials (Failure)",
             "[CONTACTADMIN] account locked",
             "",
         ] {

@@ -26,6 +26,19 @@ pub enum LoginAnswer {
     },
 }
 
+impl LoginAnswer {
+    /// Whether the server has refused because there are too many sessions already: ours may be among them. (Gmail, Cyrus; there
+    /// is no code for it.)
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        let Self::Refused { raw, .. } = self else { return false };
+        let said = printable(raw).to_ascii_lowercase();
+        // With a code of RFC 5530 it is about something else.
+        let coded = said.starts_with('[') && !said.starts_with("[alert]");
+        !coded && said.contains("too many") && (said.contains("connections") || said.contains("sessions"))
+    }
+}
+
 impl ImapConnection {
     pub(super) async fn greeting(&mut self) -> Result<(), ImapError> {
         let response = self.response().await?;
@@ -102,6 +115,9 @@ impl ImapConnection {
         authzid: Option<&str>,
         password: &[u8],
     ) -> Result<LoginAnswer, ImapError> {
+        if self.is_clear() && self.capabilities.has("X-GM-EXT-1") {
+            return Err(self.protocol("is Gmail, which takes passwords over TLS only: use `imaps://`".to_owned()));
+        }
         let answer = if self.capabilities.has("AUTH=PLAIN") {
             let message = sasl::plain(authzid, name, password).map_err(|error| self.protocol(error.to_string()))?;
             self.authenticate("PLAIN", &message, None).await?
@@ -116,6 +132,10 @@ impl ImapConnection {
             self.answer(&tag, refusal, None).await?
         };
         self.accepted(answer).await
+    }
+
+    const fn is_clear(&self) -> bool {
+        matches!(self.stream, super::Stream::Plain(_))
     }
 
     /// Logs in with a token in place of a password.

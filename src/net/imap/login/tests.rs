@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Endpoint, Security};
 use crate::mailbox::Side;
 use crate::net::imap::{ImapServer, LoginAnswer, printable};
+use crate::wire::imap::scan::Status;
 use crate::wire::sasl::Bearer;
 
 /// Greets with the first text, and answers each line of the client with the next one, in which `TAG` stands for its tag; gives
@@ -124,4 +125,22 @@ async fn a_long_token_goes_on_a_line_of_its_own_and_none_to_a_server_that_takes_
     let (said, heard) = with_token(Bearer::OAuthBearer, "tok", &[greeting]).await;
     assert!(said.contains("does not take tokens by OAUTHBEARER; it offers XOAUTH2"), "{said}");
     assert!(heard.is_empty(), "{heard:?}");
+}
+
+#[test]
+fn one_session_too_many_is_no_wrong_password() {
+    let turned_away =
+        |raw: &str| LoginAnswer::Refused { status: Status::No, raw: raw.as_bytes().to_vec() }.is_turned_away();
+    for raw in ["[ALERT] Too many simultaneous connections. (Failure)", "Too many open connections (2 of 2 for u1)"] {
+        assert!(turned_away(raw), "{raw}");
+    }
+    for raw in [
+        "[AUTHENTICATIONFAILED] Too many connections with this wrong password",
+        "[ALERT] Invalid credentials (Failure)",
+        "Too many failures",
+        "",
+    ] {
+        assert!(!turned_away(raw), "{raw}");
+    }
+    assert!(!LoginAnswer::Accepted { raw: b"Too many connections".to_vec() }.is_turned_away());
 }
