@@ -13,6 +13,7 @@ mod plan;
 mod preflight;
 pub mod progress;
 pub mod quarantine;
+pub mod quota;
 pub mod rebuild;
 mod rename;
 pub mod scripts;

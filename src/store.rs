@@ -12,6 +12,7 @@ pub mod model;
 mod pop3;
 mod quarantine;
 mod scripts;
+mod sharing;
 mod sqlite;
 
 pub use alone::serve_alone;
