@@ -27,6 +27,7 @@ dovecot:dovecot-core
 mbsync:isync
 mpop:mpop
 fetchmail:fetchmail
+mutt:mutt
 openssl:openssl
 curl:curl
 python3:python3

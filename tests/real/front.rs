@@ -4,6 +4,7 @@
 mod big;
 mod capabilities;
 mod certificates;
+mod clients;
 mod ending;
 mod held;
 mod hostile;

@@ -37,6 +37,7 @@ mod rollback;
 mod scripts;
 mod sharing;
 mod silent_losses;
+mod standards;
 mod store_trouble;
 mod switch;
 mod the_lab;
