@@ -14,6 +14,7 @@ mod plan;
 mod preflight;
 pub mod progress;
 pub mod quarantine;
+pub mod quota;
 pub mod rebuild;
 mod rename;
 pub mod scripts;

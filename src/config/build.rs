@@ -65,7 +65,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
-    ("migration", &Keys { known: &["enroll", "parallel", "unreadable"], later: &[] }),
+    ("migration", &Keys { known: &["enroll", "parallel", "unreadable"], later: &["include"] }),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
     (

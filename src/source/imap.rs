@@ -1,5 +1,6 @@
 //! Reads an account over IMAP: its mailboxes, what STATUS says of them, their messages, and bodies in a pipelined stream.
 
+mod about;
 mod account;
 mod arrivals;
 mod bodies;
@@ -9,6 +10,7 @@ mod lasting;
 mod listing;
 mod quiet;
 mod refused;
+mod sharing;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -32,7 +34,7 @@ use crate::net::meter::Meter;
 use crate::net::{Access, LoginError, Refusal};
 use crate::source::profile::{self, Facts, Profile};
 use crate::wire::imap::command::{self, Fragments, Simple};
-use crate::wire::imap::scan::{self, Namespaces, Response};
+use crate::wire::imap::scan::{self, ListItem, Namespaces, Response};
 
 /// What is known of a user that our own logins can be made of.
 #[derive(Clone, Debug)]
@@ -105,6 +107,8 @@ pub struct Reader {
     lies: u32,
     /// Its namespaces, once they were asked for.
     namespaces: Option<Namespaces>,
+    /// What it lists of others' namespaces only if it is asked for them by name, once it was.
+    unlisted: Option<Vec<ListItem>>,
     /// What is particular to it.
     profile: &'static Profile,
     /// Mailboxes that were young and whose UIDVALIDITY is known to last.
@@ -144,6 +148,7 @@ impl Reader {
             popped: None,
             meter: Meter::default(),
             slow: Duration::ZERO,
+            unlisted: None,
             used: Instant::now(),
         })
     }

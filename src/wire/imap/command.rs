@@ -4,6 +4,7 @@
 //! synchronising literal, which every server takes; nothing here needs LITERAL+ or UTF8=ACCEPT.
 //! Mailbox names are raw octets, as the server gave them.
 
+mod about;
 mod append;
 mod gmail;
 
@@ -23,6 +24,7 @@ use imap_codec::imap_types::sequence::{Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
+pub use about::{About, about};
 pub use append::{Append, append, create};
 pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
 
