@@ -54,8 +54,8 @@ bench=$(program --release)
 cargo build --locked --quiet --release --bin mailferry
 mailferry=$(dirname "$(dirname "$bench")")/mailferry
 
-# Clients, the server and a proxy each hold a descriptor of every connection.
-ulimit -n 100000
+# Clients and the server behind hold three descriptors of every connection.
+ulimit -n "$(ulimit -Hn)"
 # The last core is the proxy's, and all that loads it has the others.
 core=$(($(nproc) - 1))
 if [ "$core" -eq 0 ]; then

@@ -148,9 +148,9 @@ fn nginx(stage: &Stage, folder: &Path, [imap, imaps, _]: [u16; 3]) -> String {
     let (certificate, key, folder) = (stage.certificate(), stage.key(), folder.display());
     let (certificate, key, auth) = (certificate.display(), key.display(), stage.auth);
     format!(
-        "load_module {NGINX_MODULE};\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile 100000;\n\
+        "load_module {NGINX_MODULE};\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile 16384;\n\
          pid {folder}/pid;\nerror_log {folder}/nginx.log info;\n\
-         events {{ worker_connections 50000; }}\n\
+         events {{ worker_connections 8192; }}\n\
          mail {{\n  auth_http 127.0.0.1:{auth}/;\n  proxy_buffer 64k;\n  imap_auth plain login;\n\
          imap_capabilities IMAP4rev1 SASL-IR ID ENABLE IDLE LITERAL+;\n\
          ssl_certificate {certificate};\n  ssl_certificate_key {key};\n  ssl_protocols TLSv1.2 TLSv1.3;\n\
@@ -167,9 +167,9 @@ fn dovecot(stage: &Stage, folder: &Path, [imap, imaps, _]: [u16; 3]) -> String {
         "base_dir = {folder}/run\nstate_dir = {folder}/state\nlog_path = {folder}/dovecot.log\n\
          protocols = imap\nlisten = 127.0.0.1\nauth_mechanisms = plain login\ndisable_plaintext_auth = no\n\
          ssl = yes\nssl_cert = <{certificate}\nssl_key = <{key}\n\
-         default_client_limit = 50000\ndefault_vsz_limit = 2G\n\
+         default_client_limit = 8192\ndefault_vsz_limit = 2G\n\
          passdb {{\n  driver = static\n  args = nopassword=y proxy=y host=127.0.0.1 port={backend}\n}}\n\
-         service imap-login {{\n  service_count = 0\n  process_min_avail = 1\n  process_limit = 1\n  client_limit = 50000\n\
+         service imap-login {{\n  service_count = 0\n  process_min_avail = 1\n  process_limit = 1\n  client_limit = 8192\n\
          inet_listener imap {{\n    port = {imap}\n  }}\n\
          inet_listener imaps {{\n    port = {imaps}\n    ssl = yes\n  }}\n}}\n"
     )
