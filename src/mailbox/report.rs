@@ -75,6 +75,9 @@ pub struct Report {
     pub bodies: u64,
     /// What became of POP3 UIDLs and their order.
     pub pop3: String,
+    /// What became of Sieve scripts; empty where the configuration has none.
+    #[serde(default)]
+    pub sieve: String,
     /// The findings, at most ten thousand.
     pub findings: Vec<Finding>,
     /// Findings that are counted above and not listed.
@@ -97,6 +100,7 @@ impl Report {
             messages: 0,
             bodies: 0,
             pop3: "not compared".to_owned(),
+            sieve: String::new(),
             findings: Vec::new(),
             findings_left_out: 0,
         }
@@ -173,10 +177,11 @@ impl Report {
             }
             text.push('\n');
         }
+        let sieve = if self.sieve.is_empty() { String::new() } else { format!("; sieve: {}", printable(&self.sieve)) };
         let verdict = if self.identical { "identical" } else { "DIFFERENT" };
         let _ = writeln!(
             text,
-            "{}: {verdict}: {} mailboxes, {} messages, {} bodies compared; {} differences, {} altered, {} notes; pop3: {}",
+            "{}: {verdict}: {} mailboxes, {} messages, {} bodies compared; {} differences, {} altered, {} notes; pop3: {}{sieve}",
             self.user,
             self.mailboxes,
             self.messages,
