@@ -42,7 +42,8 @@ pub(crate) fn password(user: &str) -> String {
 
 /// Answers whoever comes, as long as the process lives.
 pub(crate) async fn serve(listener: TcpListener) {
-    while let Ok((tcp, _)) = listener.accept().await {
+    loop {
+        let (tcp, _) = listener.accept().await.expect("too few descriptors (ulimit -n)?");
         tokio::spawn(async move {
             // A proxy may hang up whenever it likes; what the client got is counted at the client.
             let _ = session(tcp).await;
@@ -172,7 +173,8 @@ impl Session {
 
 /// Tells nginx for each login that the server is at `backend`.
 pub(crate) async fn tell_where(listener: TcpListener, backend: u16) {
-    while let Ok((mut tcp, _)) = listener.accept().await {
+    loop {
+        let (mut tcp, _) = listener.accept().await.expect("too few descriptors (ulimit -n)?");
         tokio::spawn(async move {
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::client::{Client, Target};
 
 /// More than any of it takes on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How much of each.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,10 @@ pub(crate) async fn logins(target: &Target, count: usize) {
 
 /// Logins one after the other: the time from connecting to the tagged OK of half of them.
 pub(crate) async fn latency(target: &Target, count: usize) -> Duration {
+    in_time(one_by_one(target, count)).await
+}
+
+async fn one_by_one(target: &Target, count: usize) -> Duration {
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
         let begun = Instant::now();
@@ -76,21 +80,27 @@ pub(crate) async fn noops(target: &Target, count: usize) {
 
 /// So many clients in IDLE.
 pub(crate) async fn idle(target: &Target, count: usize) -> Vec<Client> {
-    let mut clients = Vec::with_capacity(count);
-    for number in 0..count {
-        let mut client = Client::log_in(target, number).await;
-        client.idle().await;
-        clients.push(client);
-    }
-    clients
+    let all = async {
+        let mut clients = Vec::with_capacity(count);
+        for number in 0..count {
+            let mut client = Client::log_in(target, number).await;
+            client.idle().await;
+            clients.push(client);
+        }
+        clients
+    };
+    in_time(all).await
 }
 
 /// All of them are still there.
 pub(crate) async fn wake(clients: Vec<Client>) {
-    for mut client in clients {
-        client.done().await;
-        client.log_out().await;
-    }
+    let all = async {
+        for mut client in clients {
+            client.done().await;
+            client.log_out().await;
+        }
+    };
+    in_time(all).await;
 }
 
 async fn at_once<F, W>(target: &Target, clients: usize, work: W)
@@ -102,10 +112,14 @@ where
     for client in 0..clients {
         all.spawn(work(target.clone(), client));
     }
-    let done = tokio::time::timeout(PATIENCE, async {
+    in_time(async {
         while let Some(one) = all.join_next().await {
             one.unwrap();
         }
-    });
-    done.await.expect("a client waits for ever");
+    })
+    .await;
+}
+
+async fn in_time<T>(load: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, load).await.expect("a client waits for ever")
 }

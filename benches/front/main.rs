@@ -125,7 +125,6 @@ async fn main() {
 }
 
 async fn listen() -> TcpListener {
-    // With the longest queue that the system allows: tokio's own is for 1,024.
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
