@@ -80,16 +80,16 @@ pub(crate) async fn noops(target: &Target, count: usize) {
 
 /// So many clients in IDLE.
 pub(crate) async fn idle(target: &Target, count: usize) -> Vec<Client> {
-    let all = async {
-        let mut clients = Vec::with_capacity(count);
-        for number in 0..count {
-            let mut client = Client::log_in(target, number).await;
+    let groups = at_once(target, CLIENTS.min(count), move |target, group| async move {
+        let mut clients = Vec::new();
+        for number in (group..count).step_by(CLIENTS) {
+            let mut client = Client::log_in(&target, number).await;
             client.idle().await;
             clients.push(client);
         }
         clients
-    };
-    in_time(all).await
+    });
+    groups.await.into_iter().flatten().collect()
 }
 
 /// All of them are still there.
@@ -103,21 +103,17 @@ pub(crate) async fn wake(clients: Vec<Client>) {
     in_time(all).await;
 }
 
-async fn at_once<F, W>(target: &Target, clients: usize, work: W)
+async fn at_once<T, F, W>(target: &Target, clients: usize, work: W) -> Vec<T>
 where
+    T: Send + 'static,
     W: Fn(Target, usize) -> F,
-    F: Future<Output = ()> + Send + 'static,
+    F: Future<Output = T> + Send + 'static,
 {
     let mut all = JoinSet::new();
     for client in 0..clients {
         all.spawn(work(target.clone(), client));
     }
-    in_time(async {
-        while let Some(one) = all.join_next().await {
-            one.unwrap();
-        }
-    })
-    .await;
+    in_time(all.join_all()).await
 }
 
 async fn in_time<T>(load: impl Future<Output = T>) -> T {
