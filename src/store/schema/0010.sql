@@ -1,7 +1,6 @@
--- With whom a user shares mailboxes on the old side, and how many with each.
-CREATE TABLE shared_with (
-    user      TEXT    NOT NULL REFERENCES users (user) ON DELETE CASCADE,
-    who       TEXT    NOT NULL,
-    mailboxes INTEGER NOT NULL,
-    PRIMARY KEY (user, who)
+-- What our connections to the old side have received for a user, on the last day on which they have received anything.
+CREATE TABLE old_octets (
+    user   TEXT    NOT NULL PRIMARY KEY,
+    day    INTEGER NOT NULL,
+    octets INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

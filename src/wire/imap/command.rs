@@ -6,6 +6,7 @@
 
 mod about;
 mod append;
+mod gmail;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,6 +27,7 @@ use zeroize::Zeroizing;
 
 pub use about::{About, about};
 pub use append::{Append, append, create};
+pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
 
 use crate::wire::sasl;
 
