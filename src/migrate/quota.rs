@@ -39,10 +39,11 @@ impl Room {
 /// # Errors
 /// [`Stop::Later`] with both numbers; any other if a side can't be read.
 pub async fn check(readers: &mut Readers) -> Result<(), Stop> {
-    let room = Room::of(readers).await?;
-    if !room.new.is_limited() {
+    let new = readers.new.quota().await?;
+    if !new.is_limited() {
         return Ok(());
     }
+    let room = Room { new, old: readers.old.quota().await? };
     let old = readers.old.account().await?;
     // Every size is asked for only where it counts.
     let octets = if room.old.octets().is_some() { 0 } else { octets(&mut readers.old, &old).await? };

@@ -145,10 +145,10 @@ impl Reader {
             suspect: None,
             lies: 0,
             namespaces: None,
+            unlisted: None,
             popped: None,
             meter: Meter::default(),
             slow: Duration::ZERO,
-            unlisted: None,
             used: Instant::now(),
         })
     }
