@@ -126,7 +126,7 @@ async fn a_command_that_never_ends_is_ended_with_all_that_it_started() {
             if fs::read(&path).unwrap_or_default().is_empty() {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert!(fs::read(&path).unwrap_or_default().is_empty(), "{child} still runs");
     }
