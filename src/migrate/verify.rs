@@ -10,8 +10,8 @@ use super::{Readers, Stop, scripts};
 use crate::config::Bodies;
 use crate::mailbox::body::BodyHasher;
 use crate::mailbox::{
-    Account, BodyDigest, Class, Contents, Finding, Listed, MailboxName, Message, Report, Scripts, Uid, UidValidity,
-    compare,
+    Account, BodyDigest, Class, Contents, Finding, Listed, MailboxName, Message, Report, Scripts, Sharing, Uid,
+    UidValidity, compare,
 };
 use crate::source::profile::Quirk;
 use crate::source::{BodyEvent, Reader};
@@ -51,6 +51,8 @@ pub struct Verified {
     pub old: Account,
     /// The new side before.
     pub new: Account,
+    /// Who may do what on both sides.
+    pub sharing: (Sharing, Sharing),
     /// The scripts of both sides, where there are any to compare.
     pub scripts: Option<(Scripts, Scripts)>,
 }
@@ -103,6 +105,8 @@ impl Verification<'_> {
         let mut account = Report::new(self.user, self.depth.strict);
         let names = compare::accounts(&old, &new, &mut account);
         let scripts = scripts::compared(self.readers, &mut account).await?;
+        let sharing = (self.readers.old.sharing(&old).await?, self.readers.new.sharing(&new).await?);
+        compare::sharing(&sharing.0, &sharing.1, &mut account);
         let mut sample = Sample::of(self.depth.bodies, &names, &old);
         let mut mailboxes = BTreeMap::new();
         for name in names {
@@ -112,7 +116,7 @@ impl Verification<'_> {
         }
         self.readers.old.close().await?;
         self.readers.new.close().await?;
-        Ok(Verified { account, mailboxes, old, new, scripts })
+        Ok(Verified { account, mailboxes, old, new, sharing, scripts })
     }
 
     /// Compares one mailbox again, without reading any body: inside the gate there is no time for it.
