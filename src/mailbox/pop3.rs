@@ -2,9 +2,10 @@
 //! which UID each of them is.
 //!
 //! [`pairing`] finds the UIDs by a [`template`], [`proof`] proves them on the messages themselves; where no template fits,
-//! [`matching`] finds them on the messages alone. [`order`] keeps the server's order on a target that can only append.
+//! [`matching`] finds them on the messages alone, and [`numbered`] by a number that IMAP tells. [`order`] keeps the server's order on a target that can only append.
 
 pub mod matching;
+pub mod numbered;
 pub mod order;
 pub mod pairing;
 pub mod proof;
@@ -15,6 +16,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 pub use matching::{KnownUidls, Matching};
+pub use numbered::numbered;
 pub use pairing::{Doubt, Paired, Pairing, Snapshot, pair};
 pub use template::Template;
 pub use text::{TextDigest, TextHasher};

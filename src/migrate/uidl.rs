@@ -6,6 +6,8 @@ mod harvest;
 mod kept;
 mod read;
 
+use std::sync::Arc;
+
 use super::{Platform, Stop};
 use crate::config::Config;
 use crate::mailbox::Side;
@@ -52,6 +54,8 @@ pub(super) struct Pop3Reader {
     /// Where the user's own sessions are known: ours must not lock them out.
     registry: Option<Registry>,
     harvests: Harvests,
+    /// The keyword of messages that POP3 hides.
+    hidden: Option<Arc<str>>,
 }
 
 impl Pop3Reader {
@@ -68,6 +72,7 @@ impl Pop3Reader {
             store: platform.store.clone(),
             registry: platform.registry.clone(),
             harvests: platform.harvests.clone(),
+            hidden: platform.config.new.pop3_deleted_flag.clone(),
         }))
     }
 }

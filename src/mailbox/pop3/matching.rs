@@ -227,6 +227,7 @@ impl<'a> Matching<'a> {
         Ok(Pairing {
             uid_validity: self.snapshot.contents.uid_validity,
             templates: Vec::new(),
+            numbered: false,
             messages: self.found.into_iter().filter_map(paired).collect(),
         })
     }

@@ -49,8 +49,10 @@ pub struct Pairing {
     /// UIDVALIDITY of INBOX.
     pub uid_validity: UidValidity,
     /// Every template that gives exactly this list; several only while the UIDs are too few to tell them apart. None if
-    /// the messages were found by what they contain.
+    /// the messages were found by what they contain, or by a number.
     pub templates: Vec<Template>,
+    /// IMAP tells the number that a UIDL is made of.
+    pub numbered: bool,
     /// The messages in POP3's order, without those that are gone.
     pub messages: Vec<Paired>,
 }
@@ -82,6 +84,9 @@ impl Pairing {
     /// How the messages were found: the templates' names, or by content.
     #[must_use]
     pub fn method(&self) -> String {
+        if self.numbered {
+            return "by X-GM-MSGID".to_owned();
+        }
         if self.templates.is_empty() {
             return Self::BY_CONTENT.to_owned();
         }
@@ -192,6 +197,7 @@ pub fn pair(list: &Pop3List, snapshot: &Snapshot<'_>) -> Result<Pairing, Doubt> 
     Ok(Pairing {
         uid_validity: snapshot.contents.uid_validity,
         templates: whole.iter().map(|fit| fit.template).collect(),
+        numbered: false,
         messages: first.messages.clone(),
     })
 }

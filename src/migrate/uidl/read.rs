@@ -1,5 +1,6 @@
 //! Reads what POP3 shows on a side and finds out for certain which UID each message is.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use tracing::debug;
@@ -8,7 +9,7 @@ use super::{Certain, Pop3Reader};
 use crate::mailbox::pop3::pairing::Named;
 use crate::mailbox::pop3::proof::{Proof, Texts};
 use crate::mailbox::pop3::{
-    Doubt, KnownUidls, Matching, Paired, Pairing, Pop3List, Snapshot, TextDigest, TextHasher, pair,
+    Doubt, KnownUidls, Matching, Paired, Pairing, Pop3List, Snapshot, TextDigest, TextHasher, numbered, pair,
 };
 use crate::mailbox::{Contents, Listed, Report, Status, Uid, UidNext, compare};
 use crate::migrate::Stop;
@@ -42,6 +43,14 @@ pub(in crate::migrate) struct Inbox<'a> {
 }
 
 impl Inbox<'_> {
+    /// The number of each message in all mailboxes, where the side tells it.
+    async fn numbers(&mut self) -> Result<Vec<(Uid, u64)>, Stop> {
+        let last = Uid(self.contents.uid_next.0.saturating_sub(1));
+        let numbers = self.reader.gm_msgids(self.listed, self.contents.uid_validity, Uid(1)..=last).await?;
+        self.reader.close().await?;
+        Ok(numbers)
+    }
+
     async fn status(&mut self) -> Result<Status, Stop> {
         self.reader.close().await?;
         Ok(self.reader.status(self.listed).await?)
@@ -127,7 +136,7 @@ impl Pop3Reader {
             uidls: self.store.pop3_uidls(user.as_str(), inbox.contents.uid_validity).await?,
         };
         if let Some(list) = self.harvests.take_fresh(user)
-            && let Some(pairing) = harvested(&list, &inbox.contents, &known)
+            && let Some(pairing) = harvested(&list, &self.shown(&inbox.contents), &known)
         {
             debug!(%user, messages = list.messages().len(), "the POP3 list of the user's own session will do");
             self.remember(user, &pairing, inbox.contents.uid_next).await?;
@@ -177,7 +186,14 @@ impl Pop3Reader {
             list => list?,
         };
         let uid_next_after = inbox.status().await?.uid_next;
-        let snapshot = Snapshot { contents: &inbox.contents, uid_next_after, list_is_older: false };
+        let contents = self.shown(&inbox.contents).into_owned();
+        let snapshot = Snapshot { contents: &contents, uid_next_after, list_is_older: false };
+        if inbox.reader.has_labels() {
+            // Nothing is read there: what POP3 has given once, it hides.
+            maildrop.quit().await;
+            let numbers = inbox.numbers().await?;
+            return Ok(numbered(&list, &snapshot, &numbers).map(|pairing| (pairing, None)));
+        }
         let certain = match pair(&list, &snapshot) {
             Ok(pairing) => {
                 // A template that was never proved can't be trusted in the gate either.
@@ -188,8 +204,6 @@ impl Pop3Reader {
                 proof.map(|unreadable| (pairing, unreadable.first().copied()))
             }
             Err(Doubt::NoTemplate { .. }) => {
-                let contents = inbox.contents.clone();
-                let snapshot = Snapshot { contents: &contents, uid_next_after, list_is_older: false };
                 // What was never found before can't be trusted in the gate either.
                 let content = if known.uidls.is_empty() { Content::Proved } else { content };
                 let matching = Matching::begin(&list, &snapshot, &known.uidls, content == Content::Proved);
@@ -226,6 +240,14 @@ impl Pop3Reader {
             if unreadable.is_empty() { Ok(()) } else { Err(Doubt::Unread { method, named, why }) }
         };
         Ok(Ok((list, proved.and_then(all))))
+    }
+
+    /// INBOX without the messages that POP3 hides.
+    fn shown<'a>(&self, contents: &'a Contents) -> Cow<'a, Contents> {
+        let Some(keyword) = self.hidden.as_deref() else { return Cow::Borrowed(contents) };
+        let mut shown = contents.clone();
+        shown.messages.retain(|message| !message.keywords.contains(keyword));
+        Cow::Owned(shown)
     }
 
     /// Runs `job`, which opens a POP3 session of ours, only while the user has none, and drops it when the user wants in.
@@ -421,6 +443,7 @@ mod tests {
             store,
             registry,
             harvests: Harvests::default(),
+            hidden: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! Mailbox names are raw octets, as the server gave them.
 
 mod append;
+mod gmail;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,6 +25,7 @@ use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
 pub use append::{Append, append, create};
+pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
 
 use crate::wire::sasl;
 
