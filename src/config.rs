@@ -23,7 +23,7 @@ pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, Credentials, DsyncTarget, Endpoint, Enroll, Limits, Listen, MasterUser,
     Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles,
-    TlsVersion, Trust, Unreadable, Users, Verify,
+    TlsVersion, Trust, Unmatched, Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

@@ -6,6 +6,7 @@ mod bodies;
 mod changes;
 mod lasting;
 mod listing;
+mod parts;
 mod quiet;
 mod refused;
 

@@ -13,6 +13,7 @@
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
 //! * [`Tap`] is a wire that writes down what passes.
 //! * [`Liar`] is a wire on which chosen messages come as broken servers give them.
+//! * [`Maildrops`] is a POP3 server that shows what a test wants of it.
 //! * [`disk`] is a disk under the store that fills up and loses power.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
@@ -47,6 +48,7 @@ pub mod foreign;
 pub mod imap;
 pub mod liar;
 pub mod lmtp;
+pub mod maildrops;
 pub mod mailutils;
 pub mod nasty;
 pub mod pop3;
@@ -67,6 +69,7 @@ pub use ferry::{Ferry, FerrySpec};
 pub use imap::Imap;
 pub use liar::{Answer, Liar, Lie};
 pub use lmtp::{deliver, try_deliver};
+pub use maildrops::{Letter, Maildrops};
 pub use mailutils::Mailutils;
 pub use pop3::Pop3;
 pub use process::wait_for;

@@ -5,6 +5,7 @@
 //! Mailbox names are raw octets, as the server gave them.
 
 mod append;
+mod parts;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,6 +25,7 @@ use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
 pub use append::{Append, append, create};
+pub use parts::{Part, uid_fetch_parts};
 
 use crate::wire::sasl;
 

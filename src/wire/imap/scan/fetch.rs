@@ -17,6 +17,8 @@ pub struct Fetch {
     pub size: Option<u64>,
     /// MODSEQ
     pub modseq: Option<u64>,
+    /// X-GUID, which is Dovecot's own.
+    pub guid: Option<Vec<u8>>,
     /// The first of BODY\[…\], BINARY\[…\], RFC822, RFC822.HEADER, RFC822.TEXT.
     pub body: Option<Body>,
 }
@@ -72,6 +74,7 @@ impl Fetch {
             b"UID" => self.uid = value_number(cursor).and_then(|uid| u32::try_from(uid).ok()),
             b"RFC822.SIZE" => self.size = value_number(cursor),
             b"MODSEQ" => self.modseq = value_number(cursor),
+            b"X-GUID" => self.guid = cursor.token().and_then(Token::octets).map(Into::into),
             b"INTERNALDATE" => self.internal_date = cursor.token().and_then(Token::octets).map(Into::into),
             _ if is_body(name) => {
                 let body = match cursor.token() {
