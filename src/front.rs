@@ -97,14 +97,13 @@ impl Backends {
     /// If certificates to trust can't be read.
     pub fn of(config: &Config) -> Result<Self, TlsError> {
         let Config { old, new, .. } = config;
+        let imap = |side, endpoint| ImapServer::new(side, endpoint).map(ImapServer::behind_breaker);
+        let pop3 = |side, endpoint| Pop3Server::new(side, endpoint).map(Pop3Server::behind_breaker);
         let pop3 = match (&old.pop3, &new.pop3) {
-            (Some(old), Some(new)) => {
-                Some(BothSides { old: Pop3Server::new(Side::Old, old)?, new: Pop3Server::new(Side::New, new)? })
-            }
+            (Some(old), Some(new)) => Some(BothSides { old: pop3(Side::Old, old)?, new: pop3(Side::New, new)? }),
             _ => None,
         };
-        let imap =
-            BothSides { old: ImapServer::new(Side::Old, &old.imap)?, new: ImapServer::new(Side::New, &new.imap)? };
+        let imap = BothSides { old: imap(Side::Old, &old.imap)?, new: imap(Side::New, &new.imap)? };
         let names = BothSides { old: old.names.clone(), new: new.names.clone() };
         Ok(Self { imap, names, pop3 })
     }

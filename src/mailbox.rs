@@ -11,6 +11,7 @@ pub mod model;
 pub mod name;
 pub mod pop3;
 pub mod report;
+pub mod scripts;
 
 pub use account::{Account, Contents, Listed, Status};
 pub use body::BodyDigest;
@@ -18,3 +19,4 @@ pub use message::{Keywords, Message, SystemFlags};
 pub use model::{Guid, ModSeq, Side, Uid, UidNext, UidValidity};
 pub use name::{MailboxName, NameError};
 pub use report::{Class, Finding, Report};
+pub use scripts::Scripts;

@@ -15,6 +15,7 @@ pub mod progress;
 pub mod quarantine;
 pub mod rebuild;
 mod rename;
+pub mod scripts;
 pub mod supervisor;
 pub mod sweep;
 pub mod uidl;
@@ -36,6 +37,8 @@ use crate::user::{CanonicalUser, NameRules, Realms, Registry};
 
 pub use credentials::{Masters, side_without_password};
 pub use progress::ProgressMeter;
+use scripts::ScriptSides;
+pub use scripts::SieveSides;
 pub use supervisor::{Order, Outcome, Supervisor};
 use uidl::Pop3Reader;
 pub use uidl::{Harvests, Pop3Sides};
@@ -63,6 +66,8 @@ pub struct Platform {
     pub registry: Option<Registry>,
     /// Both sides over POP3, where the platform has it.
     pub pop3: Option<Pop3Sides>,
+    /// Both sides over ManageSieve, where the platform has it.
+    pub sieve: Option<SieveSides>,
     /// POP3 lists that passed by in users' sessions.
     pub harvests: Harvests,
     /// How login names are read.
@@ -100,6 +105,7 @@ impl Platform {
             owner: lease::owner().into(),
             registry: None,
             pop3: Pop3Sides::new(&config)?,
+            sieve: SieveSides::new(&config)?,
             harvests: Harvests::default(),
             names: NameRules::of(&config),
             masters: Masters::default(),
@@ -118,6 +124,8 @@ pub struct Readers {
     pub new: Reader,
     /// Both over POP3, where the platform has it; connected only while it is read.
     pop3: Option<Pop3Reader>,
+    /// The scripts of both, where the platform has them; connected when they are first read.
+    scripts: Option<ScriptSides>,
 }
 
 impl Readers {
@@ -129,12 +137,15 @@ impl Readers {
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
         let new = credentials::open(platform, Side::New, login).await?;
         let old = credentials::open(platform, Side::Old, login).await?;
-        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)? })
+        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)?, scripts: ScriptSides::of(platform, login)? })
     }
 
     /// Says goodbye to both.
     pub async fn close(self) {
         tokio::join!(self.old.logout(), self.new.logout());
+        if let Some(scripts) = self.scripts {
+            scripts.close().await;
+        }
     }
 }
 

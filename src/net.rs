@@ -1,6 +1,7 @@
 //! Listeners, TLS, dialling, what the system lets us have: bytes in and out, with a deadline on every wait.
 
 pub mod access;
+pub mod breaker;
 pub mod descriptors;
 pub mod dial;
 pub mod imap;
@@ -9,6 +10,7 @@ pub mod listen;
 pub mod notify;
 pub mod pop3;
 pub mod proxied;
+pub mod sieve;
 pub mod stream;
 pub mod tls;
 

@@ -11,6 +11,7 @@ mod locked_out;
 pub mod model;
 mod pop3;
 mod quarantine;
+mod scripts;
 mod sqlite;
 
 pub use alone::serve_alone;
@@ -21,4 +22,5 @@ pub use model::{
 };
 pub use pop3::Pop3Proof;
 pub use quarantine::Quarantined;
+pub use scripts::OurScript;
 pub use sqlite::{Store, now};

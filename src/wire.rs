@@ -8,3 +8,4 @@ pub mod imap;
 pub mod pop3;
 pub mod proxy;
 pub mod sasl;
+pub mod sieve;

@@ -172,6 +172,9 @@ fn pins_arrive_where_tls_is_and_nowhere_else() {
     let (old_pop3, new_pop3) = (config.old.pop3.unwrap(), config.new.pop3.unwrap());
     let first = pin("sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1eff");
     assert_eq!((config.old.imap.trust.pin, old_pop3.trust.pin), (first, first));
+    let (old_sieve, new_sieve) = (config.old.sieve.unwrap(), config.new.sieve.unwrap());
+    assert_eq!((old_sieve.port, old_sieve.security, old_sieve.trust.pin), (4190, Security::StartTls, first));
+    assert_eq!((new_sieve.port, new_sieve.security, new_sieve.trust.pin), (14190, Security::Clear, None));
     assert_eq!((config.new.imap.trust.pin, new_pop3.trust.pin), (None, first), "one of them is in clear");
     assert_eq!(config.new.target.endpoint.security, Security::Tls);
     assert_eq!(config.new.target.endpoint.trust.pin, pin(&format!("sha256:{}", "ab".repeat(32))));

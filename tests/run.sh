@@ -23,9 +23,11 @@ dovecot:dovecot-core
 /usr/lib/dovecot/imap:dovecot-imapd
 /usr/lib/dovecot/pop3:dovecot-pop3d
 /usr/lib/dovecot/lmtp:dovecot-lmtpd
+/usr/lib/dovecot/managesieve:dovecot-managesieved
 mbsync:isync
 mpop:mpop
 fetchmail:fetchmail
+mutt:mutt
 openssl:openssl
 curl:curl
 python3:python3

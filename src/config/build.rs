@@ -41,7 +41,10 @@ const ROOT: Keys = Keys {
 /// What both sides have, and `$own`.
 macro_rules! side_keys {
     ($own:literal) => {
-        with_tls_keys!(["imap", "pop3", "lmtp"], ["proxy_protocol", "credentials", "login_name", "login_names", $own])
+        with_tls_keys!(
+            ["imap", "pop3", "sieve", "lmtp"],
+            ["proxy_protocol", "credentials", "login_name", "login_names", $own]
+        )
     };
 }
 
@@ -55,8 +58,8 @@ static SECTIONS: [(&str, &Keys); 11] = [
         },
     ),
     ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
-    ("old", &Keys { known: side_keys!("source"), later: &["sieve", "target"] }),
-    ("new", &Keys { known: side_keys!("target"), later: &["sieve", "source"] }),
+    ("old", &Keys { known: side_keys!("source"), later: &["target"] }),
+    ("new", &Keys { known: side_keys!("target"), later: &["source"] }),
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
@@ -124,6 +127,7 @@ pub(super) fn config(root: &Section<'_>) -> Option<Config> {
     let mut realms = None;
     if let (Some(listen), Some(old), Some(new)) = (&listen, &old, &new) {
         pop3_everywhere(root, listen, old, new)?;
+        sieve_on_both(root, old, new)?;
         realms = self::realms(root, listen, (old, new), domain);
     }
     let store = section("store").and_then(|section| store(&section));
@@ -204,20 +208,30 @@ fn pop3_everywhere(root: &Section<'_>, listen: &Listen, old: &OldSide, new: &New
     Some(())
 }
 
+/// Scripts are read on one side and put on the other.
+fn sieve_on_both(root: &Section<'_>, old: &OldSide, new: &NewSide) -> Option<()> {
+    let (has, needs) = match (&old.sieve, &new.sieve) {
+        (Some(_), None) => ("old", "new"),
+        (None, Some(_)) => ("new", "old"),
+        _ => return Some(()),
+    };
+    root.section(has)?.get("sieve")?.fail(format!("needs `sieve` under [{needs}] as well"))
+}
+
 /// `[old]`, and a realm's own.
 pub(super) fn old_side(section: &Section<'_>, default_domain: Option<&str>) -> Option<OldSide> {
     let sides = side(section, "imaps://old.example:993", default_domain);
     if let Some(source) = section.get("source").and_then(|entry| entry.section()) {
         kind(&source, "imap", &["dsync"], &KIND_ONLY);
     }
-    let Side { imap, pop3, credentials, names } = sides?;
-    Some(OldSide { imap, pop3, credentials, names })
+    let Side { imap, pop3, sieve, credentials, names } = sides?;
+    Some(OldSide { imap, pop3, sieve, credentials, names })
 }
 
 /// `[new]`, and a realm's own; `old` is the side it must not be.
 pub(super) fn new_side(section: &Section<'_>, old: Option<&OldSide>, default_domain: Option<&str>) -> Option<NewSide> {
     let sides = side(section, "imap://10.0.0.5:143", default_domain);
-    if let (Some(Side { imap, pop3, .. }), Some(old)) = (&sides, old) {
+    if let (Some(Side { imap, pop3, sieve, .. }), Some(old)) = (&sides, old) {
         if imap.is_same_server(&old.imap) {
             section.get("imap")?.fail::<()>(format!("{imap} is old.imap: the two sides must be two servers"));
         }
@@ -226,17 +240,23 @@ pub(super) fn new_side(section: &Section<'_>, old: Option<&OldSide>, default_dom
         {
             section.get("pop3")?.fail::<()>(format!("{pop3} is old.pop3: the two sides must be two servers"));
         }
+        if let (Some(sieve), Some(theirs)) = (sieve, &old.sieve)
+            && sieve.is_same_server(theirs)
+        {
+            section.get("sieve")?.fail::<()>(format!("{sieve} is old.sieve: the two sides must be two servers"));
+        }
     }
     let example = "{ kind = \"dsync\", url = \"doveadm://10.0.0.5:24245\", password_file = \"doveadm.secret\" }";
     let target = section.require("target", example).and_then(|entry| entry.section()).and_then(|s| target(&s));
-    let Side { imap, pop3, credentials, names } = sides?;
-    Some(NewSide { imap, pop3, credentials, names, target: target? })
+    let Side { imap, pop3, sieve, credentials, names } = sides?;
+    Some(NewSide { imap, pop3, sieve, credentials, names, target: target? })
 }
 
-/// What both sides have: IMAP, POP3, their certificates, credentials, and LMTP for later.
+/// What both sides have: IMAP, POP3, ManageSieve, their certificates, credentials, and LMTP for later.
 struct Side {
     imap: Endpoint,
     pop3: Option<Endpoint>,
+    sieve: Option<Endpoint>,
     credentials: Credentials,
     names: SideNames,
 }
@@ -244,6 +264,7 @@ struct Side {
 fn side(section: &Section<'_>, example: &str, default_domain: Option<&str>) -> Option<Side> {
     let imap = section.require("imap", &format!("\"{example}\"")).and_then(|entry| entry.parse(endpoint::imap));
     let pop3 = section.or("pop3", None, |entry| entry.parse(endpoint::pop3).map(Some));
+    let sieve = section.or("sieve", None, |entry| entry.parse(endpoint::sieve).map(Some));
     if let Some(lmtp) = section.get("lmtp") {
         lmtp.parse(endpoint::lmtp);
     }
@@ -251,12 +272,13 @@ fn side(section: &Section<'_>, example: &str, default_domain: Option<&str>) -> O
         section.or("credentials", Credentials::User, |entry| entry.section().and_then(|section| credentials(&section)));
     let names = side_names(section, default_domain);
     let trust = trust::written(section);
-    let (mut imap, mut pop3) = (imap?, pop3?);
+    let (mut imap, mut pop3, mut sieve) = (imap?, pop3?, sieve?);
     let none = "no endpoint of this side is inside TLS (imaps://, imap+starttls://, pop3s:// …)";
-    trust?.give(std::iter::once(&mut imap).chain(&mut pop3), none)?;
+    trust?.give(std::iter::once(&mut imap).chain(&mut pop3).chain(&mut sieve), none)?;
     let proxy_protocol = section.or("proxy_protocol", false, Entry::boolean)?;
-    std::iter::once(&mut imap).chain(&mut pop3).for_each(|endpoint| endpoint.proxy_protocol = proxy_protocol);
-    Some(Side { imap, pop3, credentials: credentials?, names: names? })
+    let endpoints = std::iter::once(&mut imap).chain(&mut pop3).chain(&mut sieve);
+    endpoints.for_each(|endpoint| endpoint.proxy_protocol = proxy_protocol);
+    Some(Side { imap, pop3, sieve, credentials: credentials?, names: names? })
 }
 
 /// Checks that a table has `kind = wanted` and nothing beside `keys`; the kinds in `later` will come.

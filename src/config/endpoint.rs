@@ -2,11 +2,12 @@
 
 use super::model::{Endpoint, Security};
 
-/// Ports of the protocols, where the URL names none (RFC 3501, RFC 8314; Dovecot's doveadm service; LMTP by custom).
+/// Ports of the protocols, where the URL names none (RFC 3501, RFC 8314, RFC 5804; Dovecot's doveadm service; LMTP by custom).
 const IMAP: u16 = 143;
 const IMAPS: u16 = 993;
 const POP3: u16 = 110;
 const POP3S: u16 = 995;
+const SIEVE: u16 = 4190;
 const DOVEADM: u16 = 24245;
 const LMTP: u16 = 24;
 
@@ -18,6 +19,11 @@ pub(super) fn imap(url: &str) -> Result<Endpoint, String> {
 /// `pop3://`, `pop3+starttls://` or `pop3s://`.
 pub(super) fn pop3(url: &str) -> Result<Endpoint, String> {
     endpoint(url, [("pop3", POP3), ("pop3+starttls", POP3), ("pop3s", POP3S)])
+}
+
+/// `sieve://`, `sieve+starttls://` or `sieves://`.
+pub(super) fn sieve(url: &str) -> Result<Endpoint, String> {
+    endpoint(url, [("sieve", SIEVE), ("sieve+starttls", SIEVE), ("sieves", SIEVE)])
 }
 
 /// `doveadm://`, `doveadm+starttls://` or `doveadm+tls://`.
@@ -102,7 +108,7 @@ fn split(url: &str) -> Result<Url, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{doveadm, imap, lmtp};
+    use super::{doveadm, imap, lmtp, sieve};
     use crate::config::Security;
 
     #[test]
@@ -155,6 +161,10 @@ mod tests {
             let endpoint = doveadm(url).unwrap();
             assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.security), ("h", port, security), "{url}");
         }
+        assert_eq!(
+            sieve("sieve+starttls://h").map(|endpoint| (endpoint.port, endpoint.security)),
+            Ok((4190, Security::StartTls))
+        );
         assert!(doveadm("imap://h").unwrap_err().contains("doveadm+tls://"));
         assert_eq!(lmtp("lmtp://h"), Ok(("h".to_owned(), 24)));
         assert!(lmtp("smtp://h").is_err());

@@ -145,6 +145,8 @@ pub struct OldSide {
     pub imap: Endpoint,
     /// Where it speaks POP3; `None`: this platform has no POP3.
     pub pop3: Option<Endpoint>,
+    /// Where it speaks ManageSieve; `None`: scripts are not carried over.
+    pub sieve: Option<Endpoint>,
     /// With what our own connections log in there.
     pub credentials: Credentials,
     /// By which names it knows users.
@@ -158,6 +160,8 @@ pub struct NewSide {
     pub imap: Endpoint,
     /// Where it speaks POP3; both sides have it or none.
     pub pop3: Option<Endpoint>,
+    /// Where it speaks ManageSieve; both sides have it or none.
+    pub sieve: Option<Endpoint>,
     /// With what our own connections log in there.
     pub credentials: Credentials,
     /// By which names it knows users.
@@ -235,12 +239,12 @@ impl fmt::Display for Endpoint {
 /// Protection of a connection to a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Security {
-    /// `imap://`, `pop3://`, `doveadm://`: none.
+    /// `imap://`, `pop3://`, `sieve://`, `doveadm://`: none.
     Clear,
-    /// `imap+starttls://`, `pop3+starttls://`, `doveadm+starttls://`: TLS after a command; a server that doesn't offer it
+    /// `imap+starttls://`, `pop3+starttls://`, `sieve+starttls://`, `doveadm+starttls://`: TLS after a command; a server that doesn't offer it
     /// is not used.
     StartTls,
-    /// `imaps://`, `pop3s://`, `doveadm+tls://`: TLS from the first byte.
+    /// `imaps://`, `pop3s://`, `sieves://`, `doveadm+tls://`: TLS from the first byte.
     Tls,
 }
 

@@ -51,6 +51,11 @@ fn realm(
     if section.get("new").is_none() && realm.old.imap.is_same_server(&realm.new.imap) {
         return entry.fail(format!("{} is new.imap: the two sides must be two servers", realm.old.imap));
     }
+    let sieve = [("old", realm.old.sieve.is_some()), ("new", realm.new.sieve.is_some())];
+    if let [(_, true), (needs, false)] | [(needs, false), (_, true)] = sieve {
+        let realms = if section.get(needs).is_some() { "realm." } else { "" };
+        return entry.fail(format!("needs `sieve` under [{realms}{needs}] as well"));
+    }
     let pop3 = [("old", realm.old.pop3.is_some()), ("new", realm.new.pop3.is_some())];
     let wanted = listen.has_pop3() || pop3.iter().any(|(_, has)| *has);
     match pop3.iter().find(|(_, has)| wanted && !has) {

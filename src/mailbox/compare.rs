@@ -1,6 +1,7 @@
 //! Compares what two servers say of the same account: a pure function from two pictures to findings (DESIGN §2).
 
 pub mod pop3;
+mod scripts;
 
 use super::account::{Account, Contents, Listed};
 use super::body::{BodyDigest, Verdict, verdict};
@@ -8,6 +9,7 @@ use super::message::Message;
 use super::model::Uid;
 use super::name::MailboxName;
 use super::report::{Class, Finding, Report};
+pub use scripts::scripts;
 
 /// Mailboxes of others that are named.
 const NAMED_MAX: usize = 10;

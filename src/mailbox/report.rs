@@ -79,6 +79,9 @@ pub struct Report {
     /// How many UIDLs were paired by each method.
     #[serde(default)]
     pub pop3_methods: BTreeMap<String, u64>,
+    /// What became of Sieve scripts; empty where the configuration has none.
+    #[serde(default)]
+    pub sieve: String,
     /// The findings, at most ten thousand.
     pub findings: Vec<Finding>,
     /// Findings that are counted above and not listed.
@@ -102,6 +105,7 @@ impl Report {
             bodies: 0,
             pop3: "not compared".to_owned(),
             pop3_methods: BTreeMap::new(),
+            sieve: String::new(),
             findings: Vec::new(),
             findings_left_out: 0,
         }
@@ -178,10 +182,11 @@ impl Report {
             }
             text.push('\n');
         }
+        let sieve = if self.sieve.is_empty() { String::new() } else { format!("; sieve: {}", printable(&self.sieve)) };
         let verdict = if self.identical { "identical" } else { "DIFFERENT" };
         let _ = writeln!(
             text,
-            "{}: {verdict}: {} mailboxes, {} messages, {} bodies compared; {} differences, {} altered, {} notes; pop3: {}",
+            "{}: {verdict}: {} mailboxes, {} messages, {} bodies compared; {} differences, {} altered, {} notes; pop3: {}{sieve}",
             self.user,
             self.mailboxes,
             self.messages,

@@ -13,7 +13,7 @@ use super::gate::{Attempt, Change, Proof, advance, both, commit, moved_since, ro
 use super::halt::Halt;
 use super::quarantine::Quarantine;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
-use super::{Job, Platform, Readers, Stop, lease};
+use super::{Job, Platform, Readers, Stop, lease, scripts};
 use crate::fault;
 use crate::mailbox::{Report, compare};
 use crate::store::now;
@@ -127,7 +127,8 @@ async fn inside(
     }
     let mut account = Report::new(job.user.as_str(), depth(platform).strict);
     compare::accounts(&old_after, &new_after, &mut account);
-    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after };
+    let scripts = scripts::compared(readers, &mut account).await?;
+    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after, scripts };
     let report = whole.report(now());
     losses.judge(&report, &whole.new)?;
     fault::point("back-commit").await;

@@ -15,7 +15,7 @@ use super::plan::Work;
 use super::quarantine::Quarantine;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::write::{Stops, Writer};
-use super::{Job, Platform, Readers, Stop, lease};
+use super::{Job, Platform, Readers, Stop, lease, scripts};
 use crate::fault;
 use crate::mailbox::{Account, MailboxName, Report, compare};
 use crate::store::{Fence, Phase, ReportRow, Transition, now};
@@ -224,6 +224,10 @@ async fn before(
         if !copied.settled {
             return Err(Stop::Later("the account keeps changing".to_owned()));
         }
+        let in_the_way = scripts::carry(platform, job, readers).await?;
+        if !in_the_way.is_empty() {
+            return Err(Stop::Later(in_the_way.join("; ")));
+        }
         let left_out = &Quarantine::of(platform, job).await?;
         let user = job.user.as_str();
         let verified = Verification { user, depth, readers, known, all_from: None, left_out }.full().await?;
@@ -287,8 +291,15 @@ async fn inside(
     }
     let mut account = Report::new(job.user.as_str(), depth.strict);
     compare::accounts(&old_after, &new_after, &mut account);
+    let scripts = scripts::compared(readers, &mut account).await?;
+    if scripts != verified.scripts {
+        return Err(Stop::Later("Sieve scripts were changed since the verification".to_owned()));
+    }
+    if scripts.is_some() {
+        steps.done("scripts");
+    }
     let fences = Fence::all(&old_after);
-    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after };
+    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after, scripts };
     let report = whole.report(now());
     fault::point("gate-commit").await;
     if report.identical {

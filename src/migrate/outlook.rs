@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::credentials::own_login;
 use super::enrolled::is_enrolled;
 use super::uidl::{Content, Inbox};
-use super::{Job, Platform, Readers, Stop, preflight};
+use super::{Job, Platform, Readers, Stop, preflight, scripts};
 use crate::mailbox::compare::left_behind;
 use crate::mailbox::{Account, MailboxName, Side};
 use crate::source::Reader;
@@ -49,6 +49,8 @@ pub struct Outlook {
     pub pace: Pace,
     /// What is known of POP3.
     pub pop3: String,
+    /// Sieve scripts on both sides, in words, where the platform has ManageSieve.
+    pub sieve: Option<String>,
     /// What keeps the user from being switched.
     pub blocks: Vec<String>,
 }
@@ -94,13 +96,31 @@ impl Outlook {
                 "the UIDLs can't be carried over".to_owned()
             }
         };
+        let sieve = scripts::outlook(platform, job, &mut readers).await?.map(|(known, in_the_way)| {
+            if !moved {
+                blocks.extend(in_the_way);
+            }
+            known
+        });
         readers.close().await;
         if let Some(Err(refusal)) = own_login(platform, &job.login).await? {
             blocks.push(refusal);
         }
         let shared = left_behind(&old, &new);
         let names = [form(&old), form(&new)];
-        Ok(Self { record, enrolled, names, shared, old: old_holds, new: new_holds, pace, capabilities, pop3, blocks })
+        Ok(Self {
+            record,
+            enrolled,
+            names,
+            old: old_holds,
+            new: new_holds,
+            capabilities,
+            shared,
+            pace,
+            pop3,
+            sieve,
+            blocks,
+        })
     }
 }
 

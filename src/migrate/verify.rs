@@ -6,10 +6,12 @@ use std::sync::Arc;
 use super::plan::on_new_side;
 use super::quarantine::Quarantine;
 use super::uidl::{self, Content, Inbox};
-use super::{Readers, Stop};
+use super::{Readers, Stop, scripts};
 use crate::config::Bodies;
 use crate::mailbox::body::BodyHasher;
-use crate::mailbox::{Account, BodyDigest, Contents, Listed, MailboxName, Message, Report, Uid, UidValidity, compare};
+use crate::mailbox::{
+    Account, BodyDigest, Contents, Listed, MailboxName, Message, Report, Scripts, Uid, UidValidity, compare,
+};
 use crate::source::profile::Quirk;
 use crate::source::{BodyEvent, Reader};
 use crate::user::CanonicalUser;
@@ -48,6 +50,8 @@ pub struct Verified {
     pub old: Account,
     /// The new side before.
     pub new: Account,
+    /// The scripts of both sides, where there are any to compare.
+    pub scripts: Option<(Scripts, Scripts)>,
 }
 
 impl Verified {
@@ -98,6 +102,7 @@ impl Verification<'_> {
         let new = self.readers.new.account().await?;
         let mut account = Report::new(self.user, self.depth.strict);
         let names = compare::accounts(&old, &new, &mut account);
+        let scripts = scripts::compared(self.readers, &mut account).await?;
         let mut sample = Sample::of(self.depth.bodies, &names, &old);
         let mut mailboxes = BTreeMap::new();
         for name in names {
@@ -107,7 +112,7 @@ impl Verification<'_> {
         }
         self.readers.old.close().await?;
         self.readers.new.close().await?;
-        Ok(Verified { account, mailboxes, old, new })
+        Ok(Verified { account, mailboxes, old, new, scripts })
     }
 
     /// Compares one mailbox again, without reading any body: inside the gate there is no time for it.
@@ -173,7 +178,7 @@ impl Verification<'_> {
         drawn: &Drawn,
         report: &mut Report,
     ) -> Result<(), Stop> {
-        let Readers { old, new, pop3 } = &mut *self.readers;
+        let Readers { old, new, pop3, .. } = &mut *self.readers;
         let Some(pop3) = pop3 else {
             report.pop3 = "not configured".to_owned();
             return Ok(());

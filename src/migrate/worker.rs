@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::gate::{Attempt, advance, attempt};
 use super::halt::Halt;
 use super::verify::KnownBodies;
-use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, credentials, lease, sweep};
+use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, credentials, lease, scripts, sweep};
 use crate::fault;
 use crate::source::Login;
 use crate::store::{Phase, UserRecord, now};
@@ -364,7 +364,9 @@ impl Worker {
         let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
         readable(&copied)?;
+        let in_the_way = lease.during(scripts::carry(platform, job, readers)).await?;
         self.life = advance(platform, &self.user, &self.life, &Event::Copied, None).await?;
+        self.scripts_in_the_way(in_the_way).await?;
         let now = Instant::now();
         self.backoff.worked(now);
         self.rounds = Rounds::new(now);
@@ -383,6 +385,7 @@ impl Worker {
         let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
         readable(&copied)?;
+        let in_the_way = lease.during(scripts::carry(platform, job, readers)).await?;
         let now = Instant::now();
         self.rounds.done(now, now - began, copied.passes > 0);
         if !matches!(self.failed, Some(Task::Switch(_))) && self.life.reason != self.locked_out {
@@ -390,8 +393,18 @@ impl Worker {
             self.life.reason.clone_from(&self.locked_out);
             platform.store.set_reason(self.user.as_str(), self.locked_out.as_deref()).await?;
         }
+        self.scripts_in_the_way(in_the_way).await?;
         self.backoff.worked(now);
         debug!(user = %self.user, passes = copied.passes, settled = copied.settled, "followed");
+        Ok(())
+    }
+
+    /// Says what keeps the user from being switched, unless something worse is said already.
+    async fn scripts_in_the_way(&mut self, reasons: Vec<String>) -> Result<(), Stop> {
+        if self.life.reason.is_none() && !reasons.is_empty() {
+            self.life.reason = Some(reasons.join("; "));
+            self.platform.store.set_reason(self.user.as_str(), self.life.reason.as_deref()).await?;
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 pub use login::LoginAnswer;
 
+use super::breaker::{self, Breaker};
 use super::dial::{DialError, dial};
 use super::proxied::send_header;
 use super::stream::Stream;
@@ -128,6 +129,7 @@ pub struct ImapServer {
     endpoint: Arc<Endpoint>,
     tls: Option<ClientTls>,
     name: Arc<str>,
+    breaker: Option<Breaker>,
 }
 
 impl ImapServer {
@@ -138,7 +140,15 @@ impl ImapServer {
     pub fn new(side: Side, endpoint: &Endpoint) -> Result<Self, TlsError> {
         let tls = ClientTls::towards(endpoint)?;
         let name = format!("{}:{}", endpoint.host, endpoint.port).into();
-        Ok(Self { side, endpoint: Arc::new(endpoint.clone()), tls, name })
+        Ok(Self { side, endpoint: Arc::new(endpoint.clone()), tls, name, breaker: None })
+    }
+
+    /// The same server behind a [`Breaker`], for the many connections of clients.
+    #[must_use]
+    pub fn behind_breaker(mut self) -> Self {
+        let name = format!("{} side, IMAP {}", self.side, self.name);
+        self.breaker = Some(Breaker::new(name, breaker::AT_ONCE));
+        self
     }
 
     /// Which side it is.
@@ -166,14 +176,28 @@ impl ImapServer {
     /// # Errors
     /// As for [`ImapServer::connect`].
     pub async fn connect_for(&self, client: Option<Ends>) -> Result<ImapConnection, ImapError> {
-        match timeout(CONNECT_DEADLINE, ImapConnection::open(self, client)).await {
-            Ok(connection) => connection,
-            Err(_) => Err(ImapError::Lost {
+        let turn = match &self.breaker {
+            Some(breaker) => Some(breaker.turn().await.map_err(|source| {
+                let source = DialError::Resting { endpoint: self.name.to_string(), source };
+                ImapError::Dial { side: self.side, source }
+            })?),
+            None => None,
+        };
+        let opened = timeout(CONNECT_DEADLINE, ImapConnection::open(self, client)).await;
+        let silent = opened.is_err();
+        let opened = opened.unwrap_or_else(|_| {
+            Err(ImapError::Lost {
                 side: self.side,
                 server: Arc::clone(&self.name),
                 what: format!("no greeting within {} s", CONNECT_DEADLINE.as_secs()),
-            }),
+            })
+        });
+        match (turn, &opened) {
+            (Some(turn), Err(error)) if silent || matches!(error, ImapError::Dial { .. }) => turn.failed(error),
+            (Some(turn), _) => turn.answered(),
+            (None, _) => {}
         }
+        opened
     }
 }
 

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use super::breaker::{self, Breaker};
 use super::dial::{DialError, dial};
 use super::imap::printable;
 use super::proxied::send_header;
@@ -108,6 +109,7 @@ pub struct Pop3Server {
     endpoint: Arc<Endpoint>,
     tls: Option<ClientTls>,
     name: Arc<str>,
+    breaker: Option<Breaker>,
 }
 
 impl Pop3Server {
@@ -118,7 +120,15 @@ impl Pop3Server {
     pub fn new(side: Side, endpoint: &Endpoint) -> Result<Self, TlsError> {
         let tls = ClientTls::towards(endpoint)?;
         let name = format!("{}:{}", endpoint.host, endpoint.port).into();
-        Ok(Self { side, endpoint: Arc::new(endpoint.clone()), tls, name })
+        Ok(Self { side, endpoint: Arc::new(endpoint.clone()), tls, name, breaker: None })
+    }
+
+    /// The same server behind a [`Breaker`], for the many connections of clients.
+    #[must_use]
+    pub fn behind_breaker(mut self) -> Self {
+        let name = format!("{} side, POP3 {}", self.side, self.name);
+        self.breaker = Some(Breaker::new(name, breaker::AT_ONCE));
+        self
     }
 
     /// Which side it is.
@@ -146,10 +156,23 @@ impl Pop3Server {
     /// # Errors
     /// As for [`Pop3Server::connect`].
     pub async fn connect_for(&self, client: Option<Ends>) -> Result<Pop3Connection, Pop3Error> {
-        match timeout(CONNECT_DEADLINE, Pop3Connection::open(self, client)).await {
-            Ok(connection) => connection,
-            Err(_) => Err(self.lost(format!("no greeting within {} s", CONNECT_DEADLINE.as_secs()))),
+        let turn = match &self.breaker {
+            Some(breaker) => Some(breaker.turn().await.map_err(|source| {
+                let source = DialError::Resting { endpoint: self.name.to_string(), source };
+                Pop3Error::Dial { side: self.side, source }
+            })?),
+            None => None,
+        };
+        let opened = timeout(CONNECT_DEADLINE, Pop3Connection::open(self, client)).await;
+        let silent = opened.is_err();
+        let opened =
+            opened.unwrap_or_else(|_| Err(self.lost(format!("no greeting within {} s", CONNECT_DEADLINE.as_secs()))));
+        match (turn, &opened) {
+            (Some(turn), Err(error)) if silent || matches!(error, Pop3Error::Dial { .. }) => turn.failed(error),
+            (Some(turn), _) => turn.answered(),
+            (None, _) => {}
         }
+        opened
     }
 
     fn lost(&self, what: String) -> Pop3Error {

@@ -1,5 +1,7 @@
 //! SASL PLAIN messages (RFC 4616), and base64 as IMAP puts them on a line (RFC 3501 §6.2.2, RFC 4959).
 
+pub mod exchange;
+
 use std::fmt;
 
 use base64::Engine as _;

@@ -7,7 +7,8 @@
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
 //! * [`Hold`] stops the proxy at a chosen step, where a test needs to be inside it.
-//! * [`Imap`] is a small IMAP client that shares no code with the crate under test, and [`Pop3`] one for POP3.
+//! * [`Imap`] is a small IMAP client that shares no code with the crate under test, [`Pop3`] one for POP3 and
+//!   [`Sieve`] one for ManageSieve, which a [`SieveDoor`] opens in a Dovecot.
 //! * [`deliver`] brings mail over LMTP straight into a server, past the proxy.
 //! * [`nasty`] fills an account with everything that has ever broken a migration, and says exactly what it made.
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
@@ -55,6 +56,7 @@ pub mod pop3;
 pub mod ports;
 pub mod process;
 pub mod server;
+pub mod sieve;
 pub mod tap;
 pub mod tls;
 pub mod trixie;
@@ -74,5 +76,6 @@ pub use mailutils::Mailutils;
 pub use pop3::Pop3;
 pub use process::wait_for;
 pub use server::{Dovecot, Format, Release, Spec};
+pub use sieve::{Sieve, SieveDoor};
 pub use tap::Tap;
 pub use world::World;

@@ -20,6 +20,11 @@ impl Talk {
         String::from_utf8_lossy(&all).into_owned()
     }
 
+    /// Everything that the server sent.
+    pub fn heard(&self) -> Vec<u8> {
+        self.turns.iter().filter(|(client, _)| !client).flat_map(|(_, said)| said.clone()).collect()
+    }
+
     /// Octets that the server sent.
     pub fn answered(&self) -> usize {
         self.turns.iter().filter(|(client, _)| !client).map(|(_, said)| said.len()).sum()

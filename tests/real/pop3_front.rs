@@ -92,7 +92,10 @@ fn logins(server: &Dovecot, user: &str) -> Vec<String> {
 
 /// A SASL PLAIN message in base64.
 fn plain(authzid: &str, user: &str, password: &[u8]) -> String {
-    let message = [authzid.as_bytes(), b"\0", user.as_bytes(), b"\0", password].concat();
+    base64(&[authzid.as_bytes(), b"\0", user.as_bytes(), b"\0", password].concat())
+}
+
+fn base64(message: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(message)
 }
 

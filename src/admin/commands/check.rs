@@ -12,7 +12,7 @@ use crate::admin::text;
 use crate::config::Config;
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Outlook};
-use crate::migrate::{Platform, Stop};
+use crate::migrate::{Platform, SieveSides, Stop};
 use crate::net::ServerTls;
 use crate::net::imap::{ImapError, ImapServer};
 use crate::net::pop3::{Pop3Error, Pop3Server};
@@ -151,6 +151,9 @@ async fn sides(platform: &Platform) -> (bool, Vec<Seen>) {
             }
         }
     }
+    if let Some(sieve) = &platform.sieve {
+        good &= self::sieve(sieve).await;
+    }
     good &= target(platform).await;
     capabilities(&sides);
     for Seen { side, us, profile, .. } in &sides {
@@ -239,6 +242,33 @@ async fn pop3(server: &Pop3Server) -> Result<(String, bool), Pop3Error> {
     let seen = (connection.local_address(), connection.offers_xclient());
     let _ = connection.quit().await;
     Ok(seen)
+}
+
+/// Reaches both ManageSieve servers, and says which extensions of Sieve the new one lacks: scripts that use them can't be moved.
+async fn sieve(sides: &SieveSides) -> bool {
+    let mut known = Vec::new();
+    for server in [&sides.old, &sides.new] {
+        let what = format!("{} sieve", server.side());
+        match server.connect().await {
+            Ok(connection) => {
+                reached(&what, server.name(), &connection.local_address());
+                known.push(connection.words("SIEVE").map(str::to_owned).collect::<BTreeSet<_>>());
+                connection.logout().await;
+            }
+            Err(error) => return failed(&what, &error),
+        }
+    }
+    if let [old, new] = known.as_slice() {
+        let lacks: Vec<&str> = old.difference(new).map(String::as_str).collect();
+        if !lacks.is_empty() {
+            let lacks = lacks.join(" ");
+            println!(
+                "{:<14} lacks Sieve extensions of the old side: {lacks}; a user whose scripts use them stays there",
+                ""
+            );
+        }
+    }
+    true
 }
 
 async fn target(platform: &Platform) -> bool {
@@ -341,6 +371,9 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
         row("time", &time);
     }
     row("POP3", &outlook.pop3);
+    if let Some(sieve) = &outlook.sieve {
+        row("Sieve", sieve);
+    }
     let [old, new] = &outlook.capabilities;
     println!("  after login:");
     side_by_side(old, new);

@@ -11,7 +11,7 @@ use crate::config::Bodies;
 use crate::mailbox::Side;
 use crate::migrate::quarantine::Quarantine;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
-use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, rebuild};
+use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, rebuild, scripts};
 use crate::source::Login;
 use crate::store::{Progress, Quarantined, now};
 use crate::user::{CanonicalUser, NameRules};
@@ -82,7 +82,7 @@ pub async fn sync(
     lease.release().await;
     platform.store.set_progress(job.user.as_str(), job.progress.read()).await?;
     match done {
-        Ok(unreadable) => {
+        Ok((unreadable, in_the_way)) => {
             let Progress { mailboxes, messages_total, bytes_done, .. } = job.progress.read();
             println!(
                 "{}: {mailboxes} mailboxes, {messages_total} messages; {bytes_done} octets copied in this run",
@@ -91,10 +91,13 @@ pub async fn sync(
             for what in &unreadable {
                 eprintln!("mailferry: the old side can't give {what}");
             }
+            for what in &in_the_way {
+                eprintln!("mailferry: {what}");
+            }
             for Quarantined { mailbox, uid, reason, .. } in platform.store.quarantined(user.as_str()).await? {
                 eprintln!("mailferry: {mailbox} UID {uid} is left out on the new side: {reason}");
             }
-            Ok(if unreadable.is_empty() { Exit::Done } else { Exit::Different })
+            Ok(if unreadable.is_empty() && in_the_way.is_empty() { Exit::Done } else { Exit::Different })
         }
         Err(stop) => Ok(ended(&stop)),
     }
@@ -105,18 +108,19 @@ async fn copied(
     job: &Job,
     mut readers: Readers,
     rebuild: Option<&str>,
-) -> Result<Vec<String>, Stop> {
+) -> Result<(Vec<String>, Vec<String>), Stop> {
     if let Some(mailbox) = rebuild {
         rebuild::take_away(platform, job, &mut readers, mailbox).await?;
     }
     let copied = copy::converge(platform, job, &mut readers).await?;
+    let in_the_way = scripts::carry(platform, job, &mut readers).await?;
     readers.close().await;
     if !copied.settled {
         return Err(Stop::Later(
             "all is copied but for what changed meanwhile, and the account keeps changing".to_owned(),
         ));
     }
-    Ok(copied.unreadable)
+    Ok((copied.unreadable, in_the_way))
 }
 
 /// A progress bar on a terminal; nothing elsewhere.

@@ -78,12 +78,20 @@ impl Losses {
             // A mailbox that is empty is only on the new side: no loss, unless clients know messages of it.
             let used = new.mailboxes.iter().find(|(name, _)| named(name)).and_then(|(_, listed)| listed.status);
             let used = finding.rule == "mailbox" && used.is_some_and(|status| status.uid_next.0 > 1);
-            return if used { Weight::Lost } else { Weight::Nothing };
+            // A script that is only there is the user's own, for all we know.
+            let script = finding.rule == "sieve";
+            return if used {
+                Weight::Lost
+            } else if script {
+                Weight::Undone
+            } else {
+                Weight::Nothing
+            };
         }
         match finding.rule.as_str() {
             // The old side has it, whatever may be done about it before the next switch.
             "quarantined" => Weight::Nothing,
-            "flags" | "keywords" | "keyword-unfit" | "subscription" => Weight::Undone,
+            "flags" | "keywords" | "keyword-unfit" | "subscription" | "sieve" | "sieve-active" => Weight::Undone,
             "message" if finding.new == "missing" => {
                 let late = self.late.iter().find(|(name, _)| named(name)).map(|(_, late)| *late);
                 let came_late = late.zip(finding.uid).is_some_and(|(late, uid)| uid >= late);
@@ -159,6 +167,9 @@ mod tests {
             finding(Class::Difference, "flags", Some(3), "", "\\Seen"),
             finding(Class::Difference, "keywords", Some(3), "", "work"),
             finding(Class::Difference, "subscription", None, "subscribed", "not subscribed"),
+            finding(Class::Difference, "sieve", None, "\"main\", 5 octets", "missing"),
+            finding(Class::Difference, "sieve-active", None, "none", "\"main\""),
+            finding(Class::Note, "sieve", None, "missing", "\"main\", 5 octets"),
             finding(Class::Difference, "message", Some(9), "5 octets", "missing"),
             finding(Class::Difference, "mailbox", None, "5 messages", "missing"),
         ] {

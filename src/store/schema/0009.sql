@@ -1,2 +1,7 @@
--- How the UIDL of a message was found, where no template tells. What was found before is as good as what was found by its text.
-ALTER TABLE pop3_uidls ADD COLUMN method TEXT NOT NULL DEFAULT 'text';
+-- Sieve scripts that we put on the new side, by the digest of what they say: only these are ours to replace or delete there.
+CREATE TABLE scripts (
+    user   TEXT NOT NULL REFERENCES users (user) ON DELETE CASCADE,
+    name   TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (user, name, digest)
+) STRICT, WITHOUT ROWID;

@@ -20,7 +20,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::framer::{Event, Framer, Role};
 use super::scan::Cursor;
-use crate::wire::credentials::Credentials;
+use crate::wire::credentials::{Credentials, Unfit};
+use crate::wire::sasl::exchange::{Exchange, Step};
 use credentials::Refusal;
 
 /// Octets of a command without its literals: room for AUTHENTICATE with the longest SASL message.
@@ -89,7 +90,7 @@ enum State {
     /// A command.
     Commands,
     /// The answer to our `+`, for AUTHENTICATE with this tag.
-    SaslMessage { tag: String },
+    SaslMessage { tag: String, exchange: Exchange },
     /// Nothing until the driver says how the login ended.
     LoggingIn,
     /// Nothing until TLS is up.
@@ -254,13 +255,12 @@ impl PreLogin {
     fn line_complete(&mut self) {
         let line = self.take_command();
         match mem::replace(&mut self.state, State::Commands) {
-            State::SaslMessage { tag } => {
+            State::SaslMessage { tag, exchange } => {
                 let message = line.trim_ascii();
                 if message == b"*" {
                     self.fault(say::tagged(Some(&tag), "BAD Authentication cancelled."));
                 } else {
-                    let read = credentials::plain(message);
-                    self.log_in(tag, read);
+                    self.sasl(tag, exchange.answer(message));
                 }
             }
             _ => self.command(&line),
@@ -290,16 +290,26 @@ impl PreLogin {
     fn authenticate(&mut self, tag: String, mut cursor: Cursor<'_>) {
         let mechanism = cursor.word();
         let initial = cursor.word();
-        if !mechanism.eq_ignore_ascii_case(b"PLAIN") {
-            self.fault(say::tagged(Some(&tag), "NO Unsupported authentication mechanism."));
-        } else if !cursor.word().is_empty() {
+        let Some(exchange) = Exchange::begin(mechanism) else {
+            return self.fault(say::tagged(Some(&tag), "NO Unsupported authentication mechanism."));
+        };
+        if !cursor.word().is_empty() {
             self.fault(say::tagged(Some(&tag), "BAD Too many arguments."));
         } else if initial.is_empty() {
-            self.actions.push_back(Action::Reply(b"+ \r\n".to_vec()));
-            self.state = State::SaslMessage { tag };
+            self.sasl(tag, Ok(Step::Ask(exchange)));
         } else {
-            let read = credentials::plain(if initial == b"=" { b"" } else { initial });
-            self.log_in(tag, read);
+            self.sasl(tag, exchange.initial(initial));
+        }
+    }
+
+    fn sasl(&mut self, tag: String, step: Result<Step, Unfit>) {
+        match step {
+            Ok(Step::Ask(exchange)) => {
+                self.reply(format!("+ {}\r\n", exchange.challenge()).into_bytes());
+                self.state = State::SaslMessage { tag, exchange };
+            }
+            Ok(Step::LogIn(credentials)) => self.log_in(tag, Ok(credentials)),
+            Err(unfit) => self.log_in(tag, Err(unfit.into())),
         }
     }
 
@@ -370,7 +380,7 @@ impl PreLogin {
     /// Whom to answer: the AUTHENTICATE that waits for its message, or the command that the framer is in.
     fn answer_tag(&self) -> Option<String> {
         match &self.state {
-            State::SaslMessage { tag } => Some(tag.clone()),
+            State::SaslMessage { tag, .. } => Some(tag.clone()),
             _ => self.tag(),
         }
     }

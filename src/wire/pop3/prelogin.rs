@@ -13,6 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::reply::without_end;
 use crate::wire::credentials::{Credentials, Unfit, is_name};
+use crate::wire::sasl::exchange::{Exchange, Step};
 
 /// Octets of a line with its end: room for AUTH with the longest SASL message.
 pub const LINE_MAX: usize = 8 * 1024;
@@ -49,12 +50,12 @@ pub enum Action {
 }
 
 /// What the next line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// A command.
     Commands,
     /// The answer to our `+`.
-    SaslMessage,
+    SaslMessage(Exchange),
     /// Nothing until the driver says how the login ended.
     LoggingIn,
     /// Nothing until TLS is up.
@@ -121,7 +122,7 @@ impl PreLogin {
                 return Some(action);
             }
             match self.state {
-                State::Commands | State::SaslMessage => {
+                State::Commands | State::SaslMessage(_) => {
                     let line = self.take_line()?;
                     self.line(&line);
                 }
@@ -180,8 +181,8 @@ impl PreLogin {
         let line = without_end(line);
         match mem::replace(&mut self.state, State::Commands) {
             State::Commands => self.command(line),
-            State::SaslMessage if line.trim_ascii() == b"*" => self.fault(say::err("Authentication cancelled.")),
-            State::SaslMessage => self.log_in(Credentials::from_plain(line.trim_ascii())),
+            State::SaslMessage(_) if line.trim_ascii() == b"*" => self.fault(say::err("Authentication cancelled.")),
+            State::SaslMessage(exchange) => self.sasl(exchange.answer(line.trim_ascii())),
             other => self.state = other,
         }
     }
@@ -227,18 +228,24 @@ impl PreLogin {
     fn auth(&mut self, arguments: &[u8]) {
         let mut words = arguments.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let (mechanism, initial, more) = (words.next().unwrap_or_default(), words.next(), words.next());
+        let Some(exchange) = Exchange::begin(mechanism) else {
+            return self.fault(say::err("Unsupported authentication mechanism."));
+        };
         match initial {
-            _ if !mechanism.eq_ignore_ascii_case(b"PLAIN") => {
-                self.fault(say::err("Unsupported authentication mechanism."));
-            }
             _ if more.is_some() => self.fault(say::err("Too many arguments.")),
-            None => {
-                self.reply(b"+ \r\n".to_vec());
-                self.state = State::SaslMessage;
+            None => self.sasl(Ok(Step::Ask(exchange))),
+            Some(message) => self.sasl(exchange.initial(message)),
+        }
+    }
+
+    fn sasl(&mut self, step: Result<Step, Unfit>) {
+        match step {
+            Ok(Step::Ask(exchange)) => {
+                self.reply(format!("+ {}\r\n", exchange.challenge()).into_bytes());
+                self.state = State::SaslMessage(exchange);
             }
-            // RFC 5034 §4: an initial response of no octets.
-            Some(b"=") => self.log_in(Credentials::from_plain(b"")),
-            Some(message) => self.log_in(Credentials::from_plain(message)),
+            Ok(Step::LogIn(credentials)) => self.log_in(Ok(credentials)),
+            Err(unfit) => self.log_in(Err(unfit)),
         }
     }
 

@@ -15,9 +15,9 @@ fn before_login_the_fixed_list_and_the_few_commands() {
     let bench = Bench::start(&["u1"]);
     let (imap, imaps, ca) = (bench.ferry.imap(), bench.ferry.imaps(), &bench.ferry.tls().ca);
     let clients = [
-        (Imap::connect(imap), "STARTTLS AUTH=PLAIN"),
-        (Imap::connect_tls(imaps, ca), "AUTH=PLAIN"),
-        (Imap::connect_starttls(imap, ca), "AUTH=PLAIN"),
+        (Imap::connect(imap), "STARTTLS AUTH=PLAIN AUTH=LOGIN"),
+        (Imap::connect_tls(imaps, ca), "AUTH=PLAIN AUTH=LOGIN"),
+        (Imap::connect_starttls(imap, ca), "AUTH=PLAIN AUTH=LOGIN"),
     ];
     for (mut imap, more) in clients {
         assert_eq!(announced(&mut imap), format!("* {BEFORE} {more}"));
@@ -90,7 +90,7 @@ fn who_may_not_log_in_without_tls_is_told_so_before_the_password_is_looked_at() 
     assert!(imap.finish("n").0.starts_with("NO [PRIVACYREQUIRED] "));
     imap.ok("STARTTLS");
     let mut imap = imap.encrypted(&bench.ferry.tls().ca);
-    assert_eq!(announced(&mut imap), format!("* {BEFORE} AUTH=PLAIN"));
+    assert_eq!(announced(&mut imap), format!("* {BEFORE} AUTH=PLAIN AUTH=LOGIN"));
     assert!(!bench.server.log().contains("user=<u1>"), "the server was not asked: {}", bench.server.log());
     imap.login("u1", "pw-of-u1");
 }

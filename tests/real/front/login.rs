@@ -30,7 +30,7 @@ fn with_sync_literals(imap: &mut Imap, user: &str, password: &[u8]) -> String {
     imap.finish(&tag).0
 }
 
-const WAYS: [(&str, Way); 7] = [
+const WAYS: [(&str, Way); 9] = [
     ("quoted", |imap, user, password| {
         let escaped: Vec<u8> = password
             .iter()
@@ -59,6 +59,20 @@ const WAYS: [(&str, Way); 7] = [
     }),
     ("AUTHENTICATE with an initial response", |imap, user, password| {
         imap.cmd(&format!("authenticate plain {}", plain("", user, password))).0
+    }),
+    ("AUTHENTICATE LOGIN", |imap, user, password| {
+        let tag = imap.start("AUTHENTICATE LOGIN");
+        assert_eq!(say(imap), "+ VXNlcm5hbWU6");
+        imap.send(format!("{}\r\n", base64(user.as_bytes())).as_bytes());
+        assert_eq!(say(imap), "+ UGFzc3dvcmQ6");
+        imap.send(format!("{}\r\n", base64(password)).as_bytes());
+        imap.finish(&tag).0
+    }),
+    ("AUTHENTICATE LOGIN with the name at once", |imap, user, password| {
+        let tag = imap.start(&format!("authenticate login {}", base64(user.as_bytes())));
+        assert_eq!(say(imap), "+ UGFzc3dvcmQ6");
+        imap.send(format!("{}\r\n", base64(password)).as_bytes());
+        imap.finish(&tag).0
     }),
     ("AUTHENTICATE as oneself", |imap, user, password| {
         imap.cmd(&format!("AUTHENTICATE PLAIN {}", plain(user, user, password))).0
@@ -111,6 +125,16 @@ fn a_login_that_is_none_is_refused_and_the_next_one_succeeds() {
     assert_eq!(say(&mut imap), "+ ");
     imap.send(b"*\r\n");
     assert!(imap.finish(&tag).0.starts_with("BAD "), "cancelled");
+    for names in [&[][..], &["dTE="]] {
+        let tag = imap.start("AUTHENTICATE LOGIN");
+        for name in names {
+            assert_eq!(say(&mut imap), "+ VXNlcm5hbWU6");
+            imap.send(format!("{name}\r\n").as_bytes());
+        }
+        assert!(say(&mut imap).starts_with("+ "));
+        imap.send(b"*\r\n");
+        assert!(imap.finish(&tag).0.starts_with("BAD "), "cancelled after {names:?}");
+    }
     for command in [
         "AUTHENTICATE PLAIN =",
         "AUTHENTICATE PLAIN !!!!",

@@ -72,6 +72,38 @@ fn while_the_backend_is_down_logins_are_unavailable_and_then_work_on_the_same_co
 }
 
 #[test]
+fn a_backend_that_is_down_is_left_alone_and_taken_up_again_when_it_is_back() {
+    let mut bench = Bench::start(&["u1"]);
+    bench.server.stop();
+    let mut imap = bench.client();
+    let refused = |imap: &mut Imap| {
+        let said = imap.try_login("u1", "pw-of-u1");
+        assert!(said.starts_with("NO [UNAVAILABLE] "), "{said}");
+    };
+    for _ in 0..5 {
+        refused(&mut imap);
+    }
+    wait_logged(&bench.ferry, "left alone for 1 s, since connections to it fail: ");
+    // (The connection has some faults to its name by now.)
+    let mut imap = bench.client();
+    wait_for("a login that is not even tried", LONG, || {
+        refused(&mut imap);
+        imap = bench.client();
+        bench.ferry.log().contains("not tried: ").then_some(())
+    });
+    bench.server.start_again();
+    wait_for("the side to be tried again", LONG, || {
+        imap = bench.client();
+        imap.try_login("u1", "pw-of-u1").starts_with("OK ").then_some(())
+    });
+    wait_logged(&bench.ferry, "old side, IMAP 127.0.0.1:");
+    assert!(bench.ferry.log().contains("can be reached again"));
+    for _ in 0..3 {
+        bench.session("u1").ok("NOOP");
+    }
+}
+
+#[test]
 fn the_server_sees_each_client_and_one_who_guesses_passwords_harms_nobody_else() {
     // A stock server: whoever mistypes is made to wait, and so is their address.
     let spec = Spec { trusted: true, ..Spec::old(&["u1", "u2"]) };

@@ -131,7 +131,8 @@ fn curl_lists_and_retrieves_by_every_way_it_has() {
     let (clear, stls) = (format!("pop3://127.0.0.1:{port}/"), ["--ssl-reqd"]);
     let tls = format!("pop3s://127.0.0.1:{ports}/");
     for (url, ways) in [(&clear, &[][..]), (&clear, &stls), (&tls, &[])] {
-        for login in [&[][..], &["--sasl-ir"]] {
+        let by_login = ["--login-options", "AUTH=LOGIN"];
+        for login in [&[][..], &["--sasl-ir"], &by_login, &["--sasl-ir", by_login[0], by_login[1]]] {
             let curl = |what: &str, more: &[&str]| {
                 let mut command = Command::new("curl");
                 command.args(["--silent", "--show-error", "--max-time", "60", "--user", "u1:pw-of-u1", "--cacert"]);

@@ -15,7 +15,7 @@ const ODD: [(&str, &str); 6] = [
 /// A way to log in; gives the answer.
 type Way = fn(&mut Pop3, &str, &[u8]) -> String;
 
-const WAYS: [(&str, Way); 5] = [
+const WAYS: [(&str, Way); 7] = [
     ("USER and PASS", |pop3, user, password| {
         pop3.ok(&format!("user {user}"));
         pop3.send(&[b"pass ", password, b"\r\n"].concat());
@@ -32,6 +32,15 @@ const WAYS: [(&str, Way); 5] = [
     }),
     ("AUTH with an initial response", |pop3, user, password| {
         pop3.cmd(&format!("auth plain {}", plain("", user, password)))
+    }),
+    ("AUTH LOGIN", |pop3, user, password| {
+        assert_eq!(pop3.cmd("AUTH LOGIN"), "+ VXNlcm5hbWU6");
+        assert_eq!(pop3.cmd(&base64(user.as_bytes())), "+ UGFzc3dvcmQ6");
+        pop3.cmd(&base64(password))
+    }),
+    ("AUTH LOGIN with the name at once", |pop3, user, password| {
+        assert_eq!(pop3.cmd(&format!("auth login {}", base64(user.as_bytes()))), "+ UGFzc3dvcmQ6");
+        pop3.cmd(&base64(password))
     }),
     ("AUTH as oneself", |pop3, user, password| pop3.cmd(&format!("AUTH PLAIN {}", plain(user, user, password)))),
 ];
@@ -90,11 +99,11 @@ fn what_is_announced_before_login_is_true() {
     let mut pop3 = bench.client();
     assert_eq!(pop3.greeting, "+OK mailferry ready.");
     let announced = ["CAPA", "TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE"];
-    assert_eq!(pop3.list("CAPA"), [&announced[..], &["STLS", "USER", "SASL PLAIN"]].concat());
-    assert_eq!(pop3.list("AUTH"), ["PLAIN"]);
+    assert_eq!(pop3.list("CAPA"), [&announced[..], &["STLS", "USER", "SASL PLAIN LOGIN"]].concat());
+    assert_eq!(pop3.list("AUTH"), ["PLAIN", "LOGIN"]);
     pop3.ok("STLS");
     let mut pop3 = pop3.encrypted(&bench.ferry.tls().ca);
-    assert_eq!(pop3.list("CAPA"), [&announced[..], &["USER", "SASL PLAIN"]].concat());
+    assert_eq!(pop3.list("CAPA"), [&announced[..], &["USER", "SASL PLAIN LOGIN"]].concat());
     assert!(pop3.cmd("STLS").starts_with("-ERR"));
     pop3.login("u1", "pw-of-u1");
     assert_eq!(pop3.list("CAPA"), announced, "the backend's own");
@@ -154,12 +163,14 @@ fn a_login_that_is_none_is_refused_and_the_next_one_succeeds() {
     let mut pop3 = bench.client();
     assert_eq!(pop3.cmd("AUTH PLAIN"), "+ ");
     assert_eq!(pop3.cmd("*"), "-ERR Authentication cancelled.");
+    assert_eq!(pop3.cmd("AUTH LOGIN dTE="), "+ UGFzc3dvcmQ6");
+    assert_eq!(pop3.cmd("*"), "-ERR Authentication cancelled.");
     for command in [
         "PASS pw",
         "USER",
         "AUTH PLAIN =",
         "AUTH PLAIN !!",
-        "AUTH LOGIN",
+        "AUTH CRAM-MD5",
         "APOP u1 x",
         "STAT",
         "",

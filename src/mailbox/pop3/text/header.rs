@@ -68,7 +68,8 @@ impl HeaderHasher {
         let is_blank = |octet: u8| matches!(octet, b' ' | b'\t');
         let mut rest = octets;
         while let Some(&octet) = rest.first() {
-            if !std::mem::replace(&mut self.line_begun, true) && !(is_blank(octet) && self.field != Field::None) {
+            let folded = is_blank(octet) && self.field != Field::None;
+            if !std::mem::replace(&mut self.line_begun, true) && !folded {
                 self.begin();
             }
             let taken = if is_blank(octet) {

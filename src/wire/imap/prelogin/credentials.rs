@@ -28,11 +28,6 @@ pub(super) fn login(mut cursor: Cursor<'_>) -> Result<Credentials, Refusal> {
     Ok(Credentials::new(&user, password)?)
 }
 
-/// A SASL PLAIN message in base64.
-pub(super) fn plain(line: &[u8]) -> Result<Credentials, Refusal> {
-    Ok(Credentials::from_plain(line)?)
-}
-
 /// An atom, a quoted string or a literal. Atoms and quoted strings may hold any octet that doesn't end them, as with Dovecot.
 fn astring(cursor: &mut Cursor<'_>) -> Option<Zeroizing<Vec<u8>>> {
     cursor.skip_blanks();

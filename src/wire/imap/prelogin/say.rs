@@ -1,6 +1,7 @@
 //! The fixed words that clients hear before they are logged in.
 
 use super::PreLoginConfig;
+use crate::wire::sasl::exchange::MECHANISMS;
 
 /// RFC 5530: the client must encrypt first.
 pub(super) const PRIVACY_REQUIRED: &str = "NO [PRIVACYREQUIRED] Logging in needs TLS.";
@@ -14,7 +15,11 @@ pub(super) fn capabilities(config: PreLoginConfig) -> String {
     if config.tls_available && !config.tls_active {
         words.push_str(" STARTTLS");
     }
-    words.push_str(if config.tls_active || config.cleartext_allowed { " AUTH=PLAIN" } else { " LOGINDISABLED" });
+    if config.tls_active || config.cleartext_allowed {
+        words.extend(MECHANISMS.iter().flat_map(|mechanism| [" AUTH=", mechanism]));
+    } else {
+        words.push_str(" LOGINDISABLED");
+    }
     words
 }
 

@@ -47,8 +47,8 @@ fn fresh(config: PreLoginConfig, input: &[u8]) -> String {
 fn greetings_say_what_is_true() {
     for (config, capabilities) in [
         (CLEAR, "IMAP4rev1 LITERAL- SASL-IR ID STARTTLS LOGINDISABLED"),
-        (TRUSTED, "IMAP4rev1 LITERAL- SASL-IR ID AUTH=PLAIN"),
-        (TLS, "IMAP4rev1 LITERAL- SASL-IR ID AUTH=PLAIN"),
+        (TRUSTED, "IMAP4rev1 LITERAL- SASL-IR ID AUTH=PLAIN AUTH=LOGIN"),
+        (TLS, "IMAP4rev1 LITERAL- SASL-IR ID AUTH=PLAIN AUTH=LOGIN"),
     ] {
         let mut machine = PreLogin::new(config);
         let greeting = String::from_utf8(machine.greeting()).unwrap();
@@ -108,6 +108,8 @@ fn all_ways_to_write_a_login() {
         (b"a authenticate plain AG1lAHNlY3JldA\r\n", "<a me - secret>"),
         (b"a AUTHENTICATE PLAIN\r\nAG1lAHNlY3JldA==\r\n", "+ \r\n<a me - secret>"),
         (b"a AUTHENTICATE PLAIN dTEAbWFzdGVyAHNlY3JldA==\r\n", "<a master u1 secret>"),
+        (b"a AUTHENTICATE LOGIN\r\nbWU=\r\nc2VjcmV0\r\n", "+ VXNlcm5hbWU6\r\n+ UGFzc3dvcmQ6\r\n<a me - secret>"),
+        (b"a authenticate login bWU=\r\nc2VjcmV0\r\n", "+ UGFzc3dvcmQ6\r\n<a me - secret>"),
     ] {
         let shown = input.escape_ascii();
         assert_eq!(fresh(TLS, input), login, "{shown}");
@@ -138,6 +140,8 @@ fn what_is_no_login() {
         (b"a AUTHENTICATE PLAIN =\r\n", "a BAD Invalid SASL response: not a PLAIN message of three parts.\r\n"),
         (b"a AUTHENTICATE PLAIN !\r\n", "a BAD Invalid SASL response: invalid base64.\r\n"),
         (b"a AUTHENTICATE PLAIN\r\n*\r\n", "+ \r\na BAD Authentication cancelled.\r\n"),
+        (b"a AUTHENTICATE LOGIN\r\n*\r\n", "+ VXNlcm5hbWU6\r\na BAD Authentication cancelled.\r\n"),
+        (b"a AUTHENTICATE LOGIN bWU=\r\n*\r\n", "+ UGFzc3dvcmQ6\r\na BAD Authentication cancelled.\r\n"),
         (b"a AUTHENTICATE PLAIN\r\nb NOOP\r\n", "+ \r\na BAD Invalid SASL response: invalid base64.\r\n"),
         (b"a AUTHENTICATE PLAIN\r\n{5}\r\n", "+ \r\na BAD Invalid base64 data in SASL response.\r\n"),
     ] {
@@ -178,7 +182,7 @@ fn what_stands_behind_starttls_is_thrown_away() {
     assert_eq!(talk(&mut machine, b"b STARTTLS\r\n"), "b BAD TLS is active already.\r\n");
     assert!(
         talk(&mut machine, b"c CAPABILITY\r\n")
-            .starts_with("* CAPABILITY IMAP4rev1 LITERAL- SASL-IR ID AUTH=PLAIN\r\n")
+            .starts_with("* CAPABILITY IMAP4rev1 LITERAL- SASL-IR ID AUTH=PLAIN AUTH=LOGIN\r\n")
     );
     assert_eq!(fresh(TRUSTED, b"a STARTTLS\r\n"), "a BAD TLS is not available here.\r\n");
 }

@@ -2,6 +2,7 @@
 
 use super::PreLoginConfig;
 use crate::wire::credentials::Unfit;
+use crate::wire::sasl::exchange::MECHANISMS;
 
 /// Nothing of the password has been looked at. Without `[AUTH]`: that would make clients ask for another one (RFC 3206 §4).
 pub(super) const PRIVACY_REQUIRED: &str = "Logging in needs TLS.";
@@ -16,7 +17,7 @@ pub(super) fn capabilities(config: PreLoginConfig) -> Vec<u8> {
         words.push_str("STLS\r\n");
     }
     if config.tls_active || config.cleartext_allowed {
-        words.push_str("USER\r\nSASL PLAIN\r\n");
+        words.push_str(&format!("USER\r\nSASL {}\r\n", MECHANISMS.join(" ")));
     }
     words.push_str(".\r\n");
     words.into_bytes()
@@ -24,7 +25,8 @@ pub(super) fn capabilities(config: PreLoginConfig) -> Vec<u8> {
 
 /// The answer to AUTH without arguments, which some clients use instead of CAPA.
 pub(super) fn mechanisms(may_log_in: bool) -> Vec<u8> {
-    if may_log_in { b"+OK\r\nPLAIN\r\n.\r\n".to_vec() } else { b"+OK\r\n.\r\n".to_vec() }
+    let mechanisms = if may_log_in { MECHANISMS.join("\r\n") + "\r\n" } else { String::new() };
+    format!("+OK\r\n{mechanisms}.\r\n").into_bytes()
 }
 
 /// `-ERR …`

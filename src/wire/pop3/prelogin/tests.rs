@@ -46,13 +46,13 @@ fn fresh(config: PreLoginConfig, input: &[u8]) -> String {
 #[test]
 fn capabilities_say_what_is_true() {
     let always = "+OK\r\nCAPA\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nPIPELINING\r\nAUTH-RESP-CODE\r\n";
-    let login = "USER\r\nSASL PLAIN\r\n";
+    let login = "USER\r\nSASL PLAIN LOGIN\r\n";
     let both = PreLoginConfig { cleartext_allowed: true, ..CLEAR };
     for (config, stls, login) in
         [(CLEAR, "STLS\r\n", ""), (TRUSTED, "", login), (TLS, "", login), (both, "STLS\r\n", login)]
     {
         assert_eq!(fresh(config, b"capa \r\n"), format!("{always}{stls}{login}.\r\n"));
-        let mechanisms = if login.is_empty() { "" } else { "PLAIN\r\n" };
+        let mechanisms = if login.is_empty() { "" } else { "PLAIN\r\nLOGIN\r\n" };
         assert_eq!(fresh(config, b"AUTH\r\n"), format!("+OK\r\n{mechanisms}.\r\n"));
     }
     assert!(!PreLogin::new(TLS).greeting().contains(&b'<'), "no APOP");
@@ -70,6 +70,8 @@ fn every_way_to_log_in() {
         (b"AUTH PLAIN AHUxAHB3\r\n", "<u1 - pw>"),
         (b"auth plain  YQB1MQBwdw== \r\n", "<u1 a pw>"),
         (b"AUTH PLAIN\r\nAHUxAHB3\r\n", "+ \r\n<u1 - pw>"),
+        (b"AUTH LOGIN\r\ndTE=\r\ncHc=\r\n", "+ VXNlcm5hbWU6\r\n+ UGFzc3dvcmQ6\r\n<u1 - pw>"),
+        (b"auth login dTE\r\ncHc\r\n", "+ UGFzc3dvcmQ6\r\n<u1 - pw>"),
         (b"AUTH PLAIN \r\n AHUxAHB3\r\n", "+ \r\n<u1 - pw>"),
     ] {
         let heard_all = fresh(TRUSTED, input);
