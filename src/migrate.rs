@@ -1,6 +1,7 @@
 //! The move of one user: copy, verify, switch, way back, and the worker that does them in order (DESIGN §3).
 
 mod back;
+mod copies;
 pub mod copy;
 mod credentials;
 mod enrolled;
@@ -18,6 +19,7 @@ mod rename;
 pub mod scripts;
 pub mod supervisor;
 pub mod sweep;
+mod tally;
 pub mod uidl;
 pub mod verify;
 mod worker;
@@ -30,16 +32,18 @@ use crate::config::Config;
 use crate::mailbox::Side;
 use crate::net::imap::ImapServer;
 use crate::net::{Refusal, TlsError};
-use crate::source::{Login, ReadError, Reader};
+use crate::source::{Login, ReadError, Reader, is_spent};
 use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
 use crate::user::{CanonicalUser, NameRules, Realms, Registry};
 
+use copies::Copies;
 pub use credentials::{Masters, side_without_password};
 pub use progress::ProgressMeter;
 use scripts::ScriptSides;
 pub use scripts::SieveSides;
 pub use supervisor::{Order, Outcome, Supervisor};
+use tally::Tally;
 use uidl::Pop3Reader;
 pub use uidl::{Harvests, Pop3Sides};
 
@@ -124,6 +128,10 @@ pub struct Readers {
     pub new: Reader,
     /// Both over POP3, where the platform has it; connected only while it is read.
     pop3: Option<Pop3Reader>,
+    /// What the new side has of messages that are in several mailboxes of the old side.
+    copies: Copies,
+    /// What the old side has given us today.
+    tally: Tally,
     /// The scripts of both, where the platform has them; connected when they are first read.
     scripts: Option<ScriptSides>,
 }
@@ -135,17 +143,25 @@ impl Readers {
     /// # Errors
     /// [`Stop`].
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
+        let tally = Tally::of(platform, &platform.names.canonical(&login.name)).await?;
         let new = credentials::open(platform, Side::New, login).await?;
-        let old = credentials::open(platform, Side::Old, login).await?;
-        Ok(Self { old, new, pop3: Pop3Reader::of(platform, login)?, scripts: ScriptSides::of(platform, login)? })
+        let mut old = credentials::open(platform, Side::Old, login).await?;
+        tally.watch(platform, &mut old)?;
+        if let Some(keyword) = &platform.config.new.pop3_deleted_flag {
+            old.mark_popped_as(keyword);
+        }
+        let (pop3, scripts) = (Pop3Reader::of(platform, login)?, ScriptSides::of(platform, login)?);
+        Ok(Self { old, new, pop3, copies: Copies::default(), tally, scripts })
     }
 
     /// Says goodbye to both.
     pub async fn close(self) {
-        tokio::join!(self.old.logout(), self.new.logout());
-        if let Some(scripts) = self.scripts {
+        let Self { old, new, tally, scripts, .. } = self;
+        tokio::join!(old.logout(), new.logout());
+        if let Some(scripts) = scripts {
             scripts.close().await;
         }
+        tally.save().await;
     }
 }
 
@@ -169,6 +185,9 @@ pub enum Stop {
     /// It may work later.
     #[error("{0}")]
     Later(String),
+    /// The account has had what the old side gives it, or what we take of it: it rests for long, and goes on where it is.
+    #[error("{0}; it goes on by itself")]
+    Paused(String),
     /// A side refused the user's password: it must not be tried again.
     #[error("{0}: waiting for the user's next login")]
     LoginRefused(String),
@@ -190,6 +209,7 @@ impl From<ReadError> for Stop {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::LoginRefused(refusal) => refusal.into(),
+            spent if is_spent(&spent) => Self::Paused(spent.to_string()),
             other => Self::Later(other.to_string()),
         }
     }

@@ -7,6 +7,7 @@ pub mod dial;
 pub mod imap;
 pub mod inherit;
 pub mod listen;
+pub mod meter;
 pub mod notify;
 pub mod pop3;
 pub mod proxied;

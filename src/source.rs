@@ -4,5 +4,5 @@ pub mod imap;
 pub mod pop3;
 pub mod profile;
 
-pub use imap::{Arrival, Arrivals, Bodies, BodyEvent, Changes, Login, ReadError, Reader, Seen, profile_of};
+pub use imap::{Arrival, Arrivals, Bodies, BodyEvent, Changes, Login, ReadError, Reader, Seen, is_spent, profile_of};
 pub use pop3::{Maildrop, MaildropError};

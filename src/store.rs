@@ -9,6 +9,7 @@ mod late;
 mod lease;
 mod locked_out;
 pub mod model;
+mod octets;
 mod pop3;
 mod quarantine;
 mod scripts;

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::credentials;
@@ -18,6 +19,7 @@ use super::raw::{Entry, Keys, Section};
 use super::realm::realms;
 use super::scalar;
 use super::trust::{self, with_tls_keys};
+use crate::mailbox::message::keyword_fits;
 
 const ROOT: Keys = Keys {
     known: &[
@@ -40,10 +42,10 @@ const ROOT: Keys = Keys {
 
 /// What both sides have, and `$own`.
 macro_rules! side_keys {
-    ($own:literal) => {
+    ($($own:literal),+) => {
         with_tls_keys!(
             ["imap", "pop3", "sieve", "lmtp"],
-            ["proxy_protocol", "credentials", "login_name", "login_names", $own]
+            ["proxy_protocol", "credentials", "login_name", "login_names", $($own),+]
         )
     };
 }
@@ -58,8 +60,8 @@ static SECTIONS: [(&str, &Keys); 11] = [
         },
     ),
     ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
-    ("old", &Keys { known: side_keys!("source"), later: &["target"] }),
-    ("new", &Keys { known: side_keys!("target"), later: &["source"] }),
+    ("old", &Keys { known: side_keys!("source", "octets_per_day", "overquota_pause"), later: &["target"] }),
+    ("new", &Keys { known: side_keys!("target", "pop3_deleted_flag"), later: &["source"] }),
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
@@ -95,6 +97,8 @@ const STORE: &str = "/var/lib/mailferry/state.db";
 const ADMIN_LISTEN: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
 /// Where the admin token lies unless the file says so.
 const ADMIN_TOKEN: &str = "/var/lib/mailferry/admin.token";
+/// An account that has had its part of a day is asked again soon enough after midnight, and rarely enough before.
+const OVERQUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Users copied at once: enough to fill a link, few enough for an old server's disks (DESIGN I6).
 const PARALLEL: usize = 4;
 /// More copies at once than this would be the proxy's own denial of service against the old server.
@@ -224,8 +228,14 @@ pub(super) fn old_side(section: &Section<'_>, default_domain: Option<&str>) -> O
     if let Some(source) = section.get("source").and_then(|entry| entry.section()) {
         kind(&source, "imap", &["dsync"], &KIND_ONLY);
     }
+    let octets_per_day = section.or("octets_per_day", None, |entry| entry.parse(scalar::day_budget).map(Some));
+    let overquota_pause = section.or("overquota_pause", OVERQUOTA_PAUSE, |entry| {
+        let pause = entry.parse(scalar::duration)?;
+        if pause.is_zero() { entry.fail("must be above 0s") } else { Some(pause) }
+    });
     let Side { imap, pop3, sieve, credentials, names } = sides?;
-    Some(OldSide { imap, pop3, sieve, credentials, names })
+    let (octets_per_day, overquota_pause) = (octets_per_day?, overquota_pause?);
+    Some(OldSide { imap, pop3, sieve, credentials, names, octets_per_day, overquota_pause })
 }
 
 /// `[new]`, and a realm's own; `old` is the side it must not be.
@@ -248,8 +258,12 @@ pub(super) fn new_side(section: &Section<'_>, old: Option<&OldSide>, default_dom
     }
     let example = "{ kind = \"dsync\", url = \"doveadm://10.0.0.5:24245\", password_file = \"doveadm.secret\" }";
     let target = section.require("target", example).and_then(|entry| entry.section()).and_then(|s| target(&s));
+    let pop3_deleted_flag = section.or("pop3_deleted_flag", None, |entry| match entry.text()? {
+        name if keyword_fits(name) => Some(Some(Arc::from(name))),
+        name => entry.fail(format!("\"{name}\" is no keyword such as \"$POP3Deleted\"")),
+    });
     let Side { imap, pop3, sieve, credentials, names } = sides?;
-    Some(NewSide { imap, pop3, sieve, credentials, names, target: target? })
+    Some(NewSide { imap, pop3, sieve, credentials, names, target: target?, pop3_deleted_flag: pop3_deleted_flag? })
 }
 
 /// What both sides have: IMAP, POP3, ManageSieve, their certificates, credentials, and LMTP for later.

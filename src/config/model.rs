@@ -151,7 +151,18 @@ pub struct OldSide {
     pub credentials: Credentials,
     /// By which names it knows users.
     pub names: SideNames,
+    /// How much of a user's account our own connections may receive a day; `None`: as is usual with its server.
+    pub octets_per_day: Option<DayBudget>,
+    /// How long an account rests that has had what it is given.
+    pub overquota_pause: Duration,
 }
+
+/// Octets a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DayBudget(
+    /// `None`: as many as there are.
+    pub Option<u64>,
+);
 
 /// `[new]`.
 #[derive(Clone, Debug)]
@@ -168,6 +179,8 @@ pub struct NewSide {
     pub names: SideNames,
     /// How the new server is written.
     pub target: DsyncTarget,
+    /// Its `pop3_deleted_flag`: the keyword of messages that POP3 hides; `None`: it hides none.
+    pub pop3_deleted_flag: Option<Arc<str>>,
 }
 
 /// Where a side speaks a protocol, and how the connection is protected.

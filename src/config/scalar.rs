@@ -7,6 +7,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use super::model::DayBudget;
+
 /// A password file longer than this is something else given by mistake.
 const MAX_SECRET: usize = 4096;
 
@@ -32,6 +34,27 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("\"{text}\" is longer than ten years"));
     }
     Ok(duration)
+}
+
+/// Reads `800kB`, `500MB`, `2GB`, or `unlimited`.
+pub(super) fn day_budget(text: &str) -> Result<DayBudget, String> {
+    if text == "unlimited" {
+        return Ok(DayBudget(None));
+    }
+    let wrong = || format!("\"{text}\" is not an amount such as \"800kB\", \"500MB\" or \"2GB\", or \"unlimited\"");
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let octets = match unit {
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    match number.checked_mul(octets) {
+        Some(0) => Err(format!("\"{text}\" would leave no room for any message")),
+        octets => octets.map(|octets| DayBudget(Some(octets))).ok_or_else(wrong),
+    }
 }
 
 /// The path in `sqlite:/path`, `sqlite:path` or `sqlite:///path`.

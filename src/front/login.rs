@@ -119,7 +119,8 @@ async fn answered(
         }
         Ok(Ok((_, LoginAnswer::Refused { status, raw }))) => {
             info!(user = shown, %side, "login refused: {}", printable(&raw));
-            if is_about_the_password(&raw) {
+            let turned_away = LoginAnswer::Refused { status, raw: raw.clone() }.is_turned_away();
+            if !turned_away && is_about_the_password(&raw) {
                 session.front.guard.login_failed(session.peer.ip(), &name.user);
             }
             Err(Said::Refusal(status, raw))
@@ -154,15 +155,41 @@ async fn at_side(
     let backends = session.front.backends.of(&name.user);
     let (user, authzid) = session.front.names.both_at(backends.names.of(side), &name.typed, authzid);
     let server = backends.imap.of(side);
-    let connect = || server.connect_for(Some(session.ends()));
-    let mut connection = session.front.registry.crowd().connect(connect, ImapError::is_turned_away).await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     let (address, port) = (session.peer.ip().to_canonical().to_string(), session.peer.port().to_string());
     let fields =
         [("x-originating-ip", address.as_str()), ("x-originating-port", port.as_str()), ("x-session-id", session.id)];
-    connection.identify(&fields).await?;
-    let answer = connection.login(&user, authzid.as_deref(), password).await?;
-    Ok((connection, answer))
+    let registry = &session.front.registry;
+    let log_in = async || {
+        let connect = || server.connect_for(Some(session.ends()));
+        let mut connection = registry.crowd().connect(connect, ImapError::is_turned_away).await?;
+        connection.identify(&fields).await?;
+        let answer = connection.login(&user, authzid.as_deref(), password).await?;
+        if answer.is_turned_away() { Err(Away::Full(Box::new((connection, answer)))) } else { Ok((connection, answer)) }
+    };
+    // Only the user's own sessions count here, and only what we do for this user gives way.
+    let logged_in = match registry.gate(&name.user).await {
+        Ok(gate) => gate.crowd().connect(log_in, |away| matches!(away, Away::Full(_))).await,
+        Err(_) => log_in().await,
+    };
+    match logged_in {
+        Ok(done) => Ok(done),
+        Err(Away::Full(refused)) => Ok(*refused),
+        Err(Away::Failed(error)) => Err(error),
+    }
+}
+
+/// Why a session can't be had at a side.
+enum Away {
+    Failed(ImapError),
+    /// It has too many of this user.
+    Full(Box<(ImapConnection, LoginAnswer)>),
+}
+
+impl From<ImapError> for Away {
+    fn from(error: ImapError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// The side's OK under the client's tag, with the capabilities that the client can use through us.

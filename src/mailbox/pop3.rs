@@ -2,10 +2,12 @@
 //! which UID each of them is.
 //!
 //! [`pairing`] finds the UIDs by a [`template`], [`proof`] proves them on the messages themselves; where no template fits, or the
-//! messages contradict it, [`matching`] finds them on the messages alone. [`order`] keeps the server's order on a target that can only append.
+//! messages contradict it, [`matching`] finds them on the messages alone, and [`numbered`] by a number that IMAP tells. [`order`]
+//! keeps the server's order on a target that can only append.
 
 mod align;
 pub mod matching;
+pub mod numbered;
 pub mod order;
 pub mod pairing;
 pub mod proof;
@@ -16,6 +18,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 pub use matching::{Claims, KnownUidls, Looks, Matching};
+pub use numbered::numbered;
 pub use pairing::{Doubt, Method, Paired, Pairing, Policy, Snapshot, Stranger, nearest, pair};
 pub use template::Template;
 pub use text::{TextDigest, TextHasher};

@@ -12,12 +12,13 @@ use crate::user::Crowd;
 #[derive(Clone, Debug)]
 pub(super) struct Halt {
     asked: Arc<watch::Sender<bool>>,
-    crowd: Crowd,
+    /// Everybody's, and the user's own.
+    crowds: [Crowd; 2],
 }
 
 impl Halt {
-    pub(super) fn new(crowd: Crowd) -> Self {
-        Self { asked: Arc::new(watch::Sender::new(false)), crowd }
+    pub(super) fn new(crowds: [Crowd; 2]) -> Self {
+        Self { asked: Arc::new(watch::Sender::new(false)), crowds }
     }
 
     /// Asks for it.
@@ -36,11 +37,15 @@ impl Halt {
     /// What `work` says, [`Stop::Halted`], or [`Stop::Later`] for a session that was turned away.
     pub(super) async fn unless<T>(&self, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
         let mut asked = self.asked.subscribe();
+        let [everybodys, own] = &self.crowds;
         tokio::select! {
             done = work => done,
             _ = asked.wait_for(|asked| *asked) => Err(Stop::Halted),
-            () = self.crowd.pressed() => Err(Stop::Later(
+            () = everybodys.pressed() => Err(Stop::Later(
                 "a side took no more connections, and users' own sessions come first".to_owned(),
+            )),
+            () = own.pressed() => Err(Stop::Later(
+                "a side took no more sessions of this user, and their own come first".to_owned(),
             )),
         }
     }

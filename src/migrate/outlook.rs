@@ -1,5 +1,6 @@
 //! What would happen if a user moved now: both sides are looked at, nothing is written.
 
+mod labels;
 mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,9 +10,11 @@ use super::enrolled::is_enrolled;
 use super::uidl::{Content, Inbox};
 use super::{Job, Platform, Readers, Stop, preflight, scripts};
 use crate::mailbox::compare::left_behind;
-use crate::mailbox::{Account, MailboxName, Side};
+use crate::mailbox::{Account, Contents, Listed, MailboxName, Side};
+use crate::net::imap::printable;
 use crate::source::Reader;
 use crate::store::{Phase, UserRecord};
+pub use labels::{Labelled, Labels};
 pub use pace::Pace;
 
 /// Keywords named that the new side can't hold.
@@ -47,6 +50,10 @@ pub struct Outlook {
     pub shared: Option<String>,
     /// What reading some messages of the old side took; nothing is read where the user is on the new side.
     pub pace: Pace,
+    /// What is in several mailboxes of the old side, where that tells.
+    pub labels: Option<Labels>,
+    /// Octets that the old side may give us today, and how many there are a day, if there is a limit.
+    pub budget: Option<(u64, u64)>,
     /// What is known of POP3.
     pub pop3: String,
     /// Sieve scripts on both sides, in words, where the platform has ManageSieve.
@@ -78,7 +85,9 @@ impl Outlook {
             }
         }
         let (mut unfit, mut pace) = (BTreeMap::new(), Pace::default());
-        let old_holds = holdings(&mut readers.old, &old, Some((&mut unfit, (!moved).then_some(&mut pace)))).await?;
+        let mut labels = readers.old.has_labels().then(labels::Count::default);
+        let of_old = OfOld { unfit: &mut unfit, pace: (!moved).then_some(&mut pace), labels: labels.as_mut() };
+        let old_holds = holdings(&mut readers.old, &old, Some(of_old)).await?;
         let new_holds = holdings(&mut readers.new, &new, None).await?;
         if !unfit.is_empty() {
             let messages: u64 = unfit.values().sum();
@@ -96,6 +105,7 @@ impl Outlook {
                 "the UIDLs can't be carried over".to_owned()
             }
         };
+        let budget = readers.tally.left();
         let sieve = scripts::outlook(platform, job, &mut readers).await?.map(|(known, in_the_way)| {
             if !moved {
                 blocks.extend(in_the_way);
@@ -117,6 +127,8 @@ impl Outlook {
             capabilities,
             shared,
             pace,
+            labels: labels.map(labels::Count::finish),
+            budget,
             pop3,
             sieve,
             blocks,
@@ -134,13 +146,19 @@ fn form(account: &Account) -> String {
     }
 }
 
-/// Counts what a side holds; of the old side also keywords that the new side can't hold, each with its messages, and how fast it
-/// can be read.
-async fn holdings(
-    reader: &mut Reader,
-    account: &Account,
-    mut old: Option<(&mut BTreeMap<String, u64>, Option<&mut Pace>)>,
-) -> Result<Holdings, Stop> {
+/// What is of interest in the old side alone.
+#[derive(Debug)]
+struct OfOld<'a> {
+    /// Keywords that the new side can't hold, each with its messages.
+    unfit: &'a mut BTreeMap<String, u64>,
+    /// How fast it can be read.
+    pace: Option<&'a mut Pace>,
+    /// What is in several mailboxes.
+    labels: Option<&'a mut labels::Count>,
+}
+
+/// Counts what a side holds.
+async fn holdings(reader: &mut Reader, account: &Account, mut old: Option<OfOld<'_>>) -> Result<Holdings, Stop> {
     let mut holds = Holdings::default();
     for listed in account.mailboxes.values().filter(|listed| listed.selectable) {
         holds.mailboxes += 1;
@@ -151,18 +169,40 @@ async fn holdings(
         holds.messages += contents.messages.len() as u64;
         for message in &contents.messages {
             holds.octets += message.size;
-            if let Some((unfit, _)) = &mut old {
+            if let Some(OfOld { unfit, .. }) = &mut old {
                 for name in message.keywords.fit().1 {
                     *unfit.entry(name).or_default() += 1;
                 }
             }
         }
-        if let Some((_, Some(pace))) = &mut old {
+        if let Some(OfOld { labels: Some(labels), .. }) = &mut old {
+            labelled(reader, listed, &contents, labels).await?;
+        }
+        if let Some(OfOld { pace: Some(pace), .. }) = &mut old {
             pace.read(reader, listed, &contents).await?;
         }
     }
     reader.close().await?;
     Ok(holds)
+}
+
+/// Counts the messages of a mailbox by what they are called in all mailboxes.
+async fn labelled(
+    reader: &mut Reader,
+    listed: &Listed,
+    contents: &Contents,
+    labels: &mut labels::Count,
+) -> Result<(), Stop> {
+    let (messages, all) = (&contents.messages, contents.messages.iter().map(|message| message.size).sum::<u64>());
+    let Some((first, last)) = messages.first().zip(messages.last()) else { return Ok(()) };
+    let numbers = reader.gm_msgids(listed, contents.uid_validity, first.uid..=last.uid).await?;
+    let size = |uid| messages.binary_search_by_key(&uid, |message| message.uid).ok().and_then(|at| messages.get(at));
+    let numbered: Vec<(u64, u64)> =
+        numbers.into_iter().filter_map(|(uid, number)| Some((number, size(uid)?.size))).collect();
+    let known: u64 = numbered.iter().map(|(_, size)| size).sum();
+    let rest = (messages.len() as u64 - numbered.len() as u64, all - known);
+    labels.mailbox(printable(&listed.raw), &numbered, rest);
+    Ok(())
 }
 
 /// What POP3 shows of INBOX, or why it can't be told which message is which.

@@ -135,7 +135,9 @@ impl Supervisor {
     /// The ear of the user's worker; there is one, or there is afterwards.
     async fn worker(&self, record: &UserRecord) -> Result<Ear, Stop> {
         let user = CanonicalUser::from_stored(record.user.clone());
-        let (fresh, orders) = Ear::new(self.registry.crowd().clone());
+        // (Held until the worker has it.)
+        let gate = self.registry.gate(&user).await?;
+        let (fresh, orders) = Ear::new([self.registry.crowd().clone(), gate.crowd().clone()]);
         match self.workers.entry(user.clone()) {
             Entry::Occupied(known) => return Ok(known.get().clone()),
             Entry::Vacant(place) => drop(place.insert(fresh.clone())),

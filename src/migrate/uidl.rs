@@ -7,6 +7,8 @@ mod harvest;
 mod kept;
 mod read;
 
+use std::sync::Arc;
+
 use super::{Platform, Stop};
 use crate::config::{Config, Unmatched};
 use crate::mailbox::Side;
@@ -55,6 +57,8 @@ pub(super) struct Pop3Reader {
     harvests: Harvests,
     /// What becomes of messages that only one of the two lists has.
     policy: Policy,
+    /// The keyword of messages that POP3 hides.
+    hidden: Option<Arc<str>>,
 }
 
 impl Pop3Reader {
@@ -75,6 +79,7 @@ impl Pop3Reader {
                 ignore_missing: platform.config.migration.pop3_missing == Unmatched::Ignore,
                 ignore_extra: platform.config.migration.pop3_extra == Unmatched::Ignore,
             },
+            hidden: platform.config.new.pop3_deleted_flag.clone(),
         }))
     }
 

@@ -485,7 +485,10 @@ impl Worker {
         }
         let reason = stop.to_string();
         warn!(user = %self.user, phase = %self.life.phase, "{reason}");
-        self.backoff.failed(Instant::now());
+        match stop {
+            Stop::Paused(_) => self.backoff.rest(Instant::now(), self.platform.config.old.overquota_pause),
+            _ => self.backoff.failed(Instant::now()),
+        }
         match stop {
             Stop::Refused(_) if self.life.phase != Phase::New => {
                 let event = Event::Refused { reason: reason.clone() };
@@ -509,7 +512,9 @@ impl Worker {
                 }
                 self.explain(reason).await;
             }
-            Stop::Later(_) | Stop::MasterRefused(_) | Stop::Refused(_) | Stop::Halted => self.explain(reason).await,
+            Stop::Later(_) | Stop::Paused(_) | Stop::MasterRefused(_) | Stop::Refused(_) | Stop::Halted => {
+                self.explain(reason).await;
+            }
             Stop::Store(_) => {
                 self.explain(reason).await;
                 self.learn().await;

@@ -2,6 +2,7 @@
 //! because an empty result of dsync proves nothing (dsync reference §16b).
 
 mod ahead;
+mod bodies;
 mod changes;
 mod stops;
 
@@ -13,11 +14,11 @@ use super::rebuild::inbox_command;
 use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, MailboxPlan, Spoilt};
-use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
-use crate::source::{BodyEvent, ReadError};
+use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, UidNext, UidValidity};
+use crate::source::ReadError;
 use crate::store::{MailboxRecord, UnixSeconds};
 use crate::target::dsync::{Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
-use changes::{changes, guid_of};
+use changes::changes;
 pub(super) use stops::Stops;
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
@@ -312,6 +313,7 @@ impl Writer<'_> {
             }
             crate::fault::point("copy-mailbox").await;
             record.new_seen = Some(self.read_back(name, &target, &sides, &plan).await?);
+            self.readers.copies.confirm(name, sides.source.uid_validity, known.is_none());
             if name.is_inbox() && known.is_some_and(|known| known.messages <= 1) {
                 let saved = plan.save.iter().filter_map(|&at| sides.source.messages.get(at)).map(|message| message.uid);
                 uidl::assert_kept(self.readers, uidls, saved).await?;
@@ -425,56 +427,6 @@ impl Writer<'_> {
                 messages: *total,
             })
             .await?;
-        Ok(true)
-    }
-
-    async fn bodies(
-        &mut self,
-        session: &mut Session,
-        listed: &Listed,
-        sending: &Sending<'_>,
-        uids: Vec<Uid>,
-    ) -> Result<bool, Stop> {
-        if uids.is_empty() {
-            return Ok(true);
-        }
-        let Sending { record, sides: Sides { source, .. }, uidls, .. } = sending;
-        let bodies = self.readers.old.bodies(listed, source.uid_validity, uids).await?;
-        let mut bodies = bodies.expecting(&source.messages);
-        while let Some(event) = bodies.next().await? {
-            match event {
-                BodyEvent::Start(uid, _) => {
-                    let message = source.messages.binary_search_by_key(&uid, |message| message.uid);
-                    let message = message.ok().and_then(|at| source.messages.get(at));
-                    let date = message.and_then(|message| message.internal_date).unwrap_or_default();
-                    let pop3 = uidls.of(uid).filter(|_| record.name.is_inbox());
-                    let pop3 = pop3.as_ref().map(|(uidl, order)| (uidl.as_str(), *order));
-                    session.begin_mail(guid_of(record.guid, source.uid_validity, uid), date, pop3).await?;
-                }
-                BodyEvent::Chunk(octets) => {
-                    session.mail_chunk(&octets).await?;
-                    self.job.progress.update(|progress| progress.bytes_done += octets.len() as u64);
-                }
-                BodyEvent::End(_) => {
-                    session.end_mail().await?;
-                    self.job.progress.update(|progress| progress.messages_done += 1);
-                }
-                // What was begun can't be taken back but with the whole session; the next pass begins it anew.
-                BodyEvent::Again(_) => return Ok(false),
-                BodyEvent::Vanished(uid) => {
-                    let message = (&record.name, source.uid_validity, uid);
-                    if let Some(why) = self.stops.vanished(message) {
-                        self.stops.unreadable((self.platform, self.job), message, why).await?;
-                    }
-                    return Ok(false);
-                }
-                BodyEvent::Unreadable(uid, why) => {
-                    let message = (&record.name, source.uid_validity, uid);
-                    self.stops.unreadable((self.platform, self.job), message, why).await?;
-                    return Ok(false);
-                }
-            }
-        }
         Ok(true)
     }
 }

@@ -14,6 +14,7 @@ pub use login::LoginAnswer;
 
 use super::breaker::{self, Breaker};
 use super::dial::{DialError, dial};
+use super::meter::Meter;
 use super::proxied::send_header;
 use super::stream::Stream;
 use super::tls::{ClientTls, TlsError};
@@ -256,6 +257,7 @@ pub struct ImapConnection {
     greeting: String,
     software: Option<String>,
     farewell: Option<String>,
+    meter: Option<Meter>,
 }
 
 impl ImapConnection {
@@ -285,6 +287,7 @@ impl ImapConnection {
             greeting: String::new(),
             software: None,
             farewell: None,
+            meter: None,
         };
         connection.greeting().await.map_err(|error| match error {
             ImapError::Lost { side, server, what } => ImapError::TurnedAway { side, server, what },
@@ -324,6 +327,11 @@ impl ImapConnection {
     #[must_use]
     pub fn local_address(&self) -> String {
         self.stream.local_addr().map_or_else(|_| "?".to_owned(), |address| address.ip().to_string())
+    }
+
+    /// Counts what it receives from now on.
+    pub fn count_with(&mut self, meter: &Meter) {
+        self.meter = Some(meter.clone());
     }
 
     /// A fresh tag.
@@ -508,7 +516,12 @@ impl ImapConnection {
                 let farewell = self.farewell.take().map(|text| format!(" after BYE {text}")).unwrap_or_default();
                 Err(self.lost(format!("closed the connection{farewell}")))
             }
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(count)) => {
+                if let Some(meter) = &self.meter {
+                    meter.spend(count as u64);
+                }
+                Ok(())
+            }
             Ok(Err(error)) => Err(self.lost(format!("connection lost: {error}"))),
             Err(_) => Err(self.lost(format!("silent for {} s", SILENCE_DEADLINE.as_secs()))),
         }

@@ -4,6 +4,7 @@ mod account;
 mod arrivals;
 mod bodies;
 mod changes;
+mod gmail;
 mod lasting;
 mod listing;
 mod parts;
@@ -27,6 +28,7 @@ pub use changes::{Changes, Seen};
 
 use crate::mailbox::{Contents, Listed, Message, ModSeq, Uid, UidNext, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
+use crate::net::meter::Meter;
 use crate::net::{Access, Refusal};
 use crate::source::profile::{self, Facts, Profile};
 use crate::wire::imap::command::{self, Fragments, Simple};
@@ -67,6 +69,9 @@ pub enum ReadError {
         /// Its name as the server gave it.
         mailbox: String,
     },
+    /// The account has had what it is given for now, or what we take of it.
+    #[error("{0}")]
+    Spent(String),
     /// More than we are ready to hold.
     #[error("{what}")]
     TooMuch {
@@ -94,6 +99,12 @@ pub struct Reader {
     profile: &'static Profile,
     /// Mailboxes that were young and whose UIDVALIDITY is known to last.
     lasting: HashMap<Vec<u8>, UidValidity>,
+    /// The keyword for messages that POP3 hides.
+    popped: Option<String>,
+    /// What the account's connections have received today.
+    meter: Meter,
+    /// How long the server is left in peace between two windows of bodies, because it says that we are too fast.
+    slow: Duration,
     /// When it was last known to be alive.
     used: Instant,
 }
@@ -120,8 +131,42 @@ impl Reader {
             suspect: None,
             lies: 0,
             namespaces: None,
+            popped: None,
+            meter: Meter::default(),
+            slow: Duration::ZERO,
             used: Instant::now(),
         })
+    }
+
+    /// Counts what it receives, and reads no body for which there is no room left today.
+    pub fn count_with(&mut self, meter: &Meter) {
+        self.meter = meter.clone();
+        self.connection.count_with(meter);
+    }
+
+    /// Whether a message of this size may be read today.
+    ///
+    /// # Errors
+    /// [`ReadError::Spent`] if not.
+    pub fn may_read(&self, octets: u64) -> Result<(), ReadError> {
+        if !self.meter.must_wait(octets) {
+            return Ok(());
+        }
+        let (left, limit) = self.meter.left().unwrap_or_default();
+        let server = self.connection.server();
+        Err(ReadError::Spent(format!(
+            "{} side {}: the account has had {} of {limit} octets of today (old.octets_per_day, a day of UTC)",
+            server.side(),
+            server.name(),
+            limit - left
+        )))
+    }
+
+    /// Connects once more.
+    async fn reconnect(&mut self) -> Result<(), ReadError> {
+        self.connection = Self::connect(&self.server, &self.access).await?;
+        self.connection.count_with(&self.meter);
+        Ok(())
     }
 
     async fn connect(server: &ImapServer, access: &Access) -> Result<ImapConnection, ReadError> {
@@ -143,7 +188,7 @@ impl Reader {
     /// As [`Reader::open`].
     pub async fn revive(&mut self) -> Result<(), ReadError> {
         if self.used.elapsed() > STALE {
-            self.connection = Self::connect(&self.server, &self.access).await?;
+            self.reconnect().await?;
             self.open = None;
         }
         self.used = Instant::now();
@@ -193,7 +238,7 @@ impl Reader {
 
     /// Connects again after a loss, and opens `listed`, which must be what it was.
     async fn open_again(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
-        self.connection = Self::connect(&self.server, &self.access).await?;
+        self.reconnect().await?;
         let opened = self.examine(listed).await?;
         if opened.uid_validity == Some(uid_validity.0) {
             Ok(())
@@ -237,7 +282,8 @@ impl Reader {
             let command = command::uid_fetch_metadata(&tag, NonZeroU32::MIN..=last, modseq);
             self.gather(listed, vec![(tag, command)], &mut |response| listing.note(response)).await?;
         }
-        let messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
+        let mut messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
+        self.mark_popped(listed, &mut messages).await?;
         Ok(opened.contents(UidValidity(uid_validity), UidNext(uid_next), messages))
     }
 
@@ -295,13 +341,19 @@ impl Reader {
         uid_validity: UidValidity,
         uids: Vec<Uid>,
     ) -> Result<Bodies<'_>, ReadError> {
+        self.examine_if_closed(listed, uid_validity).await?;
+        Ok(Bodies::new(self, listed.clone(), uid_validity, uids))
+    }
+
+    /// Opens a mailbox that was listed, unless it is open.
+    async fn examine_if_closed(&mut self, listed: &Listed, uid_validity: UidValidity) -> Result<(), ReadError> {
         if self.open.as_deref() != Some(&listed.raw) {
             let opened = self.examine(listed).await?;
             if opened.uid_validity != Some(uid_validity.0) {
                 return Err(self.in_mailbox(listed, "was re-created while it was read".to_owned()));
             }
         }
-        Ok(Bodies::new(self, listed.clone(), uid_validity, uids))
+        Ok(())
     }
 
     fn in_mailbox(&self, listed: &Listed, what: String) -> ReadError {
@@ -312,6 +364,12 @@ impl Reader {
         let server = self.connection.server();
         format!("{} side {}, {}", server.side(), server.name(), printable(&listed.raw))
     }
+}
+
+/// Whether an error says that an account has had what it is given for now, whatever it asks for.
+#[must_use]
+pub fn is_spent(error: &ReadError) -> bool {
+    matches!(error, ReadError::Spent(_)) || refused::is_spent(&error.to_string())
 }
 
 /// The profile of a server; where its greeting says nothing it is asked for its name.

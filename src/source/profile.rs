@@ -14,6 +14,8 @@ pub enum Brand {
     Cyrus,
     /// Dovecot.
     Dovecot,
+    /// Gmail.
+    Gmail,
     /// GNU Mailutils' imap4d and pop3d.
     Mailutils,
     /// Any other, and one that doesn't tell.
@@ -55,6 +57,12 @@ pub enum Quirk {
     ChosenUidls,
     /// It lists a message whose file is gone, and then says nothing about it.
     LosesFiles,
+    /// It takes passwords over TLS only.
+    TlsOnly,
+    /// A message is in a mailbox for each of its labels, and has one number in all of them (`X-GM-MSGID`).
+    Labels,
+    /// It gives an account so many octets a day, and so many sessions at once.
+    DailyBudget,
 }
 
 impl Quirk {
@@ -108,6 +116,15 @@ impl Quirk {
             Self::LosesFiles => {
                 "lists a message whose file is lost: such a user stays until the mailbox is repaired (`reconstruct`)"
             }
+            Self::TlsOnly => "takes passwords over TLS only: `imaps://`, and no other way is tried",
+            Self::Labels => {
+                "shows a message in a mailbox for each of its labels, and in that of all mail: its octets are read once, and on \
+                 the new side it is a message in each of them"
+            }
+            Self::DailyBudget => {
+                "gives an account about 2500 MB a day and 15 sessions at once, the user's own among them: when it gives no more, \
+                 the copy rests and goes on by itself"
+            }
         }
     }
 }
@@ -123,6 +140,8 @@ pub struct Profile {
     greetings: &'static [&'static str],
     /// How the name that ID gives begins, in lower case; any of them.
     ids: &'static [&'static str],
+    /// What only it announces, in upper case.
+    announces: Option<&'static str>,
     /// What tells one that gives no name.
     shape: Option<Shape>,
     /// What is particular to it.
@@ -146,17 +165,19 @@ static UNKNOWN: Profile = Profile {
     name: "a server that doesn't say what it is",
     greetings: &[],
     ids: &[],
+    announces: None,
     shape: None,
     quirks: &[Quirk::Placeholder],
 };
 
 /// All known brands.
-static KNOWN: [Profile; 4] = [
+static KNOWN: [Profile; 5] = [
     Profile {
         brand: Brand::Courier,
         name: "Courier",
         greetings: &["courier-imap"],
         ids: &["courier"],
+        announces: None,
         shape: None,
         quirks: &[
             Quirk::InboxPrefix,
@@ -173,6 +194,7 @@ static KNOWN: [Profile; 4] = [
         name: "Cyrus",
         greetings: &["cyrus imap"],
         ids: &["cyrus"],
+        announces: None,
         shape: None,
         quirks: &[
             Quirk::ChosenNames,
@@ -188,14 +210,25 @@ static KNOWN: [Profile; 4] = [
         name: "Dovecot",
         greetings: &["dovecot"],
         ids: &["dovecot"],
+        announces: None,
         shape: None,
         quirks: &[],
+    },
+    Profile {
+        brand: Brand::Gmail,
+        name: "Gmail",
+        greetings: &["gimap ready"],
+        ids: &["gimap"],
+        announces: Some("X-GM-EXT-1"),
+        shape: None,
+        quirks: &[Quirk::TlsOnly, Quirk::Labels, Quirk::DailyBudget],
     },
     Profile {
         brand: Brand::Mailutils,
         name: "GNU Mailutils",
         greetings: &[],
         ids: &["gnu mailutils", "gnu imap4d", "imap4d"],
+        announces: None,
         shape: Some(Shape {
             greeting: "imap4rev1",
             has: &["NAMESPACE", "ID", "IDLE", "LITERAL+", "UNSELECT"],
@@ -242,13 +275,16 @@ pub fn detect(facts: Facts<'_>) -> &'static Profile {
     };
     let by_greeting = |profile: &&Profile| profile.greetings.iter().any(|words| greeting.contains(words));
     let has = |word: &&str| facts.capabilities.contains(word);
+    let by_word = |profile: &&Profile| profile.announces.is_some_and(|word| has(&word));
     let by_shape = |profile: &&Profile| {
         let fits = |shape: &Shape| {
             shape.greeting == greeting.trim() && shape.has.iter().all(has) && !shape.lacks.iter().any(has)
         };
         profile.shape.as_ref().is_some_and(fits)
     };
-    let known = KNOWN.iter().find(by_id).or_else(|| KNOWN.iter().find(by_greeting));
+    // (A word that only one server has is no name that somebody wrote.)
+    let known = KNOWN.iter().find(by_word).or_else(|| KNOWN.iter().find(by_id));
+    let known = known.or_else(|| KNOWN.iter().find(by_greeting));
     let known = known.or_else(|| KNOWN.iter().find(by_shape));
     known.unwrap_or(&UNKNOWN)
 }
@@ -314,6 +350,17 @@ mod tests {
         assert_eq!(brand("IMAP4rev1 ready", &words), Brand::Unknown);
         assert_eq!(brand("IMAP4rev1", &words[..5]), Brand::Unknown);
         assert_eq!(brand("IMAP4rev1", &[&words[..], &["UIDPLUS"]].concat()), Brand::Unknown);
+    }
+
+    #[test]
+    fn gmail_is_known_by_its_extension_whatever_a_proxy_before_it_says() {
+        let announced = |capabilities: &[&str]| {
+            let greeting = "Dovecot ready.";
+            detect(Facts { greeting, id_name: Some("Dovecot"), capabilities }).brand
+        };
+        assert_eq!(announced(&["IMAP4REV1", "ID", "X-GM-EXT-1"]), Brand::Gmail);
+        assert_eq!(announced(&["IMAP4REV1", "ID"]), Brand::Dovecot);
+        assert_eq!(by_greeting("Gimap ready for requests from 192.0.2.7 d2e1a72fcca58"), Brand::Gmail);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::crowd::Crowd;
 use super::name::CanonicalUser;
 use super::registry::{Cell, Registry, State};
 use crate::mailbox::Side;
@@ -91,6 +92,12 @@ impl UserGate {
     pub fn authority(&self) -> (Side, u64) {
         let state = self.cell.state.borrow();
         (state.authority, state.epoch)
+    }
+
+    /// Knows of sessions of this user that a side turned away because it had too many of them.
+    #[must_use]
+    pub fn crowd(&self) -> &Crowd {
+        &self.cell.crowd
     }
 
     /// Another hold on the same gate.

@@ -61,11 +61,12 @@ pub struct Registry {
 pub(super) struct Cell {
     pub(super) state: watch::Sender<State>,
     loaded: OnceCell<()>,
+    pub(super) crowd: Crowd,
 }
 
 impl Default for Cell {
     fn default() -> Self {
-        Self { state: watch::Sender::new(State::default()), loaded: OnceCell::new() }
+        Self { state: watch::Sender::new(State::default()), loaded: OnceCell::new(), crowd: Crowd::default() }
     }
 }
 

@@ -4,6 +4,7 @@
 //!   `/etc/dovecot` is touched, nothing is left behind. As root the mail belongs to the system user `mail`; without root
 //!   everything runs as the current user.
 //! * [`Courier`], [`Cyrus`] and [`Mailutils`] start old sides of other brands ([`brands`]).
+//! * [`Gmail`] is a scripted old side that behaves as Gmail does.
 //! * [`Ferry`] runs the `mailferry` binary between two of them, with a generated configuration, as an operator would:
 //!   everything a test learns from it comes through its ports, its command line or its log.
 //! * [`Hold`] stops the proxy at a chosen step, where a test needs to be inside it.
@@ -46,6 +47,7 @@ pub mod disk;
 pub mod fault;
 pub mod ferry;
 pub mod foreign;
+pub mod gmail;
 pub mod imap;
 pub mod liar;
 pub mod lmtp;
@@ -68,6 +70,7 @@ pub use courier::{Courier, CourierSpec};
 pub use cyrus::{Cyrus, CyrusSpec, Names};
 pub use fault::Hold;
 pub use ferry::{Ferry, FerrySpec};
+pub use gmail::{Gmail, Tongue};
 pub use imap::Imap;
 pub use liar::{Answer, Liar, Lie};
 pub use lmtp::{deliver, try_deliver};

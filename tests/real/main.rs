@@ -20,6 +20,7 @@ mod follow;
 mod formats;
 mod front;
 mod gate;
+mod gmail;
 mod guide;
 mod hostile;
 mod late;

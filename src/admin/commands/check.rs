@@ -11,7 +11,7 @@ use crate::admin::new_config::{self, Dialect};
 use crate::admin::text;
 use crate::config::Config;
 use crate::mailbox::Side;
-use crate::migrate::outlook::{Holdings, Outlook};
+use crate::migrate::outlook::{Holdings, Labelled, Labels, Outlook};
 use crate::migrate::{Platform, SieveSides, Stop};
 use crate::net::ServerTls;
 use crate::net::imap::{ImapError, ImapServer};
@@ -328,6 +328,7 @@ async fn user(
         Err(
             stop @ (Stop::Refused(_)
             | Stop::Later(_)
+            | Stop::Paused(_)
             | Stop::LoginRefused(_)
             | Stop::MasterRefused(_)
             | Stop::LockedOut(_)
@@ -344,6 +345,11 @@ async fn user(
 fn time(outlook: &Outlook) -> Option<String> {
     let Outlook { old, new, pace, .. } = outlook;
     let (messages, octets) = (old.messages.saturating_sub(new.messages), old.octets.saturating_sub(new.octets));
+    // What is in several mailboxes is read once.
+    let (messages, octets) = match &outlook.labels {
+        Some(once) => (messages.min(once.messages), octets.min(once.octets)),
+        None => (messages, octets),
+    };
     let whole = pace.reckon(messages, octets)?;
     Some(format!(
         "about {} to read the rest ({messages} messages, {}) from the old side: {} messages, {} took {} ms",
@@ -353,6 +359,35 @@ fn time(outlook: &Outlook) -> Option<String> {
         text::octets(pace.octets),
         pace.took.as_millis()
     ))
+}
+
+/// What the old side's daily part means for the copy.
+fn days(outlook: &Outlook) -> Option<String> {
+    let (left, limit) = outlook.budget?;
+    let octets = outlook.labels.as_ref().map_or(outlook.old.octets, |labels| labels.octets);
+    let octets = octets.saturating_sub(outlook.new.octets);
+    // What the commands and lists take comes on top.
+    let more = octets.saturating_sub(left).div_ceil(limit.max(1));
+    let when = if more == 0 {
+        "the copy fits into today".to_owned()
+    } else {
+        format!("the copy goes on for {more} more days")
+    };
+    Some(format!("{} of {} are left of today (old.octets_per_day): {when}", text::octets(left), text::octets(limit)))
+}
+
+/// What labels cost.
+fn spread(labels: &Labels, shown: u64, octets: u64) -> String {
+    format!(
+        "{} different messages, shown {shown} times: {} are read from the old side, {} take room (and quota) on the new side",
+        labels.messages,
+        text::octets(labels.octets),
+        text::octets(octets)
+    )
+}
+
+fn copies(Labelled { name, messages, elsewhere, octets }: &Labelled) -> String {
+    format!("- {name}: {messages} messages, {elsewhere} of them in other mailboxes, too; {}", text::octets(*octets))
 }
 
 fn show(outlook: &Outlook, config: &Config) -> bool {
@@ -367,8 +402,15 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     if let Some(shared) = &outlook.shared {
         row("shared", &format!("{shared}; they are not moved"));
     }
+    if let Some(labels) = &outlook.labels {
+        row("labels", &spread(labels, outlook.old.messages, outlook.old.octets));
+        labels.mailboxes.iter().for_each(|one| row("", &copies(one)));
+    }
     if let Some(time) = time(outlook) {
         row("time", &time);
+    }
+    if let Some(days) = days(outlook) {
+        row("budget", &days);
     }
     row("POP3", &outlook.pop3);
     if let Some(sieve) = &outlook.sieve {

@@ -34,7 +34,7 @@ fn ended(stop: &Stop) -> Exit {
     eprintln!("mailferry: {stop}");
     match stop {
         Stop::Refused(_) | Stop::LoginRefused(_) | Stop::MasterRefused(_) | Stop::LockedOut(_) => Exit::Different,
-        Stop::Later(_) | Stop::Halted | Stop::Store(_) => Exit::TryAgain,
+        Stop::Later(_) | Stop::Paused(_) | Stop::Halted | Stop::Store(_) => Exit::TryAgain,
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Method {
     Field,
     /// The UIDL is the GUID that IMAP tells.
     Guid,
+    /// The UIDL is made of a number that IMAP tells.
+    Number,
     /// No other message has its size.
     Size,
     /// No other message of its size has its header.
@@ -62,6 +64,7 @@ impl Method {
             Self::Template => "template",
             Self::Field => "x-uidl",
             Self::Guid => "x-guid",
+            Self::Number => "x-gm-msgid",
             Self::Size => "size",
             Self::Header => "header",
             Self::Text => "text",
@@ -116,7 +119,7 @@ pub struct Pairing {
     /// UIDVALIDITY of INBOX.
     pub uid_validity: UidValidity,
     /// Every template that gives exactly this list; several only while the UIDs are too few to tell them apart. None if
-    /// the messages were found by what they contain.
+    /// the messages were found by what they contain, or by a number.
     pub templates: Vec<Template>,
     /// The messages in POP3's order, without those that are gone.
     pub messages: Vec<Paired>,
@@ -235,6 +238,9 @@ impl Pairing {
     /// How the messages were found: the templates' names, or how many by each method.
     #[must_use]
     pub fn method(&self) -> String {
+        if !self.messages.is_empty() && self.messages.iter().all(|paired| paired.method == Method::Number) {
+            return "by X-GM-MSGID".to_owned();
+        }
         if self.templates.is_empty() {
             let count = |(method, count): (Method, usize)| match method {
                 Method::Twin => {

@@ -1,8 +1,8 @@
 //! Proves on the messages themselves that POP3 shows under each UIDL the message that its UID is.
 //!
 //! Templates can hit by coincidence. So each pair's sizes must be equal; a size that only one message has pins it down, and some
-//! of those messages are looked at all the same. Messages that share a size are told apart by their headers, and where those are equal too by their whole text; messages
-//! that are equal in all that are the same to every client.
+//! of those messages are looked at all the same. Messages that share a size are told apart by their headers, and where those are
+//! equal too by their whole text; messages that are equal in all that are the same to every client.
 
 use std::collections::{BTreeSet, HashMap};
 

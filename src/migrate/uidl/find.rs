@@ -72,11 +72,10 @@ pub(super) async fn matched(
     maildrop: &mut Maildrop,
     inbox: &mut Inbox<'_>,
     list: &Pop3List,
-    (known, content): (&Known, Content),
+    (known, content, contents): (&Known, Content, &Contents),
     uid_next_after: UidNext,
 ) -> Result<Certain<Pairing>, Stop> {
-    let contents = inbox.contents.clone();
-    let snapshot = Snapshot { contents: &contents, uid_next_after, list_is_older: false };
+    let snapshot = Snapshot { contents, uid_next_after, list_is_older: false };
     // What was never found before can't be trusted in the gate either.
     let content = if known.uidls.is_empty() { Content::Proved } else { content };
     if content == Content::Trusted {

@@ -1,5 +1,6 @@
 //! Reads what POP3 shows on a side and finds out for certain which UID each message is.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use tracing::debug;
@@ -8,7 +9,9 @@ use super::find::{elsewhere, fields, matched, prove};
 use super::{Certain, Pop3Reader};
 use crate::mailbox::pop3::pairing::Named;
 use crate::mailbox::pop3::proof::{Proof, Texts};
-use crate::mailbox::pop3::{Doubt, KnownUidls, Looks, Matching, Pairing, Pop3List, Snapshot, TextHasher, pair};
+use crate::mailbox::pop3::{
+    Doubt, KnownUidls, Looks, Matching, Pairing, Pop3List, Snapshot, TextHasher, numbered, pair,
+};
 use crate::mailbox::{Contents, Listed, Report, Status, Uid, UidNext, compare};
 use crate::migrate::Stop;
 use crate::source::profile::Quirk;
@@ -41,6 +44,14 @@ pub(in crate::migrate) struct Inbox<'a> {
 }
 
 impl Inbox<'_> {
+    /// The number of each message in all mailboxes, where the side tells it.
+    async fn numbers(&mut self) -> Result<Vec<(Uid, u64)>, Stop> {
+        let last = Uid(self.contents.uid_next.0.saturating_sub(1));
+        let numbers = self.reader.gm_msgids(self.listed, self.contents.uid_validity, Uid(1)..=last).await?;
+        self.reader.close().await?;
+        Ok(numbers)
+    }
+
     async fn status(&mut self) -> Result<Status, Stop> {
         self.reader.close().await?;
         Ok(self.reader.status(self.listed).await?)
@@ -165,7 +176,7 @@ impl Pop3Reader {
             uidls: self.store.pop3_uidls(user.as_str(), inbox.contents.uid_validity).await?,
         };
         if let Some(list) = self.harvests.take_fresh(user)
-            && let Some(pairing) = harvested(&list, &inbox.contents, &known)
+            && let Some(pairing) = harvested(&list, &self.shown(&inbox.contents), &known)
         {
             debug!(%user, messages = list.messages().len(), "the POP3 list of the user's own session will do");
             self.remember(user, &pairing, inbox.contents.uid_next).await?;
@@ -234,9 +245,16 @@ impl Pop3Reader {
             list => list?,
         };
         let uid_next_after = inbox.status().await?.uid_next;
-        let snapshot = Snapshot { contents: &inbox.contents, uid_next_after, list_is_older: false };
+        let contents = self.shown(&inbox.contents).into_owned();
+        let snapshot = Snapshot { contents: &contents, uid_next_after, list_is_older: false };
+        if inbox.reader.has_labels() {
+            // Nothing is read there: what POP3 has given once, it hides.
+            maildrop.quit().await;
+            let numbers = inbox.numbers().await?;
+            return Ok(numbered(&list, &snapshot, &numbers).map(|pairing| (pairing, None)));
+        }
         let proof = known.proof.as_ref();
-        let certain = match if known.by_content(&inbox.contents) { None } else { pair(&list, &snapshot).ok() } {
+        let certain = match if known.by_content(&contents) { None } else { pair(&list, &snapshot).ok() } {
             Some(pairing) => {
                 // A template that was never proved can't be trusted in the gate either.
                 let content = if same_proof(proof, &pairing).is_some() { content } else { Content::Proved };
@@ -249,7 +267,7 @@ impl Pop3Reader {
         let mut certain = match certain {
             // The template hits by chance, or POP3 shows the messages otherwise than IMAP does: they tell themselves.
             Err(Doubt::NoTemplate | Doubt::Sizes(_) | Doubt::Contents { .. }) => {
-                let how = (known, content);
+                let how = (known, content, &contents);
                 Box::pin(matched(&mut maildrop, inbox, &list, how, uid_next_after))
                     .await?
                     .map(|pairing| (pairing, None))
@@ -288,6 +306,14 @@ impl Pop3Reader {
             if unreadable.is_empty() { Ok(()) } else { Err(Doubt::Unread { method, named, why }) }
         };
         Ok(Ok((list, proved.and_then(all))))
+    }
+
+    /// INBOX without the messages that POP3 hides.
+    fn shown<'a>(&self, contents: &'a Contents) -> Cow<'a, Contents> {
+        let Some(keyword) = self.hidden.as_deref() else { return Cow::Borrowed(contents) };
+        let mut shown = contents.clone();
+        shown.messages.retain(|message| !message.keywords.contains(keyword));
+        Cow::Owned(shown)
     }
 
     /// Runs `job`, which opens a POP3 session of ours, only while the user has none, and drops it when the user wants in.
@@ -432,6 +458,7 @@ mod tests {
             registry,
             harvests: Harvests::default(),
             policy: Policy::default(),
+            hidden: None,
         }
     }
 

@@ -73,10 +73,10 @@ pub(in crate::migrate) struct Ear {
 }
 
 impl Ear {
-    /// An ear, and the end of it that the worker holds.
-    pub(in crate::migrate) fn new(crowd: Crowd) -> (Self, mpsc::Receiver<Asked>) {
+    /// An ear, and the end of it that the worker holds. `crowds`: those that its connections make room for.
+    pub(in crate::migrate) fn new(crowds: [Crowd; 2]) -> (Self, mpsc::Receiver<Asked>) {
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
         let login = Arc::new(watch::Sender::new(None));
-        (Self { orders, halt: Halt::new(crowd), login, progress: ProgressMeter::default() }, receiver)
+        (Self { orders, halt: Halt::new(crowds), login, progress: ProgressMeter::default() }, receiver)
     }
 }

@@ -60,6 +60,11 @@ impl Backoff {
         self.pause = (self.pause * 2).min(BACKOFF_MAX);
     }
 
+    /// It has to rest; nothing has failed.
+    pub(super) fn rest(&mut self, now: Instant, pause: Duration) {
+        self.until = now + pause;
+    }
+
     /// It may be tried at once; if that fails, the pause is as long as it was.
     pub(super) const fn at_once(&mut self, now: Instant) {
         self.until = now;

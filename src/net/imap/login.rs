@@ -22,6 +22,19 @@ pub enum LoginAnswer {
     },
 }
 
+impl LoginAnswer {
+    /// Whether the server has refused because there are too many sessions already: ours may be among them. (Gmail, Cyrus; there
+    /// is no code for it.)
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        let Self::Refused { raw, .. } = self else { return false };
+        let said = printable(raw).to_ascii_lowercase();
+        // With a code of RFC 5530 it is about something else.
+        let coded = said.starts_with('[') && !said.starts_with("[alert]");
+        !coded && said.contains("too many") && (said.contains("connections") || said.contains("sessions"))
+    }
+}
+
 impl ImapConnection {
     pub(super) async fn greeting(&mut self) -> Result<(), ImapError> {
         let response = self.response().await?;
@@ -98,6 +111,9 @@ impl ImapConnection {
         authzid: Option<&str>,
         password: &[u8],
     ) -> Result<LoginAnswer, ImapError> {
+        if self.is_clear() && self.capabilities.has("X-GM-EXT-1") {
+            return Err(self.protocol("is Gmail, which takes passwords over TLS only: use `imaps://`".to_owned()));
+        }
         let answer = if self.capabilities.has("AUTH=PLAIN") {
             self.authenticate_plain(name, authzid, password).await?
         } else if authzid.is_some() || self.capabilities.has("LOGINDISABLED") {
@@ -113,6 +129,10 @@ impl ImapConnection {
             self.capabilities_after_login(raw).await?;
         }
         Ok(answer)
+    }
+
+    const fn is_clear(&self) -> bool {
+        matches!(self.stream, super::Stream::Plain(_))
     }
 
     async fn authenticate_plain(
@@ -177,5 +197,29 @@ impl ImapConnection {
             return Ok(());
         }
         self.ask_capabilities().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_session_too_many_is_no_wrong_password() {
+        let turned_away =
+            |raw: &str| LoginAnswer::Refused { status: Status::No, raw: raw.as_bytes().to_vec() }.is_turned_away();
+        for raw in ["[ALERT] Too many simultaneous connections. (Failure)", "Too many open connections (2 of 2 for u1)"]
+        {
+            assert!(turned_away(raw), "{raw}");
+        }
+        for raw in [
+            "[AUTHENTICATIONFAILED] Too many connections with this wrong password",
+            "[ALERT] Invalid credentials (Failure)",
+            "Too many failures",
+            "",
+        ] {
+            assert!(!turned_away(raw), "{raw}");
+        }
+        assert!(!LoginAnswer::Accepted { raw: b"Too many connections".to_vec() }.is_turned_away());
     }
 }

@@ -18,6 +18,7 @@ mod suspect;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::info;
@@ -41,6 +42,13 @@ const BREAKS_MAX: u32 = 24;
 /// Texts shorter than their RFC822.SIZE that are read twice. A server of which so many were the same both times has sizes that
 /// lie, and is spared from then on; the verification reads them again anyway.
 const LIES_MAX: u32 = 8;
+
+/// What a server says in an OK that is given more slowly.
+const THROTTLED: &[u8] = b"[THROTTLED]";
+
+/// The pause between two windows for a server that says so; doubled as long as it does.
+const SLOW_MIN: Duration = Duration::from_secs(1);
+const SLOW_MAX: Duration = Duration::from_secs(60);
 
 /// What comes next in a stream of bodies.
 #[derive(Debug)]
@@ -301,13 +309,32 @@ impl<'a> Bodies<'a> {
         if let Some((uid, way)) = suspect.filter(|(uid, _)| self.waiting.front() == Some(uid)) {
             return self.ask_alone(uid, way).await;
         }
-        let before = self.waiting.iter().take(WINDOW).take_while(|uid| suspect.is_none_or(|(other, _)| other != **uid));
-        let missing: VecDeque<Uid> = self.waiting.drain(..before.count()).collect();
+        if !self.reader.slow.is_zero() {
+            tokio::time::sleep(self.reader.slow).await;
+        }
+        let fits = self.fits(suspect.map(|(other, _)| other))?;
+        let missing: VecDeque<Uid> = self.waiting.drain(..fits).collect();
         let numbers: Vec<NonZeroU32> = missing.iter().filter_map(|uid| NonZeroU32::new(uid.0)).collect();
         let tag = self.reader.connection.tag();
         let command = self.reader.connection.encoded(command::uid_fetch_bodies(&tag, &numbers))?;
         self.send(Asked::new(tag, missing, None), command).await?;
         Ok(None)
+    }
+
+    /// How many messages the next window has: those before a suspect, and those for which there is room today.
+    fn fits(&self, suspect: Option<Uid>) -> Result<usize, ReadError> {
+        let left = self.reader.meter.left().map_or(u64::MAX, |(left, _)| left);
+        let (mut count, mut octets) = (0, 0_u64);
+        for uid in self.waiting.iter().take(WINDOW).take_while(|uid| suspect.is_none_or(|other| other != **uid)) {
+            octets = octets.saturating_add(self.size(*uid).unwrap_or_default());
+            match count {
+                0 => self.reader.may_read(octets)?,
+                _ if octets > left => break,
+                _ => {}
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 
     async fn send(&mut self, asked: Asked, command: Vec<command::Fragment>) -> Result<(), ReadError> {
@@ -323,9 +350,14 @@ impl<'a> Bodies<'a> {
         Ok(())
     }
 
+    /// RFC822.SIZE of a message, if it was listed.
+    fn size(&self, uid: Uid) -> Option<u64> {
+        let at = self.sizes.binary_search_by_key(&uid, |(uid, _)| *uid).ok();
+        at.and_then(|at| self.sizes.get(at)).map(|(_, size)| *size)
+    }
+
     fn judge(&self, uid: Uid, octets: u64) -> Judged {
-        let size = self.sizes.binary_search_by_key(&uid, |(uid, _)| *uid).ok();
-        let size = size.and_then(|at| self.sizes.get(at)).map(|(_, size)| *size);
+        let size = self.size(uid);
         let before = self.reader.suspect.as_ref().filter(|suspect| suspect.is(&self.listed.raw, uid));
         match size {
             None if octets == 0 => Judged::Empty,
@@ -485,7 +517,8 @@ impl<'a> Bodies<'a> {
     }
 
     /// The command is over. What it did not give is asked for again, the first of it alone.
-    async fn answered(&mut self, answer: Result<(), String>) -> Result<Option<BodyEvent>, ReadError> {
+    async fn answered(&mut self, answer: Result<Pace, String>) -> Result<Option<BodyEvent>, ReadError> {
+        self.heed(answer.as_ref().ok().copied());
         let Some(Asked { mut missing, alone, fault, .. }) = self.asked.take() else { return Ok(None) };
         let Some(first) = missing.pop_front() else { return Ok(None) };
         for uid in missing.into_iter().rev() {
@@ -493,6 +526,9 @@ impl<'a> Bodies<'a> {
         }
         if alone.is_none() {
             self.waiting.push_front(first);
+            if let Err(text) = &answer {
+                self.is_of_this_message(text)?;
+            }
             let suspect = self.suspect(first);
             if let Some(Fault::Short(digest)) = fault {
                 suspect.short = Some(digest);
@@ -504,10 +540,22 @@ impl<'a> Bodies<'a> {
                 self.is_of_this_message(&text)?;
                 Fault::Said(text)
             }
-            (Ok(()), Some(fault)) => fault,
-            (Ok(()), None) => Fault::Said("OK, and no text".to_owned()),
+            (Ok(_), Some(fault)) => fault,
+            (Ok(_), None) => Fault::Said("OK, and no text".to_owned()),
         };
         self.failed(first, fault).await
+    }
+
+    /// A server that says that we are too fast gets a longer pause each time, until it says so no more.
+    fn heed(&mut self, pace: Option<Pace>) {
+        self.reader.slow = match pace {
+            Some(Pace::TooFast) => (self.reader.slow * 2).clamp(SLOW_MIN, SLOW_MAX),
+            Some(Pace::Fine) => Duration::ZERO,
+            None => return,
+        };
+        if let Some(Pace::TooFast) = pace {
+            info!(mailbox = %self.reader.shown(&self.listed), pause = ?self.reader.slow, "the server says that we are too fast");
+        }
     }
 
     fn unexpected(&self, uid: Option<Uid>) -> ReadError {
@@ -523,14 +571,29 @@ fn nothing() -> Fault {
     Fault::Said("a text of no octets".to_owned())
 }
 
+/// What a server that has answered says of our pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Fine,
+    /// `[THROTTLED]`, which Gmail puts somewhere into its OK.
+    TooFast,
+}
+
+impl Pace {
+    fn of(raw: &[u8]) -> Self {
+        let throttled = raw.windows(THROTTLED.len()).any(|part| part.eq_ignore_ascii_case(THROTTLED));
+        if throttled { Self::TooFast } else { Self::Fine }
+    }
+}
+
 /// The command's tagged answer: OK, or what was refused.
 fn answer(
     connection: &ImapConnection,
     asked: &Asked,
     response: &[u8],
-) -> Result<Option<Result<(), String>>, ReadError> {
+) -> Result<Option<Result<Pace, String>>, ReadError> {
     match connection.ended("UID FETCH", &asked.tag, response) {
-        Ok(ended) => Ok(ended.map(|_| Ok(()))),
+        Ok(ended) => Ok(ended.map(|done| Ok(Pace::of(&done.raw)))),
         Err(ImapError::Refused { text, .. }) => Ok(Some(Err(text))),
         Err(error) => Err(error.into()),
     }

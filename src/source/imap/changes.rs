@@ -98,6 +98,7 @@ impl Reader {
             }
             (u32::try_from(present.len()).unwrap_or(u32::MAX), Some(left))
         };
+        self.mark_popped(listed, &mut messages).await?;
         let contents = opened.contents(seen.uid_validity, UidNext(uid_next), messages);
         Ok(Some(Changes { contents, total, left }))
     }

@@ -1,2 +1,6 @@
--- How the UIDL of a message was found, where no template tells. What was found before is as good as what was found by its text.
-ALTER TABLE pop3_uidls ADD COLUMN method TEXT NOT NULL DEFAULT 'text';
+-- What our connections to the old side have received for a user, on the last day on which they have received anything.
+CREATE TABLE old_octets (
+    user   TEXT    NOT NULL PRIMARY KEY,
+    day    INTEGER NOT NULL,
+    octets INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

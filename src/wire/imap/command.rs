@@ -5,6 +5,7 @@
 //! Mailbox names are raw octets, as the server gave them.
 
 mod append;
+mod gmail;
 mod parts;
 
 use std::borrow::Cow;
@@ -25,6 +26,7 @@ use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
 pub use append::{Append, append, create};
+pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
 pub use parts::{Part, uid_fetch_parts};
 
 use crate::wire::sasl;

@@ -81,7 +81,7 @@ fn a_user_of_mailutils_with_pop3_is_moved_with_the_uidls_that_stand_in_the_messa
     // POP3 has not shown this one yet: it has no UIDL.
     old.deliver("u1", &letter(6));
     opened(&old, 6);
-    let sessions = |old: &Mailutils| old.log().matches("pop3d: ").count();
+    let sessions = |old: &Mailutils| old.log().matches("logged in with mailbox").count();
     let theirs = sessions(&old);
     let file = ferry.password_file("pw-of-u1");
     let said = shown(&ferry.run(&["check", USER, "--password-file", &file]));

@@ -76,7 +76,7 @@ impl Scripted {
     fn assert_copied(&self, user: &str, messages: usize) {
         let mut imap = Imap::connect(self.pair.new.imap_port());
         imap.login(user, self.pair.new.password(user));
-        assert_eq!(imap.select("INBOX").exists as usize, messages, "the mail is there");
+        assert_eq!(imap.select("INBOX").exists, messages, "the mail is there");
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Asked, Bodies, BodyEvent, answer};
 use crate::mailbox::Uid;
 use crate::net::imap::{ImapError, Received};
 use crate::source::imap::ReadError;
+use crate::source::imap::refused::is_spent;
 use crate::wire::imap::command::{self, Octets};
 use crate::wire::imap::scan::{self, Body, Fetch, Response};
 
@@ -19,6 +20,7 @@ const HEADER_MAX: u64 = 4 << 20;
 impl Bodies<'_> {
     /// Asks for the message at the front of what waits.
     pub(super) async fn ask_alone(&mut self, uid: Uid, way: Way) -> Result<Option<BodyEvent>, ReadError> {
+        self.reader.may_read(self.size(uid).unwrap_or_default())?;
         if !self.fresh {
             self.open_anew().await?;
         }
@@ -138,8 +140,13 @@ impl Bodies<'_> {
     /// Takes a refusal as one of this message.
     ///
     /// # Errors
-    /// A refusal that says that the server can't serve now, whatever it is asked for (RFC 5530).
+    /// A refusal that says that the server can't serve now, whatever it is asked for (RFC 5530; Gmail has codes of its own).
     pub(super) fn is_of_this_message(&self, text: &str) -> Result<(), ReadError> {
+        if is_spent(text) {
+            let server = self.reader.connection.server();
+            let what = format!("{} side {}: gives the account no more for now: {text}", server.side(), server.name());
+            return Err(ReadError::Spent(what));
+        }
         let start = text.to_ascii_uppercase();
         if ["[LIMIT]", "[UNAVAILABLE]", "[INUSE]"].iter().any(|code| start.starts_with(code)) {
             return Err(self.reader.in_mailbox(&self.listed, format!("not now: {text}")));

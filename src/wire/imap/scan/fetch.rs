@@ -19,6 +19,8 @@ pub struct Fetch {
     pub modseq: Option<u64>,
     /// X-GUID, which is Dovecot's own.
     pub guid: Option<Vec<u8>>,
+    /// X-GM-MSGID: the same for one message in all its mailboxes (Gmail).
+    pub gm_msgid: Option<u64>,
     /// The first of BODY\[…\], BINARY\[…\], RFC822, RFC822.HEADER, RFC822.TEXT.
     pub body: Option<Body>,
 }
@@ -75,6 +77,7 @@ impl Fetch {
             b"RFC822.SIZE" => self.size = value_number(cursor),
             b"MODSEQ" => self.modseq = value_number(cursor),
             b"X-GUID" => self.guid = cursor.token().and_then(Token::octets).map(Into::into),
+            b"X-GM-MSGID" => self.gm_msgid = value_number(cursor),
             b"INTERNALDATE" => self.internal_date = cursor.token().and_then(Token::octets).map(Into::into),
             _ if is_body(name) => {
                 let body = match cursor.token() {

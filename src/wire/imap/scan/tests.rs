@@ -117,9 +117,17 @@ fn metadata_of_a_message() {
             size: Some(4_294_967_296),
             modseq: Some(9),
             guid: None,
+            gm_msgid: None,
             body: None,
         }
     );
+}
+
+#[test]
+fn a_message_of_gmail_has_a_number() {
+    let read = fetch("* 1 FETCH (X-GM-MSGID 1278455344230334865 UID 5)\r\n");
+    assert_eq!((read.gm_msgid, read.uid), (Some(0x11bd_fc5c_ae0c_8191), Some(5)));
+    assert_eq!(fetch("* 1 FETCH (UID 5)\r\n").gm_msgid, None);
 }
 
 #[test]
