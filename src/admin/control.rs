@@ -1,5 +1,7 @@
 //! What the API asks, answered by the supervisor of the moves.
 
+use serde::Deserialize;
+
 use super::http::{Control, ControlError};
 use super::model::{LeftOut, Outcome, Page, StatusAll, Transition, UserStatus};
 use crate::migrate::{self, Order, Stop, Supervisor};
@@ -35,6 +37,12 @@ impl From<Stop> for ControlError {
     fn from(error: Stop) -> Self {
         failed(&error)
     }
+}
+
+/// What a stored report says of POP3.
+#[derive(Deserialize)]
+struct Pop3Line {
+    pop3: String,
 }
 
 /// The supervisor and how operators' spellings of names are read.
@@ -73,7 +81,14 @@ impl Control for Moves {
     async fn status(&self, user: &str) -> Result<UserStatus, ControlError> {
         let user = self.names.canonical(user);
         match self.supervisor.store().user(user.as_str()).await? {
-            Some(record) => self.described(&record).await,
+            Some(record) => {
+                let mut status = self.described(&record).await?;
+                let report = self.supervisor.store().last_report(&record.user).await?;
+                if let (Some(summary), Some(row)) = (&mut status.last_report, report) {
+                    summary.pop3 = serde_json::from_str::<Pop3Line>(&row.json).ok().map(|report| report.pop3);
+                }
+                Ok(status)
+            }
             None => Ok(UserStatus::without_record(user.as_str())),
         }
     }

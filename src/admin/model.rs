@@ -110,12 +110,15 @@ pub struct ReportSummary {
     pub notes: u64,
     /// When it was made, in seconds since 1970.
     pub at: UnixSeconds,
+    /// What became of POP3 UIDLs, and how they were paired; none in an answer about all users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pop3: Option<String>,
 }
 
 impl From<&ReportRow> for ReportSummary {
     fn from(row: &ReportRow) -> Self {
         let ReportRow { at, identical, differences, altered, notes, .. } = *row;
-        Self { identical, differences, altered, notes, at }
+        Self { identical, differences, altered, notes, at, pop3: None }
     }
 }
 

@@ -13,7 +13,7 @@ use super::endpoint;
 use super::login_name::{SideNames, side_names};
 use super::model::{
     Admin, Bodies, Config, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide, StoreConfig, Switch,
-    Unreadable, Users, Verify,
+    Unmatched, Unreadable, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::realm::realms;
@@ -65,7 +65,10 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
-    ("migration", &Keys { known: &["enroll", "parallel", "unreadable"], later: &["include"] }),
+    (
+        "migration",
+        &Keys { known: &["enroll", "parallel", "unreadable", "pop3_missing", "pop3_extra"], later: &["include"] },
+    ),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
     (
@@ -374,7 +377,21 @@ fn migration(section: &Section<'_>) -> Option<Migration> {
         "skip" => Some(Unreadable::Skip),
         text => entry.fail(format!("\"{text}\" is none of \"stop\", \"skip\"")),
     });
-    Some(Migration { enroll: enroll?, parallel: parallel?, unreadable: unreadable? })
+    let unmatched = |key: &'static str| {
+        section.or(key, Unmatched::Stop, |entry| match entry.text()? {
+            "stop" => Some(Unmatched::Stop),
+            "ignore" => Some(Unmatched::Ignore),
+            text => entry.fail(format!("\"{text}\" is none of \"stop\", \"ignore\"")),
+        })
+    };
+    let (pop3_missing, pop3_extra) = (unmatched("pop3_missing"), unmatched("pop3_extra"));
+    Some(Migration {
+        enroll: enroll?,
+        parallel: parallel?,
+        unreadable: unreadable?,
+        pop3_missing: pop3_missing?,
+        pop3_extra: pop3_extra?,
+    })
 }
 
 fn switch(section: &Section<'_>) -> Option<Switch> {

@@ -225,7 +225,7 @@ impl Writer<'_> {
         if !look.iter().any(|name| name.is_inbox()) {
             return Ok((Uidls::default(), None));
         }
-        match uidl::prepare(self.platform, self.job, self.readers, (self.old, self.new)).await {
+        match Box::pin(uidl::prepare(self.platform, self.job, self.readers, (self.old, self.new))).await {
             Ok(uidls) => Ok((uidls, None)),
             Err(stop @ Stop::Later(_)) => {
                 look.retain(|name| !name.is_inbox());

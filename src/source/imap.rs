@@ -8,6 +8,7 @@ mod changes;
 mod gmail;
 mod lasting;
 mod listing;
+mod parts;
 mod quiet;
 mod refused;
 mod sharing;

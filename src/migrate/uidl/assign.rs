@@ -99,7 +99,7 @@ pub(in crate::migrate) async fn prepare(
     }
     let contents = readers.old.contents(listed).await?;
     let mut inbox = Inbox { reader: &mut readers.old, listed, contents };
-    let pairing = pop3.old_pairing(&job.user, &mut inbox, Content::Proved).await?;
+    let pairing = Box::pin(pop3.old_pairing(&job.user, &mut inbox, Content::Proved)).await?;
     let contents = inbox.contents;
     inbox.reader.close().await?;
     crate::fault::point("pop3-read").await;
@@ -113,6 +113,12 @@ pub(in crate::migrate) async fn prepare(
             return Ok(Uidls { others, ..Uidls::default() });
         }
     };
+    if let Some(doubt) = pop3.doubt(&pairing) {
+        warn!(
+            user,
+            "the old side's POP3 and INBOX are not the same messages, and those that are in both keep their UIDLs: {doubt}"
+        );
+    }
     // A target that lost its INBOX begins anew: orders that were given there are gone with it.
     let orders: Orders = contents
         .messages

@@ -7,6 +7,7 @@
 mod about;
 mod append;
 mod gmail;
+mod parts;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 pub use about::{About, about};
 pub use append::{Append, append, create};
 pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
+pub use parts::{Part, uid_fetch_parts};
 
 use crate::wire::sasl;
 

@@ -116,6 +116,7 @@ fn metadata_of_a_message() {
             internal_date: Some(b" 7-Jul-1996 02:44:25 -0700".to_vec()),
             size: Some(4_294_967_296),
             modseq: Some(9),
+            guid: None,
             gm_msgid: None,
             body: None,
         }
