@@ -66,6 +66,9 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
         let LeftOutMessage { mailbox, uid, reason, since, .. } = left_out;
         rows.push(("", format!("{} UID {uid}, since {}: {}", clean(mailbox), time(*since), clean(reason))));
     }
+    if let Some(mark) = &status.mark {
+        rows.push(("mark", format!("{}, since {}: {}", clean(&mark.kind), time(mark.since), clean(&mark.text))));
+    }
     if let Some(reason) = &status.reason {
         rows.push(("reason", clean(reason)));
     }

@@ -374,6 +374,8 @@ pub struct Migration {
     pub parallel: usize,
     /// What becomes of messages that the old side can't give.
     pub unreadable: Unreadable,
+    /// Header fields that tell messages apart where nothing better does; none: nothing does then.
+    pub hashed_headers: Vec<String>,
 }
 
 /// `migration.unreadable`.
