@@ -348,6 +348,8 @@ pub struct Migration {
     pub pop3_missing: Unmatched,
     /// What messages mean that the old side's POP3 shows and that are not in INBOX.
     pub pop3_extra: Unmatched,
+    /// Header fields that tell messages apart where nothing better does; none: nothing does then.
+    pub hashed_headers: Vec<String>,
 }
 
 /// `migration.pop3_missing`, `migration.pop3_extra`.

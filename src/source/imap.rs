@@ -6,6 +6,7 @@ mod arrivals;
 mod bodies;
 mod changes;
 mod gmail;
+mod identity;
 mod lasting;
 mod listing;
 mod parts;

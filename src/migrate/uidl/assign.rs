@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::read::{Content, Inbox};
 use crate::mailbox::pop3::order::{self, Orders};
 use crate::mailbox::pop3::{Pairing, Template};
-use crate::mailbox::{Account, Contents, MailboxName, Status, Uid, UidNext, UidValidity};
+use crate::mailbox::{Account, Contents, Filter, MailboxName, Status, Uid, UidNext, UidValidity};
 use crate::migrate::{Job, Platform, Readers, Stop};
 use crate::store::Pop3Proof;
 
@@ -79,6 +79,7 @@ pub(in crate::migrate) async fn prepare(
     job: &Job,
     readers: &mut Readers,
     (old, new): (&Account, &Account),
+    filter: &Filter,
 ) -> Result<Uidls, Stop> {
     let Some(pop3) = readers.pop3.clone() else { return Ok(Uidls::default()) };
     let inbox = MailboxName::inbox();
@@ -130,7 +131,8 @@ pub(in crate::migrate) async fn prepare(
     let given = place(job, &pairing, &orders);
     platform.store.put_pop3_orders(user, status.uid_validity, Uid(written.0), &given).await?;
     let computed = known_shape(&pairing, &orders, &given, contents.uid_next).and_then(|proof| computable(&proof));
-    let second = contents.messages.get(1).map(|message| UidNext(message.uid.0));
+    let second = contents.messages.iter().filter(|message| filter.takes(message)).nth(1);
+    let second = second.map(|message| UidNext(message.uid.0));
     Ok(Uidls {
         first_end: second.filter(|_| written.0 <= 1),
         known: pairing

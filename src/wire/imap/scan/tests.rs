@@ -124,6 +124,14 @@ fn metadata_of_a_message() {
 }
 
 #[test]
+fn a_message_of_a_dovecot_has_a_guid() {
+    let read = |line: &str| fetch(line).guid;
+    assert_eq!(read("* 1 FETCH (UID 5 X-GUID 0123456789abcdef0123456789abcdef)\r\n").unwrap().len(), 32);
+    assert_eq!(read("* 1 FETCH (X-GUID \"1.M2P3.host\" UID 5)\r\n"), Some(b"1.M2P3.host".to_vec()));
+    assert_eq!(read("* 1 FETCH (UID 5)\r\n"), None);
+}
+
+#[test]
 fn a_message_of_gmail_has_a_number() {
     let read = fetch("* 1 FETCH (X-GM-MSGID 1278455344230334865 UID 5)\r\n");
     assert_eq!((read.gm_msgid, read.uid), (Some(0x11bd_fc5c_ae0c_8191), Some(5)));
