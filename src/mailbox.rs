@@ -10,8 +10,10 @@ pub mod message;
 pub mod model;
 pub mod name;
 pub mod pop3;
+pub mod quota;
 pub mod report;
 pub mod scripts;
+pub mod sharing;
 
 pub use account::{Account, Contents, Listed, Status};
 pub use body::BodyDigest;
@@ -20,3 +22,4 @@ pub use model::{Guid, ModSeq, Side, Uid, UidNext, UidValidity};
 pub use name::{MailboxName, NameError};
 pub use report::{Class, Finding, Report};
 pub use scripts::Scripts;
+pub use sharing::{Rights, Sharing};

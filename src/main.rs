@@ -38,7 +38,7 @@ enum Command {
         /// Look only at the sides of this domain's users.
         #[arg(long, value_name = "DOMAIN", conflicts_with = "user")]
         domain: Option<String>,
-        /// A file with the user's password; not needed where master users are configured for both sides.
+        /// A file with the user's password; not needed where both sides have credentials that open every account.
         #[arg(long, value_name = "FILE", requires = "user")]
         password_file: Option<PathBuf>,
         /// What `doveconf -n` prints on the new host: it is looked over.
@@ -160,7 +160,7 @@ struct OneUser {
     config: Config,
     /// The user, as they log in.
     user: String,
-    /// A file with the user's password; not needed where master users are configured for both sides.
+    /// A file with the user's password; not needed where both sides have credentials that open every account.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }

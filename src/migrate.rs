@@ -14,6 +14,7 @@ mod plan;
 mod preflight;
 pub mod progress;
 pub mod quarantine;
+pub mod quota;
 pub mod rebuild;
 mod rename;
 pub mod scripts;
@@ -76,7 +77,7 @@ pub struct Platform {
     pub harvests: Harvests,
     /// How login names are read.
     pub names: NameRules,
-    /// How master users fare.
+    /// How what opens every account fares.
     pub masters: Masters,
 }
 
@@ -112,7 +113,7 @@ impl Platform {
             sieve: SieveSides::new(&config)?,
             harvests: Harvests::default(),
             names: NameRules::of(&config),
-            masters: Masters::default(),
+            masters: Masters::of(&config),
             config,
             store,
         })
@@ -194,7 +195,7 @@ pub enum Stop {
     /// The operator wants it broken off.
     #[error("broken off by the operator")]
     Halted,
-    /// A side refused a master user: nothing is wrong with the user.
+    /// A side refused what opens every account: nothing is wrong with the user.
     #[error("{0}")]
     MasterRefused(String),
     /// The new side refuses the user's own password, though it can be written and read: they would be locked out there.

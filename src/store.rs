@@ -13,6 +13,7 @@ mod octets;
 mod pop3;
 mod quarantine;
 mod scripts;
+mod sharing;
 mod sqlite;
 
 pub use alone::serve_alone;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailferry::config::{
-    Bodies, Config, Credentials, Enroll, Limits, MasterUser, Security, TlsFiles, TlsVersion, Trust, Unreadable, load,
+    Bodies, Config, Credentials, Enroll, Form, Limits, Master, MasterUser, Security, TlsFiles, TlsVersion, Trust,
+    Unreadable, load,
 };
 use secrecy::ExposeSecret;
 
@@ -180,13 +181,42 @@ fn pins_arrive_where_tls_is_and_nowhere_else() {
 #[test]
 fn master_users_arrive_in_both_forms() {
     let config = valid("master-users.toml");
-    let Credentials::Master(MasterUser { user, separator, password }) = &config.old.credentials else { panic!() };
-    assert_eq!((user.as_str(), *separator), ("cyrus@admin", Some('%')));
+    let Some(Master::User(MasterUser { user, form, password })) = config.old.credentials.master() else { panic!() };
+    assert_eq!((user.as_str(), *form), ("cyrus@admin", Form::Suffix('%')));
     assert_eq!(password.expose_secret(), b"master secret");
-    let master = config.new.credentials.master().unwrap();
-    assert_eq!((master.user.as_str(), master.separator), ("mover", None));
+    let Some(Master::User(master)) = config.new.credentials.master() else { panic!() };
+    assert_eq!((master.user.as_str(), master.form), ("mover", Form::Authzid));
     let plain = valid("everything.toml");
     assert!(plain.old.credentials.master().is_none() && plain.new.credentials.master().is_none());
+}
+
+#[test]
+fn an_administrator_who_says_proxyauth_arrives() {
+    let config = valid("proxyauth.toml");
+    let Some(Master::User(master)) = config.old.credentials.master() else { panic!() };
+    assert_eq!((master.user.as_str(), master.form), ("admin", Form::ProxyAuth));
+}
+
+#[test]
+fn a_master_password_arrives() {
+    let config = valid("master-password.toml");
+    let Credentials::Master(Master::Password(password)) = &config.old.credentials else { panic!() };
+    assert_eq!(password.expose_secret(), b"master secret");
+    assert!(matches!(config.new.credentials, Credentials::User));
+}
+
+#[test]
+fn token_commands_arrive_and_their_arguments_are_not_shown() {
+    let config = valid("tokens.toml");
+    let [Some(Master::Token(old)), Some(Master::Token(new))] =
+        [config.old.credentials.master(), config.new.credentials.master()]
+    else {
+        panic!()
+    };
+    assert_eq!((old.mechanism.name(), new.mechanism.name()), ("XOAUTH2", "OAUTHBEARER"));
+    assert_eq!((old.is_for_each_user(), new.is_for_each_user()), (true, false));
+    assert_eq!(old.arguments("u1").unwrap(), ["--user=u1"]);
+    assert!(!format!("{config:?}").contains("geheim"));
 }
 
 #[test]
@@ -204,7 +234,11 @@ fn realms_arrive_with_the_sides_that_they_leave_out() {
 
 #[test]
 fn no_password_is_shown() {
-    for (file, secrets) in [("everything.toml", &["doveadm secret"][..]), ("master-users.toml", &["master secret"])] {
+    for (file, secrets) in [
+        ("everything.toml", &["doveadm secret"][..]),
+        ("master-users.toml", &["master secret"]),
+        ("master-password.toml", &["master secret"]),
+    ] {
         let shown = format!("{:?}", valid(file));
         for secret in secrets {
             // As text, and as octets.

@@ -99,8 +99,8 @@ fn own_password(config: &Config, user: &str, file: Option<&Path>) -> anyhow::Res
         (Some(file), _) => password(file).map(Some),
         (None, None) => Ok(None),
         (None, Some(side)) => Err(UsageError(format!(
-            "the {side} side is asked with the password of {user}: give it with --password-file, or let a master user \
-             ask ({side}.credentials)"
+            "the {side} side is asked with the password of {user}: give it with --password-file, or let a master user, a \
+             master password or tokens open every account ({side}.credentials)"
         ))
         .into()),
     }

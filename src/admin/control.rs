@@ -50,6 +50,7 @@ impl Moves {
         let late = self.supervisor.store().late_counts(&record.user).await?;
         let mut status = UserStatus::of(record, report.as_ref(), late, now());
         status.quarantined = LeftOut::of(&self.supervisor.store().quarantined(&record.user).await?);
+        status.shared_with = self.supervisor.store().shared_with(&record.user).await?;
         if let Some(progress) = self.supervisor.progress(&CanonicalUser::from_stored(record.user.clone())) {
             status.progress = progress;
         }

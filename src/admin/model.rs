@@ -34,6 +34,9 @@ pub struct UserStatus {
     /// Messages that the old side can't give and that are left out on the new side.
     #[serde(default)]
     pub quarantined: LeftOut,
+    /// With whom the user shares mailboxes on the old side, and how many with each.
+    #[serde(default)]
+    pub shared_with: BTreeMap<String, u64>,
 }
 
 /// Messages that are left out on the new side.
@@ -133,6 +136,7 @@ impl UserStatus {
             last_report: report.map(ReportSummary::from),
             late_arrivals: late.into(),
             quarantined: LeftOut::default(),
+            shared_with: BTreeMap::new(),
         }
     }
 
@@ -150,6 +154,7 @@ impl UserStatus {
             last_report: None,
             late_arrivals: LateArrivals::default(),
             quarantined: LeftOut::default(),
+            shared_with: BTreeMap::new(),
         }
     }
 }
@@ -363,7 +368,9 @@ mod tests {
             "quarantined": { "count": 1, "messages": [
                 { "mailbox": "INBOX", "uid_validity": 7, "uid": 5, "reason": "BODY[]: NIL", "since": 980 },
             ] },
+            "shared_with": { "ben": 2 },
         });
+        let status = UserStatus { shared_with: [("ben".to_owned(), 2)].into(), ..status };
         assert_eq!(serde_json::to_value(&status).unwrap(), json);
         assert_eq!(serde_json::from_value::<UserStatus>(json).unwrap(), status);
 

@@ -1,5 +1,6 @@
 //! What the command line prints for people.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 
 use super::model::{LateArrivals, LeftOutMessage, Outcome, ReportSummary, StatusAll, Transition, UserStatus, Verb};
@@ -66,10 +67,24 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
         let LeftOutMessage { mailbox, uid, reason, since, .. } = left_out;
         rows.push(("", format!("{} UID {uid}, since {}: {}", clean(mailbox), time(*since), clean(reason))));
     }
+    if !status.shared_with.is_empty() {
+        rows.push(("shared with", shared_with(&status.shared_with)));
+    }
     if let Some(reason) = &status.reason {
         rows.push(("reason", clean(reason)));
     }
     rows.into_iter().map(|(name, value)| format!("{name:<11}  {value}\n")).collect()
+}
+
+/// With whom a user shares mailboxes: `ben (2 mailboxes), eve (1 mailbox)`.
+#[must_use]
+pub fn shared_with(with: &BTreeMap<String, u64>) -> String {
+    /// More than an operator wants to read.
+    const SHOWN: usize = 10;
+    let shown =
+        with.iter().take(SHOWN).map(|(who, mailboxes)| format!("{} ({})", clean(who), count(*mailboxes, "mailbox")));
+    let more = if with.len() > SHOWN { format!(" and {} more", with.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
 }
 
 /// How an order ended.

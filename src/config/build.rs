@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::credentials::credentials;
+use super::credentials::{Credentials, credentials};
 use super::doors;
 use super::endpoint;
 use super::login_name::{SideNames, side_names};
 use super::model::{
-    Admin, Bodies, Config, Credentials, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide,
-    StoreConfig, Switch, Unreadable, Users, Verify,
+    Admin, Bodies, Config, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide, StoreConfig, Switch,
+    Unreadable, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::realm::realms;
@@ -65,7 +65,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
-    ("migration", &Keys { known: &["enroll", "parallel", "unreadable"], later: &[] }),
+    ("migration", &Keys { known: &["enroll", "parallel", "unreadable"], later: &["include"] }),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
     (
@@ -292,7 +292,11 @@ fn side(section: &Section<'_>, example: &str, default_domain: Option<&str>) -> O
     let proxy_protocol = section.or("proxy_protocol", false, Entry::boolean)?;
     let endpoints = std::iter::once(&mut imap).chain(&mut pop3).chain(&mut sieve);
     endpoints.for_each(|endpoint| endpoint.proxy_protocol = proxy_protocol);
-    Some(Side { imap, pop3, sieve, credentials: credentials?, names: names? })
+    let credentials = credentials?;
+    if let Some(why) = credentials.master().and_then(|master| master.cant_log_in(pop3.is_some(), sieve.is_some())) {
+        return section.get("credentials")?.fail(why);
+    }
+    Some(Side { imap, pop3, sieve, credentials, names: names? })
 }
 
 /// Checks that a table has `kind = wanted` and nothing beside `keys`; the kinds in `later` will come.

@@ -7,8 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{SecretSlice, SecretString};
+use secrecy::SecretString;
 
+use super::credentials::Credentials;
 use super::login_name::SideNames;
 use super::network::Network;
 
@@ -301,37 +302,6 @@ impl fmt::Debug for Pin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not \"sha256:\" and 64 hexadecimal digits")]
 pub struct PinError(String);
-
-/// `credentials = { kind = …, … }`: with what our own connections log in at a side. Clients always log in with what they bring.
-#[derive(Clone, Debug)]
-pub enum Credentials {
-    /// `user`: what the user's own login brought.
-    User,
-    /// `master-user`: a master user, who needs no user's password.
-    Master(MasterUser),
-}
-
-impl Credentials {
-    /// The master user, if it is one.
-    #[must_use]
-    pub const fn master(&self) -> Option<&MasterUser> {
-        match self {
-            Self::User => None,
-            Self::Master(master) => Some(master),
-        }
-    }
-}
-
-/// A user of a side who may log in as anybody.
-#[derive(Clone, Debug)]
-pub struct MasterUser {
-    /// Its name.
-    pub user: String,
-    /// It logs in as `USER<separator>MASTER`; none: by SASL PLAIN with USER as authorization identity.
-    pub separator: Option<char>,
-    /// Its password, read from `password_file` with its line end removed.
-    pub password: Arc<SecretSlice<u8>>,
-}
 
 /// `target = { kind = "dsync", … }`: a Dovecot's doveadm service.
 #[derive(Clone, Debug)]

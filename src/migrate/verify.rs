@@ -10,7 +10,8 @@ use super::{Readers, Stop, scripts};
 use crate::config::Bodies;
 use crate::mailbox::body::BodyHasher;
 use crate::mailbox::{
-    Account, BodyDigest, Contents, Listed, MailboxName, Message, Report, Scripts, Uid, UidValidity, compare,
+    Account, BodyDigest, Class, Contents, Finding, Listed, MailboxName, Message, Report, Scripts, Sharing, Uid,
+    UidValidity, compare,
 };
 use crate::source::profile::Quirk;
 use crate::source::{BodyEvent, Reader};
@@ -50,6 +51,8 @@ pub struct Verified {
     pub old: Account,
     /// The new side before.
     pub new: Account,
+    /// Who may do what on both sides.
+    pub sharing: (Sharing, Sharing),
     /// The scripts of both sides, where there are any to compare.
     pub scripts: Option<(Scripts, Scripts)>,
 }
@@ -102,6 +105,8 @@ impl Verification<'_> {
         let mut account = Report::new(self.user, self.depth.strict);
         let names = compare::accounts(&old, &new, &mut account);
         let scripts = scripts::compared(self.readers, &mut account).await?;
+        let sharing = (self.readers.old.sharing(&old).await?, self.readers.new.sharing(&new).await?);
+        compare::sharing(&sharing.0, &sharing.1, &mut account);
         let mut sample = Sample::of(self.depth.bodies, &names, &old);
         let mut mailboxes = BTreeMap::new();
         for name in names {
@@ -111,7 +116,7 @@ impl Verification<'_> {
         }
         self.readers.old.close().await?;
         self.readers.new.close().await?;
-        Ok(Verified { account, mailboxes, old, new, scripts })
+        Ok(Verified { account, mailboxes, old, new, sharing, scripts })
     }
 
     /// Compares one mailbox again, without reading any body: inside the gate there is no time for it.
@@ -162,6 +167,7 @@ impl Verification<'_> {
             self.judge(name, uid, (&source, &copy), &mut report);
         }
         if name.is_inbox() {
+            report_hidden(self.readers.old.popped(), name, &source, &mut report);
             put_back(&mut source, left_out);
             self.pop3((listed, source), (&target, copy), drawn, &mut report).await?;
         }
@@ -238,6 +244,22 @@ impl Verification<'_> {
 fn size(contents: &Contents, uid: Uid) -> u64 {
     let at = contents.messages.binary_search_by_key(&uid, |message| message.uid);
     at.ok().and_then(|at| contents.messages.get(at)).map(|message| message.size).unwrap_or_default()
+}
+
+/// Tells of messages that have a keyword from us, because the old side's POP3 shows them no more and says so in no other way.
+fn report_hidden(keyword: Option<&str>, name: &MailboxName, source: &Contents, report: &mut Report) {
+    let Some(keyword) = keyword else { return };
+    let hidden = source.messages.iter().filter(|message| message.keywords.contains(keyword)).count();
+    if hidden > 0 {
+        report.add(Finding {
+            class: Class::Note,
+            rule: "pop3-hidden".to_owned(),
+            mailbox: Some(name.to_string()),
+            uid: None,
+            old: format!("POP3 hides {hidden} messages"),
+            new: format!("they have the keyword {keyword}, which hides them"),
+        });
+    }
 }
 
 /// Puts messages back into the list that they were taken from.

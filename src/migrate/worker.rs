@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::gate::{Attempt, advance, attempt};
 use super::halt::Halt;
 use super::verify::KnownBodies;
-use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, credentials, lease, scripts, sweep};
+use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, credentials, lease, quota, scripts, sweep};
 use crate::fault;
 use crate::source::Login;
 use crate::store::{Phase, UserRecord, now};
@@ -361,12 +361,16 @@ impl Worker {
         (job, lease): (&Job, &lease::Held),
         readers: &mut Readers,
     ) -> Result<(), Stop> {
+        lease.during(quota::check(readers)).await?;
         let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
         readable(&copied)?;
         let in_the_way = lease.during(scripts::carry(platform, job, readers)).await?;
         self.life = advance(platform, &self.user, &self.life, &Event::Copied, None).await?;
         self.scripts_in_the_way(in_the_way).await?;
+        let account = readers.old.account().await?;
+        let with = readers.old.sharing(&account).await?.with_whom();
+        platform.store.set_shared_with(self.user.as_str(), with).await?;
         let now = Instant::now();
         self.backoff.worked(now);
         self.rounds = Rounds::new(now);

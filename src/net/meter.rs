@@ -85,10 +85,11 @@ impl Meter {
         self.count().must_wait(size)
     }
 
-    /// What has to be added to the record of a day, once.
+    /// What has to be added to the record of a day, once: nothing where there is no limit.
     #[must_use]
     pub fn take_unsaved(&self) -> Option<(u64, u64)> {
         let mut count = self.count();
+        count.limit?;
         let unsaved = std::mem::take(&mut count.unsaved);
         (unsaved > 0).then_some((count.day, unsaved))
     }
@@ -102,7 +103,7 @@ mod tests {
     fn octets_are_counted_by_the_day_and_told_once() {
         let meter = Meter::since(today(), 70);
         meter.spend(20);
-        assert_eq!((meter.left(), meter.must_wait(u64::MAX)), (None, false), "no limit");
+        assert_eq!((meter.left(), meter.must_wait(u64::MAX), meter.take_unsaved()), (None, false, None), "no limit");
         meter.limit(Some(100));
         assert_eq!(meter.left(), Some((10, 100)));
         assert!(!meter.must_wait(10) && meter.must_wait(11));

@@ -15,6 +15,7 @@
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
 //! * [`Tap`] is a wire that writes down what passes.
 //! * [`Liar`] is a wire on which chosen messages come as broken servers give them.
+//! * [`Porter`] is a wire that lets in by tokens, or an administrator who says PROXYAUTH.
 //! * [`disk`] is a disk under the store that fills up and loses power.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
@@ -53,6 +54,7 @@ pub mod lmtp;
 pub mod mailutils;
 pub mod nasty;
 pub mod pop3;
+pub mod porter;
 pub mod ports;
 pub mod process;
 pub mod server;
@@ -74,6 +76,7 @@ pub use liar::{Answer, Liar, Lie};
 pub use lmtp::{deliver, try_deliver};
 pub use mailutils::Mailutils;
 pub use pop3::Pop3;
+pub use porter::Porter;
 pub use process::wait_for;
 pub use server::{Dovecot, Format, Release, Spec};
 pub use sieve::{Sieve, SieveDoor};

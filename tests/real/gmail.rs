@@ -2,6 +2,7 @@
 
 mod limits;
 mod pop3;
+mod storage;
 
 use std::fmt::Write as _;
 use std::time::Duration;

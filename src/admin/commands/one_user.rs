@@ -11,7 +11,7 @@ use crate::config::Bodies;
 use crate::mailbox::Side;
 use crate::migrate::quarantine::Quarantine;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
-use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, rebuild, scripts};
+use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, quota, rebuild, scripts};
 use crate::source::Login;
 use crate::store::{Progress, Quarantined, now};
 use crate::user::{CanonicalUser, NameRules};
@@ -112,6 +112,7 @@ async fn copied(
     if let Some(mailbox) = rebuild {
         rebuild::take_away(platform, job, &mut readers, mailbox).await?;
     }
+    quota::check(&mut readers).await?;
     let copied = copy::converge(platform, job, &mut readers).await?;
     let in_the_way = scripts::carry(platform, job, &mut readers).await?;
     readers.close().await;

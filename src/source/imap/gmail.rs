@@ -22,6 +22,12 @@ impl Reader {
         self.popped = self.has_labels().then(|| keyword.to_owned());
     }
 
+    /// That keyword, where messages have it from us.
+    #[must_use]
+    pub fn popped(&self) -> Option<&str> {
+        self.popped.as_deref()
+    }
+
     /// Gives it to those of `messages`, which are in the open mailbox.
     pub(super) async fn mark_popped(&mut self, listed: &Listed, messages: &mut [Message]) -> Result<(), ReadError> {
         let inbox = listed.raw.eq_ignore_ascii_case(b"INBOX") && !messages.is_empty();

@@ -4,6 +4,7 @@
 //! synchronising literal, which every server takes; nothing here needs LITERAL+ or UTF8=ACCEPT.
 //! Mailbox names are raw octets, as the server gave them.
 
+mod about;
 mod append;
 mod gmail;
 
@@ -14,7 +15,6 @@ use std::ops::RangeInclusive;
 
 use imap_codec::CommandCodec;
 use imap_codec::encode::{Encoder as _, Fragment as CodecFragment};
-use imap_codec::imap_types::auth::AuthMechanism;
 use imap_codec::imap_types::command::{Command, CommandBody, FetchModifier, SelectParameter};
 use imap_codec::imap_types::core::{AString, Atom, IString, Literal, NString, Quoted, Tag, Vec1};
 use imap_codec::imap_types::extensions::enable::CapabilityEnable;
@@ -24,6 +24,7 @@ use imap_codec::imap_types::sequence::{Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
+pub use about::{About, about};
 pub use append::{Append, append, create};
 pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
 
@@ -107,21 +108,40 @@ pub fn login(tag: &str, user: &str, password: &[u8]) -> Fragments {
     Ok(line.finish())
 }
 
-/// `AUTHENTICATE PLAIN`, with the message in the command (only to servers with SASL-IR, RFC 4959), or without.
+/// `AUTHENTICATE` by a mechanism, with the message in the command (only to servers with SASL-IR, RFC 4959), or without.
 /// Without, wait for `+` and send [`authenticate_data`].
 ///
 /// # Errors
 /// [`CommandError::Tag`].
-pub fn authenticate_plain(tag: &str, initial: Option<&[u8]>) -> Fragments {
-    let Some(initial) = initial else {
-        return encode(tag, CommandBody::authenticate(AuthMechanism::Plain));
-    };
+pub fn authenticate(tag: &str, mechanism: &'static str, initial: Option<&[u8]>) -> Fragments {
     checked_tag(tag)?;
-    let message = if initial.is_empty() { Zeroizing::new(b"=".to_vec()) } else { sasl::to_base64(initial) };
-    let mut line = Line::with_room(tag.len() + message.len() + 32);
+    let message = match initial {
+        None => Zeroizing::default(),
+        Some([]) => Zeroizing::new(b"=".to_vec()),
+        Some(initial) => sasl::to_base64(initial),
+    };
+    let mut line = Line::with_room(tag.len() + mechanism.len() + message.len() + 32);
     line.text(tag.as_bytes());
-    line.text(b" AUTHENTICATE PLAIN ");
+    line.text(b" AUTHENTICATE ");
+    line.text(mechanism.as_bytes());
+    if initial.is_some() {
+        line.text(b" ");
+    }
     line.text(&message);
+    line.text(b"\r\n");
+    Ok(line.finish())
+}
+
+/// `PROXYAUTH user`, which no standard describes.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::Nul`].
+pub fn proxyauth(tag: &str, user: &str) -> Fragments {
+    checked_tag(tag)?;
+    let mut line = Line::with_room(tag.len() + user.len() * 2 + 32);
+    line.text(tag.as_bytes());
+    line.text(b" PROXYAUTH ");
+    line.string(user.as_bytes(), "user name")?;
     line.text(b"\r\n");
     Ok(line.finish())
 }
@@ -495,9 +515,9 @@ impl Line {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::{
-        CommandError, Extended, Fragment, Fragments, Simple, authenticate_data, authenticate_plain, enable, examine,
-        id, list, list_extended, login, lsub, simple, status, uid_fetch_bodies, uid_fetch_changed, uid_fetch_flags,
-        uid_fetch_metadata, uid_fetch_metadata_of, uid_search,
+        CommandError, Extended, Fragment, Fragments, Simple, authenticate, authenticate_data, enable, examine, id,
+        list, list_extended, login, lsub, proxyauth, simple, status, uid_fetch_bodies, uid_fetch_changed,
+        uid_fetch_flags, uid_fetch_metadata, uid_fetch_metadata_of, uid_search,
     };
     use imap_codec::encode::Encoder as _;
     use imap_codec::imap_types::command::{Command, CommandBody};
@@ -531,10 +551,11 @@ mod tests {
         assert_eq!(login("a", "me", b"a\0b"), Err(CommandError::Nul("password")));
         assert_eq!(login("a", "m\0e", b"a"), Err(CommandError::Nul("user name")));
         assert_eq!(login("a b", "me", b"a"), Err(CommandError::Tag("a b".to_owned())));
-        assert_eq!(wire(authenticate_plain("a", None)), "a AUTHENTICATE PLAIN\r\n");
-        assert_eq!(wire(authenticate_plain("a", Some(b"\0u\0p"))), "a AUTHENTICATE PLAIN AHUAcA==\r\n");
-        assert_eq!(wire(authenticate_plain("a", Some(b""))), "a AUTHENTICATE PLAIN =\r\n");
+        assert_eq!(wire(authenticate("a", "PLAIN", None)), "a AUTHENTICATE PLAIN\r\n");
+        assert_eq!(wire(authenticate("a", "PLAIN", Some(b"\0u\0p"))), "a AUTHENTICATE PLAIN AHUAcA==\r\n");
+        assert_eq!(wire(authenticate("a", "PLAIN", Some(b""))), "a AUTHENTICATE PLAIN =\r\n");
         assert_eq!(authenticate_data(b"\0u\0p").as_slice(), b"AHUAcA==\r\n");
+        assert_eq!(wire(proxyauth("a", "u\"1")), "a PROXYAUTH \"u\\\"1\"\r\n");
     }
 
     #[test]

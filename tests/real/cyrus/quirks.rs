@@ -104,6 +104,8 @@ fn from_cyrus_nothing_is_written_and_nothing_loses_recent() {
         "LIST",
         "LSUB",
         "STATUS",
+        "MYRIGHTS",
+        "GETACL",
         "EXAMINE",
         "UNSELECT",
         "LOGOUT",

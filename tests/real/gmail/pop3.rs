@@ -1,6 +1,6 @@
 //! Gmail's POP3: UIDLs made of the number that IMAP tells, and messages that are hidden once a client has had them.
 
-use super::{LONG, fill, log_in, new_side, spec, switch};
+use super::{LONG, fill, log_in, new_side, spec, switch, verify};
 use crate::copy::shown;
 use crate::lab::server::Format;
 use crate::lab::{Dovecot, Ferry, FerrySpec, Gmail, Tongue, World};
@@ -46,6 +46,9 @@ fn carried(format: Format) {
     let hidden: Vec<u32> =
         new_inbox.mails.iter().filter(|(_, mail)| mail.flags.contains("$POP3Deleted")).map(|(uid, _)| *uid).collect();
     assert_eq!((new_inbox.mails.len(), hidden), (6, vec![2, 4]));
+    let (report, code) = verify(&ferry, "u1");
+    assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
+    assert!(report.to_string().contains("pop3-hidden"), "{report:#}");
     // Nothing of ours was retrieved there: that would have hidden it.
     assert!(old.change("u1", |account| account.letters.values().filter(|letter| letter.popped).count()) == 2);
 }

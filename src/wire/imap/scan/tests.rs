@@ -323,3 +323,25 @@ proptest! {
         prop_assert_eq!((fetch.uid, fetch.body), (Some(uid), Some(Body::Inline(body))));
     }
 }
+
+#[test]
+fn quotas_and_rights() {
+    let quota = |line: &[u8]| match response(line) {
+        Response::Quota(item) => item,
+        other => panic!("{other:?}"),
+    };
+    let item = quota(b"* QUOTA \"User quota\" (STORAGE 10 512 MESSAGE 3 1000 X-ODD 1 2)\r\n");
+    assert_eq!(
+        (item.root.as_slice(), item.storage, item.messages),
+        (&b"User quota"[..], Some((10, 512)), Some((3, 1000)))
+    );
+    let item = quota(b"* QUOTA \"\" ()\r\n");
+    assert_eq!((item.storage, item.messages), (None, None));
+    assert!(matches!(response(b"* QUOTA \"\"\r\n"), Response::Other(_)));
+    let rights = Response::MyRights(b"a b".to_vec(), b"lrs".to_vec());
+    assert_eq!(response(b"* MYRIGHTS \"a b\" lrs\r\n"), rights);
+    let Response::Acl(item) = response(b"* ACL INBOX ben lrs \"anyone\" \"\"\r\n") else { panic!() };
+    assert_eq!(item.name, b"INBOX");
+    let entries = [(b"ben".to_vec(), b"lrs".to_vec()), (b"anyone".to_vec(), Vec::new())];
+    assert_eq!(item.entries, entries);
+}
