@@ -7,7 +7,7 @@ use crate::config::Bodies;
 use crate::mailbox::{Class, Finding};
 use crate::migrate::quarantine::Quarantine;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
-use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop};
+use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy};
 use crate::source::Login;
 use crate::store::{Mark, now};
 use crate::user::{CanonicalUser, NameRules};

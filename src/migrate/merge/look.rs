@@ -243,7 +243,7 @@ async fn keys<'a>(
     fields: &[String],
 ) -> Result<Vec<(&'a Message, HeaderKey)>, ReadError> {
     let uids: Vec<Uid> = messages.iter().map(|message| message.uid).collect();
-    let headers = reader.headers(listed, contents.uid_validity, &uids, fields).await?;
+    let headers = reader.header_fields(listed, contents.uid_validity, &uids, fields).await?;
     let key = |message: &&'a Message| {
         let header = headers.get(&message.uid)?;
         Some((*message, HeaderKey::of(header, fields)?))

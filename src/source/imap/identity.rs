@@ -47,7 +47,7 @@ impl Reader {
     ///
     /// # Errors
     /// If the mailbox can't be read.
-    pub async fn headers(
+    pub async fn header_fields(
         &mut self,
         listed: &Listed,
         uid_validity: UidValidity,
@@ -59,7 +59,7 @@ impl Reader {
             return Ok(HashMap::new());
         }
         self.open_as(listed, uid_validity).await?;
-        let mut found = match self.headers_answered(&ranges, fields).await {
+        let mut found = match self.header_fields_answered(&ranges, fields).await {
             Err(ImapError::Lost { what, .. }) => {
                 return Err(self.in_mailbox(listed, format!("while headers were read: {what}")));
             }
@@ -69,7 +69,7 @@ impl Reader {
         Ok(found)
     }
 
-    async fn headers_answered(
+    async fn header_fields_answered(
         &mut self,
         ranges: &[command::UidRange],
         fields: &[String],
