@@ -25,7 +25,7 @@ pub use login_name::SideNames;
 pub use model::{
     Admin, Bodies, BodiesError, Config, DayBudget, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide,
     OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, TlsVersion, Trust,
-    Unreadable, Users, Verify,
+    Unmatched, Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 pub use token_command::TokenCommand;

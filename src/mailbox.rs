@@ -6,6 +6,8 @@ pub mod account;
 pub mod body;
 pub mod compare;
 pub mod diff;
+pub mod filter;
+pub mod merge;
 pub mod message;
 pub mod model;
 pub mod name;
@@ -17,6 +19,7 @@ pub mod sharing;
 
 pub use account::{Account, Contents, Listed, Status};
 pub use body::BodyDigest;
+pub use filter::Filter;
 pub use message::{Keywords, Message, SystemFlags};
 pub use model::{Guid, ModSeq, Side, Uid, UidNext, UidValidity};
 pub use name::{MailboxName, NameError};

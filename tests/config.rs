@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mailferry::config::{
     Bodies, Config, Credentials, Enroll, Form, Limits, Master, MasterUser, Security, TlsFiles, TlsVersion, Trust,
-    Unreadable, load,
+    Unmatched, Unreadable, load,
 };
 use secrecy::ExposeSecret;
 
@@ -83,6 +83,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.admin.token_file, Path::new("/var/lib/mailferry/admin.token"));
     assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::None, 4));
     assert_eq!(config.migration.unreadable, Unreadable::Stop);
+    assert_eq!((config.migration.pop3_missing, config.migration.pop3_extra), (Unmatched::Stop, Unmatched::Stop));
+    assert_eq!(config.migration.hashed_headers, ["Date", "Message-ID"]);
     assert_eq!((config.switch.auto, config.switch.max_pause), (true, Duration::from_secs(2)));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::Sample(100), false));
     assert_eq!((config.limits.connections, config.limits.drain), (10_000, Duration::from_secs(10)));
@@ -148,6 +150,8 @@ fn every_key_arrives() {
     assert_eq!(config.admin.token_file, here.join("admin.token"));
     assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::Percent(7), 9));
     assert_eq!(config.migration.unreadable, Unreadable::Skip);
+    assert_eq!((config.migration.pop3_missing, config.migration.pop3_extra), (Unmatched::Ignore, Unmatched::Ignore));
+    assert_eq!(config.migration.hashed_headers, ["Message-ID"]);
     assert_eq!((config.switch.auto, config.switch.max_pause), (false, Duration::from_millis(1500)));
     assert_eq!(config.switch.wait_for_idle, Duration::from_secs(600));
     assert_eq!(config.switch.rollback_window, Duration::from_secs(21 * 24 * 60 * 60));
@@ -276,6 +280,9 @@ fn the_example_file_loads() {
     assert_eq!(all_on.admin, as_shipped.admin);
     assert_eq!(all_on.migration.parallel, as_shipped.migration.parallel);
     assert_eq!(all_on.migration.unreadable, as_shipped.migration.unreadable);
+    let unmatched = |config: &Config| (config.migration.pop3_missing, config.migration.pop3_extra);
+    assert_eq!(unmatched(&all_on), unmatched(&as_shipped));
+    assert_eq!(all_on.migration.hashed_headers, as_shipped.migration.hashed_headers);
     assert_eq!(all_on.switch, as_shipped.switch);
     assert_eq!(all_on.verify, as_shipped.verify);
     assert_eq!(all_on.limits.exempt.len(), 1);

@@ -4,6 +4,7 @@ mod check;
 mod one_user;
 mod remote;
 mod serve;
+mod sync;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use secrecy::SecretSlice;
 use zeroize::Zeroizing;
 
 pub use check::{Also, check, new_config};
-pub use one_user::{sync, verify};
+pub use one_user::verify;
 pub use remote::{Whom, history, order, status};
 pub use serve::serve;
+pub use sync::{How, sync};
 
 use crate::admin::{ClientError, TokenError};
 use crate::config::{self, Config};

@@ -344,6 +344,21 @@ pub struct Migration {
     pub parallel: usize,
     /// What becomes of messages that the old side can't give.
     pub unreadable: Unreadable,
+    /// What messages of INBOX mean that the old side's POP3 doesn't show.
+    pub pop3_missing: Unmatched,
+    /// What messages mean that the old side's POP3 shows and that are not in INBOX.
+    pub pop3_extra: Unmatched,
+    /// Header fields that tell messages apart where nothing better does; none: nothing does then.
+    pub hashed_headers: Vec<String>,
+}
+
+/// `migration.pop3_missing`, `migration.pop3_extra`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// The user is not switched.
+    Stop,
+    /// They are named in the report.
+    Ignore,
 }
 
 /// `migration.unreadable`.

@@ -243,13 +243,14 @@ async fn pop3(job: &Job, readers: &mut Readers, old: &Account) -> Result<Result<
     let contents = readers.old.contents(listed).await?;
     let mut inbox = Inbox { reader: &mut readers.old, listed, contents };
     // (What was never proved is proved all the same, but not remembered.)
-    let pairing = pop3.old_pairing(&job.user, &mut inbox, Content::Trusted).await?;
+    let pairing = Box::pin(pop3.old_pairing(&job.user, &mut inbox, Content::Trusted)).await?;
     inbox.reader.close().await?;
+    let pairing = pairing.and_then(|pairing| pop3.doubt(&pairing).map_or(Ok(pairing), Err));
     Ok(match pairing {
         Ok(pairing) if pairing.messages.is_empty() => Ok("no messages".to_owned()),
         Ok(pairing) => {
             let order = if pairing.is_ascending() { "in the order of the UIDs" } else { "in an order of their own" };
-            Ok(format!("{} UIDLs, {}, {order}", pairing.messages.len(), pairing.method()))
+            Ok(format!("{} UIDLs, {}, {order}{}", pairing.messages.len(), pairing.method(), pairing.beside()))
         }
         Err(doubt) => Err(doubt.to_string()),
     })

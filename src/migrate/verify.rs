@@ -67,6 +67,7 @@ impl Verified {
         }
         if let Some(inbox) = self.mailboxes.get(&MailboxName::inbox()) {
             whole.pop3.clone_from(&inbox.pop3);
+            whole.pop3_methods.clone_from(&inbox.pop3_methods);
         }
         whole.at = at;
         whole
@@ -192,7 +193,7 @@ impl Verification<'_> {
         let content = if matches!(drawn, Drawn::InGate) { Content::Trusted } else { Content::Proved };
         let mut old = Inbox { reader: old, listed, contents: source };
         let mut new = Inbox { reader: new, listed: target, contents: copy };
-        uidl::compare_sides(pop3, &user, (&mut old, &mut new), content, report).await
+        Box::pin(uidl::compare_sides(pop3, &user, (&mut old, &mut new), content, report)).await
     }
 
     fn judge(&self, name: &MailboxName, uid: Uid, (source, copy): (&Contents, &Contents), report: &mut Report) {

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::late::{Fence, insert_fences};
+use super::mark::read_mark;
 use super::model::{MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord};
 use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
 
 /// Schema versions in order; number N is the N-th.
-const SCHEMA: [&str; 11] = [
+const SCHEMA: [&str; 14] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
@@ -24,6 +25,9 @@ const SCHEMA: [&str; 11] = [
     include_str!("schema/0009.sql"),
     include_str!("schema/0010.sql"),
     include_str!("schema/0011.sql"),
+    include_str!("schema/0012.sql"),
+    include_str!("schema/0013.sql"),
+    include_str!("schema/0014.sql"),
 ];
 
 /// How long a query waits for another process (`mailferry sync` beside `serve`).
@@ -233,6 +237,12 @@ impl Store {
         let fences = transition.fences.map(<[Fence]>::to_vec);
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if authority == Side::New
+                && epoch > from_epoch
+                && let Some(mark) = read_mark(&transaction, &user)?
+            {
+                return Err(StoreError::Marked { user, mark: mark.to_string() });
+            }
             let report = report.map(|report| insert_report(&transaction, &user, &report)).transpose()?;
             let changed = transaction.execute(
                 "UPDATE users SET phase = ?4, authority = ?5, epoch = ?6, reason = ?7, updated_at = ?8,

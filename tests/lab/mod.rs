@@ -16,6 +16,7 @@
 //! * [`Tap`] is a wire that writes down what passes.
 //! * [`Liar`] is a wire on which chosen messages come as broken servers give them.
 //! * [`Porter`] is a wire that lets in by tokens, or an administrator who says PROXYAUTH.
+//! * [`Maildrops`] is a POP3 server that shows what a test wants of it.
 //! * [`disk`] is a disk under the store that fills up and loses power.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
@@ -51,6 +52,7 @@ pub mod gmail;
 pub mod imap;
 pub mod liar;
 pub mod lmtp;
+pub mod maildrops;
 pub mod mailutils;
 pub mod nasty;
 pub mod pop3;
@@ -74,6 +76,7 @@ pub use gmail::{Gmail, Tongue};
 pub use imap::Imap;
 pub use liar::{Answer, Liar, Lie};
 pub use lmtp::{deliver, try_deliver};
+pub use maildrops::{Letter, Maildrops};
 pub use mailutils::Mailutils;
 pub use pop3::Pop3;
 pub use porter::Porter;

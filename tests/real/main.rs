@@ -7,6 +7,7 @@
 mod lab;
 
 mod at_the_gate;
+mod backup;
 mod brands;
 mod broken;
 mod check;
@@ -25,9 +26,11 @@ mod guide;
 mod hostile;
 mod late;
 mod master_users;
+mod merge;
 mod names;
 mod new_config;
 mod operator;
+mod partial;
 mod pop3_front;
 mod quota;
 mod realms;

@@ -7,6 +7,7 @@
 mod about;
 mod append;
 mod gmail;
+mod parts;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 pub use about::{About, about};
 pub use append::{Append, append, create};
 pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
+pub use parts::{Part, uid_fetch_parts};
 
 use crate::wire::sasl;
 
@@ -334,6 +336,42 @@ pub fn uid_fetch_bodies(tag: &str, uids: &[NonZeroU32]) -> Fragments {
     let set: Vec<NonZeroU32> = uids.iter().copied().filter(|uid| *uid <= LAST_UID).collect();
     let set = SequenceSet::try_from(set).map_err(|_| CommandError::EmptyRange(0, 0))?;
     fetch(tag, set, vec![MessageDataItemName::Uid, body], Vec::new())
+}
+
+/// `UID FETCH a:b,c:d… (UID X-GUID)`: only to Dovecot, whose name for messages it is.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`].
+pub fn uid_fetch_guids(tag: &str, uids: &[UidRange]) -> Fragments {
+    uid_fetch_by_hand(tag, uids, "X-GUID")
+}
+
+/// `UID FETCH a:b,c:d… (UID BODY.PEEK[HEADER.FIELDS (DATE MESSAGE-ID)])`.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`], [`CommandError::Atom`] for what is no name of a field.
+pub fn uid_fetch_header_fields(tag: &str, uids: &[UidRange], fields: &[String]) -> Fragments {
+    let fits = |field: &String| {
+        !field.is_empty() && field.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+    };
+    if let Some(wrong) = fields.iter().find(|field| !fits(field)) {
+        return Err(CommandError::Atom(wrong.clone()));
+    }
+    uid_fetch_by_hand(tag, uids, &format!("BODY.PEEK[HEADER.FIELDS ({})]", fields.join(" ")))
+}
+
+/// What imap-codec has no type for, or would write in quotes that old servers don't expect.
+fn uid_fetch_by_hand(tag: &str, uids: &[UidRange], item: &str) -> Fragments {
+    checked_tag(tag)?;
+    let range = |uids: &UidRange| ends(uids).map(|(first, last)| format!("{first}:{last}"));
+    let set = uids.iter().map(range).collect::<Result<Vec<_>, _>>()?;
+    if set.is_empty() {
+        return Err(CommandError::EmptyRange(0, 0));
+    }
+    let text = format!("{tag} UID FETCH {} (UID {item})\r\n", set.join(","));
+    let mut line = Line::with_room(text.len());
+    line.text(text.as_bytes());
+    Ok(line.finish())
 }
 
 /// A way to ask for one message's octets, or for a part of them.
@@ -647,6 +685,15 @@ mod tests {
             assert_eq!(wire(super::uid_fetch_octets("a", uid(9), what)), format!("a UID FETCH 9 (UID {item})\r\n"));
         }
         assert_eq!(wire(super::fetch_uid("a", uid(9))), "a FETCH 9 UID\r\n");
+        let some = [uid(7)..=uid(7), uid(9)..=NonZeroU32::MAX];
+        assert_eq!(wire(super::uid_fetch_guids("a", &some)), "a UID FETCH 7:7,9:4294967294 (UID X-GUID)\r\n");
+        let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            wire(super::uid_fetch_header_fields("a", &some[..1], &fields(&["Date", "Message-ID"]))),
+            "a UID FETCH 7:7 (UID BODY.PEEK[HEADER.FIELDS (Date Message-ID)])\r\n"
+        );
+        assert!(super::uid_fetch_header_fields("a", &some, &fields(&["Da te"])).is_err());
+        assert!(super::uid_fetch_guids("a", &[]).is_err());
         assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2)), Err(CommandError::EmptyRange(3, 2)));
     }
 

@@ -116,10 +116,19 @@ fn metadata_of_a_message() {
             internal_date: Some(b" 7-Jul-1996 02:44:25 -0700".to_vec()),
             size: Some(4_294_967_296),
             modseq: Some(9),
+            guid: None,
             gm_msgid: None,
             body: None,
         }
     );
+}
+
+#[test]
+fn a_message_of_a_dovecot_has_a_guid() {
+    let read = |line: &str| fetch(line).guid;
+    assert_eq!(read("* 1 FETCH (UID 5 X-GUID 0123456789abcdef0123456789abcdef)\r\n").unwrap().len(), 32);
+    assert_eq!(read("* 1 FETCH (X-GUID \"1.M2P3.host\" UID 5)\r\n"), Some(b"1.M2P3.host".to_vec()));
+    assert_eq!(read("* 1 FETCH (UID 5)\r\n"), None);
 }
 
 #[test]
