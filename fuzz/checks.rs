@@ -17,12 +17,13 @@ use mailferry::wire::pop3::{Capabilities, prelogin as pop3, reply, tracker as po
 use mailferry::wire::proxy::{self, Step};
 use mailferry::wire::sasl::exchange::{self, Exchange};
 use mailferry::wire::sasl::{self, Plain};
+use mailferry::wire::sieve::scan as sieve_scan;
 
 /// A check, and the name of its target.
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const CHECKS: [Check; 11] = [
+pub const CHECKS: [Check; 12] = [
     ("imap_framer", imap_framer),
     ("imap_prelogin", imap_prelogin),
     ("imap_response", imap_response),
@@ -32,6 +33,7 @@ pub const CHECKS: [Check; 11] = [
     ("pop3_answers", pop3_answers),
     ("sasl", sasl),
     ("proxy", proxy),
+    ("sieve", sieve),
     ("doveadm", doveadm),
     ("dsync_fields", dsync_fields),
 ];
@@ -318,6 +320,17 @@ pub fn proxy(octets: &[u8]) {
             }
             Err(_) => return,
         }
+    }
+}
+
+/// Lines of a ManageSieve server: each is known as soon as it is there, and not before.
+pub fn sieve(octets: &[u8]) {
+    let mut rest = octets;
+    while let Ok(Some((line, taken))) = sieve_scan::line(rest) {
+        assert!(0 < taken && taken <= rest.len(), "it goes on");
+        assert_eq!(sieve_scan::line(&rest[..taken]), Ok(Some((line, taken))), "what follows means nothing to it");
+        assert!(!matches!(sieve_scan::line(&rest[..taken - 1]), Ok(Some((_, other))) if other == taken));
+        rest = &rest[taken..];
     }
 }
 
