@@ -78,7 +78,7 @@ pub fn imap_framer(octets: &[u8]) {
 /// What a client hears before its login, with each login that it tries.
 pub fn imap_prelogin(octets: &[u8]) {
     for (tls_available, tls_active, cleartext_allowed) in [(true, false, false), (false, false, true)] {
-        let config = imap::PreLoginConfig { tls_available, tls_active, cleartext_allowed };
+        let config = imap::PreLoginConfig { tls_available, tls_active, cleartext_allowed, tokens: true };
         however_split(octets, |size| {
             let (mut machine, mut heard, mut over) = (imap::PreLogin::new(config), Vec::new(), false);
             for piece in octets.chunks(size.min(imap::INPUT_MAX)) {
@@ -126,7 +126,7 @@ pub fn imap_prelogin(octets: &[u8]) {
 /// The same for POP3.
 pub fn pop3_prelogin(octets: &[u8]) {
     for (tls_available, tls_active, cleartext_allowed) in [(true, false, false), (false, false, true)] {
-        let config = pop3::PreLoginConfig { tls_available, tls_active, cleartext_allowed };
+        let config = pop3::PreLoginConfig { tls_available, tls_active, cleartext_allowed, tokens: true };
         however_split(octets, |size| {
             let (mut machine, mut heard, mut over) = (pop3::PreLogin::new(config), Vec::new(), false);
             for piece in octets.chunks(size.min(pop3::INPUT_MAX)) {
@@ -281,8 +281,8 @@ pub fn pop3_answers(octets: &[u8]) {
 
 /// SASL messages.
 pub fn sasl(octets: &[u8]) {
-    for name in exchange::MECHANISMS {
-        let mut next = Exchange::begin(name.as_bytes());
+    for name in exchange::offered(true) {
+        let mut next = Exchange::begin(name.as_bytes(), true);
         for line in octets.split(|octet| *octet == b'\n') {
             let Some(exchange) = next.take() else { break };
             assert!(sasl::from_base64(exchange.challenge().as_bytes()).is_ok());

@@ -55,7 +55,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     (
         "listen",
         &Keys {
-            known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext", "proxy_protocol"],
+            known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext", "proxy_protocol", "tokens"],
             later: &["lmtp", "socketmap"],
         },
     ),

@@ -81,6 +81,8 @@ pub struct Listen {
     pub allow_cleartext: Vec<Network>,
     /// Networks whose connections begin with a PROXY header that names the client.
     pub proxy_protocol: Vec<Network>,
+    /// Clients may log in with tokens: the servers of both sides take them.
+    pub tokens: bool,
 }
 
 impl Listen {
