@@ -21,9 +21,9 @@ use std::path::Path;
 pub use diagnose::{ConfigError, Problem};
 pub use login_name::SideNames;
 pub use model::{
-    Admin, Bodies, BodiesError, Config, Credentials, DayBudget, DsyncTarget, Endpoint, Enroll, Limits, Listen,
-    MasterUser, Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch,
-    Tls, TlsFiles, TlsVersion, Trust, Unreadable, Users, Verify,
+    Admin, Bodies, BodiesError, Config, Credentials, DayBudget, Doveadm, Endpoint, Enroll, Limits, Listen, MasterUser,
+    Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, Source, StoreConfig, Switch, Tls,
+    TlsFiles, TlsVersion, Trust, Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 

@@ -42,12 +42,18 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
     let mut whole_passes = 0;
     for passes in 0..PASSES_MAX {
         crate::fault::point("copy-pass").await;
-        let old = readers.old.account().await?;
+        let mut records = records(platform, job).await?;
+        let mut old = source(readers, &records).await?;
         let new = readers.new.account().await?;
+        if records.is_empty()
+            && passes == 0
+            && let Some(unlike) = readers.unlike(&mut old).await?
+        {
+            return Err(Stop::Refused(unlike));
+        }
         if passes == 0 {
             stops.left_out.tend((platform, job), readers, (&old, &new)).await?;
         }
-        let mut records = records(platform, job).await?;
         for name in rename::left_behind(&new, &records) {
             platform.store.delete_mailbox(job.user.as_str(), &name).await?;
             records.remove(&name);
@@ -141,6 +147,15 @@ pub async fn doubt(platform: &Platform, job: &Job, verified: &Verified) -> Resul
     let names: BTreeSet<MailboxName> = differing.map(|(name, _)| name.clone()).collect();
     platform.store.forget_seen(job.user.as_str(), names.iter().cloned().collect()).await?;
     Ok(names)
+}
+
+/// The old side as the copy reads it, at a cost that grows with what happened since.
+///
+/// # Errors
+/// If it can't be read.
+pub(super) async fn source(readers: &mut Readers, records: &Records) -> Result<Account, Stop> {
+    readers.old.know(records.values().filter_map(|record| record.old_seen.as_deref()));
+    Ok(readers.old.account().await?)
 }
 
 /// A user's mailbox records by name.

@@ -74,9 +74,10 @@ impl Outlook {
         let enrolled = if begun { None } else { Some(is_enrolled(platform, &job.user).await?) };
         let mut readers = Readers::open(platform, &job.login).await?;
         let words = |reader: &Reader| reader.capabilities().map(str::to_owned).collect::<BTreeSet<_>>();
-        let capabilities = [words(&readers.old), words(&readers.new)];
-        let (old, new) = (readers.old.account().await?, readers.new.account().await?);
-        let mut blocks = Vec::new();
+        let (seen, new, _) = readers.seen().await?;
+        let capabilities = [words(seen), words(new)];
+        let (mut old, new) = (readers.old.account().await?, readers.new.account().await?);
+        let mut blocks: Vec<String> = readers.unlike(&mut old).await?.into_iter().collect();
         if record.as_ref().is_none_or(|record| record.phase != Phase::New && record.phase != Phase::Settled) {
             let records = super::copy::records(platform, job).await?;
             match preflight::check(&old, &new, &records) {

@@ -52,7 +52,8 @@ pub(super) struct ScriptSides {
 #[derive(Debug)]
 struct End {
     server: SieveServer,
-    access: Access,
+    /// Or why there is nothing to log in with.
+    access: Result<Access, String>,
     /// And when it was used last.
     connection: Option<(SieveConnection, Instant)>,
 }
@@ -65,7 +66,12 @@ impl ScriptSides {
     pub(super) fn of(platform: &Platform, login: &Login) -> Result<Option<Self>, Stop> {
         let Some(SieveSides { old, new }) = platform.sieve.clone() else { return Ok(None) };
         let end = |server, side| -> Result<End, Stop> {
-            Ok(End { server, access: platform.access(side, login)?, connection: None })
+            let access = match platform.access(side, login) {
+                // Mail can be read without a login.
+                Err(Stop::LoginRefused(why)) if side == Side::Old && platform.source.is_some() => Err(why),
+                access => Ok(access?),
+            };
+            Ok(End { server, access, connection: None })
         };
         Ok(Some(Self { old: end(old, Side::Old)?, new: end(new, Side::New)? }))
     }
@@ -105,6 +111,7 @@ impl End {
 
     async fn open(&self) -> Result<SieveConnection, Stop> {
         let Self { server, access, .. } = self;
+        let access = access.as_ref().map_err(|why| Stop::Later(format!("ManageSieve: {why}")))?;
         let mut connection = server.connect().await?;
         let refusal = |text| access.refused(server.side(), server.name(), "ManageSieve ", text);
         match connection.login(access.authcid(), access.authzid(), access.password()).await? {
@@ -133,6 +140,9 @@ impl From<SieveError> for Stop {
 pub async fn carry(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Vec<String>, Stop> {
     let Some(sides) = &mut readers.scripts else { return Ok(Vec::new()) };
     let user = job.user.as_str();
+    if let Err(why) = &sides.old.access {
+        return Ok(vec![format!("the scripts wait for the user's next login: {why}")]);
+    }
     let (old, new) = sides.read().await?;
     if old == new {
         return Ok(Vec::new());

@@ -48,7 +48,8 @@ impl Pop3Sides {
 #[derive(Clone, Debug)]
 pub(super) struct Pop3Reader {
     sides: Pop3Sides,
-    old: Access,
+    /// Or why there is nothing to log in with: mail can be read without.
+    old: Result<Access, String>,
     new: Access,
     store: Store,
     /// Where the user's own sessions are known: ours must not lock them out.
@@ -67,7 +68,10 @@ impl Pop3Reader {
         let Some(sides) = platform.pop3.clone() else { return Ok(None) };
         Ok(Some(Self {
             sides,
-            old: platform.access(Side::Old, login)?,
+            old: match platform.access(Side::Old, login) {
+                Err(Stop::LoginRefused(why)) if platform.source.is_some() => Err(why),
+                access => Ok(access?),
+            },
             new: platform.access(Side::New, login)?,
             store: platform.store.clone(),
             registry: platform.registry.clone(),

@@ -11,7 +11,7 @@ use crate::config::Bodies;
 use crate::mailbox::Side;
 use crate::migrate::quarantine::Quarantine;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
-use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy, lease, rebuild, scripts};
+use crate::migrate::{Job, PasswordFor, Platform, ProgressMeter, Readers, Stop, copy, lease, rebuild, scripts};
 use crate::source::Login;
 use crate::store::{Progress, Quarantined, now};
 use crate::user::{CanonicalUser, NameRules};
@@ -22,11 +22,12 @@ pub(super) async fn job(
     user: CanonicalUser,
     typed: &str,
     password_file: Option<&Path>,
+    work: PasswordFor,
 ) -> anyhow::Result<Job> {
     // The name under which the user's move began, if it did.
     let known = platform.store.user(user.as_str()).await?.map(|record| record.login_name);
     let name = known.filter(|name| !name.is_empty()).unwrap_or_else(|| typed.to_owned());
-    let login = Login { name, password: own_password(&platform.config, typed, password_file)? };
+    let login = Login { name, password: own_password(&platform.config, work, typed, password_file)? };
     Ok(Job { user, login, progress: ProgressMeter::default() })
 }
 
@@ -52,7 +53,7 @@ pub async fn sync(
     let user = NameRules::of(&config).canonical(typed);
     let platforms = platforms(&config)?;
     let platform = platforms.of(&user);
-    let job = job(platform, user.clone(), typed, password_file).await?;
+    let job = job(platform, user.clone(), typed, password_file, PasswordFor::Copy).await?;
     // A name that no side knows makes no record: it would be the one that later logins are moved under.
     let readers = match Readers::open(platform, &job.login).await {
         Ok(readers) => readers,
@@ -158,7 +159,7 @@ pub async fn verify(
     let user = NameRules::of(&config).canonical(typed);
     let platforms = platforms(&config)?;
     let platform = platforms.of(&user);
-    let job = job(platform, user.clone(), typed, password_file).await?;
+    let job = job(platform, user.clone(), typed, password_file, PasswordFor::Verify).await?;
     let depth =
         Depth { bodies: bodies.unwrap_or(platform.config.verify.bodies), strict: platform.config.verify.strict };
     let report = match verified(platform, &job, depth).await {

@@ -31,7 +31,7 @@ pub(in crate::migrate) enum Content {
     Trusted,
 }
 
-/// One side's INBOX, as IMAP has it.
+/// One side's INBOX, with its UIDs.
 #[derive(Debug)]
 pub(in crate::migrate) struct Inbox<'a> {
     /// The connection.
@@ -56,7 +56,7 @@ impl Inbox<'_> {
         Ok(self.reader.status(self.listed).await?)
     }
 
-    /// Digests of messages by IMAP, and those that can't be read.
+    /// Digests of messages, and those that can't be read.
     async fn texts(&mut self, mut uids: Vec<Uid>) -> Result<(Texts, BTreeSet<Uid>), Stop> {
         let (mut texts, mut unreadable) = (Texts::new(), BTreeSet::new());
         uids.sort_unstable();
@@ -176,7 +176,8 @@ impl Pop3Reader {
         known: &Known,
         content: Content,
     ) -> Result<Certain<(Pairing, Option<Uid>)>, Stop> {
-        let mut maildrop = Maildrop::open(&self.sides.old, &self.old).await?;
+        let access = self.old.as_ref().map_err(|why| Stop::Later(format!("POP3: {why}")))?;
+        let mut maildrop = Maildrop::open(&self.sides.old, access).await?;
         crate::fault::point("pop3-open").await;
         let list = match maildrop.list().await {
             Err(MaildropError::BadList { bad, .. }) => {
@@ -438,7 +439,7 @@ mod tests {
         let server = |side| Pop3Server::new(side, &endpoint).unwrap();
         Pop3Reader {
             sides: Pop3Sides { old: server(Side::Old), new: server(Side::New) },
-            old: Access::own("u1", Arc::new(b"pw".to_vec().into())),
+            old: Ok(Access::own("u1", Arc::new(b"pw".to_vec().into()))),
             new: Access::own("u1", Arc::new(b"pw".to_vec().into())),
             store,
             registry,
