@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use mailferry::wire::dsync::Role;
+use mailferry::wire::dsync::Role as DsyncRole;
 use mailferry::wire::dsync::doveadm::{Channels, Login, Progress};
 use mailferry::wire::dsync::escape;
 use mailferry::wire::dsync::item::Mode;
@@ -360,7 +360,7 @@ pub fn doveadm(octets: &[u8]) {
 }
 
 /// What happens in a session whose slave says this.
-fn events_of<'a, R: Role>(mut role: R, bare: bool, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<R::Event> {
+fn events_of<'a, R: DsyncRole>(mut role: R, bare: bool, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<R::Event> {
     let (mut channels, mut events) = (Channels::new(!bare), Vec::new());
     for piece in pieces {
         let mut out = Vec::new();

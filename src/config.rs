@@ -14,18 +14,21 @@ mod network;
 mod raw;
 mod realm;
 mod scalar;
+mod token_command;
 mod trust;
 
 use std::path::Path;
 
+pub use credentials::{Credentials, Form, Master, MasterUser};
 pub use diagnose::{ConfigError, Problem};
 pub use login_name::SideNames;
 pub use model::{
-    Admin, Bodies, BodiesError, Config, Credentials, DayBudget, Doveadm, Endpoint, Enroll, Limits, Listen, MasterUser,
-    Migration, NewSide, OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, Source, StoreConfig, Switch, Tls,
-    TlsFiles, TlsVersion, Trust, Unreadable, Users, Verify,
+    Admin, Bodies, BodiesError, Config, DayBudget, Doveadm, Endpoint, Enroll, Limits, Listen, Migration, NewSide,
+    OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, Source, StoreConfig, Switch, Tls, TlsFiles, TlsVersion,
+    Trust, Unmatched, Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
+pub use token_command::TokenCommand;
 
 /// A configuration file longer than this is something else given by mistake (ours have some 60 lines).
 const MAX_FILE: u64 = 1 << 20;

@@ -4,6 +4,7 @@
 //! is the user's authority → `relay` drives [`crate::wire::imap::tracker`] between the two connections. `pop3` has its own of
 //! these three.
 
+mod buffers;
 mod client;
 mod drain;
 mod ending;
@@ -11,6 +12,7 @@ mod guard;
 mod login;
 mod passthrough;
 mod peer;
+mod pipe;
 mod pop3;
 mod relay;
 mod session;

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use mailferry::admin::Verb;
-use mailferry::admin::commands::{self, Also, Exit, Server, Whom};
+use mailferry::admin::commands::{self, Also, Exit, How, Server, Whom};
 use mailferry::admin::new_config::Dialect;
 use mailferry::config::Bodies;
+use mailferry::mailbox::Filter;
+use mailferry::mailbox::filter::{FlagRule, Pattern, Since, Size};
 use mailferry::store::Share;
 use tracing_subscriber::EnvFilter;
 
@@ -38,7 +40,7 @@ enum Command {
         /// Look only at the sides of this domain's users.
         #[arg(long, value_name = "DOMAIN", conflicts_with = "user")]
         domain: Option<String>,
-        /// A file with the user's password; not needed where master users are configured for both sides.
+        /// A file with the user's password; not needed where both sides have credentials that open every account.
         #[arg(long, value_name = "FILE", requires = "user")]
         password_file: Option<PathBuf>,
         /// What `doveconf -n` prints on the new host: it is looked over.
@@ -56,12 +58,25 @@ enum Command {
         new_config: Option<Dialect>,
     },
     /// Copy one user from the old side to the new side until both are equal; needs no running proxy.
+    ///
+    /// What the new side got from us is followed, deletions included; anything else there is never touched, and refused.
+    ///
+    /// With a filter only a part is copied: the account is marked partial and can't be switched before a run without a filter
+    /// has made it whole. A filter decides what is added; what was copied before is still followed.
     Sync {
         #[command(flatten)]
         user: OneUser,
         /// Take our copy of this mailbox away from the new side first and copy it anew; `a/b` for b below a.
-        #[arg(long, value_name = "MAILBOX")]
+        #[arg(long, value_name = "MAILBOX", conflicts_with = "Filters")]
         rebuild: Option<String>,
+        /// What becomes of mail that the new side has of its own.
+        #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Backup, conflicts_with = "rebuild")]
+        mode: Mode,
+        /// Only print what would be done, mailbox by mailbox; nothing is written anywhere.
+        #[arg(long, conflicts_with = "rebuild")]
+        dry_run: bool,
+        #[command(flatten)]
+        filters: Filters,
     },
     /// Compare the two sides of one user; exit 0 if identical, 1 if different.
     Verify {
@@ -160,9 +175,46 @@ struct OneUser {
     config: Config,
     /// The user, as they log in.
     user: String,
-    /// A file with the user's password; not needed where master users are configured for both sides.
+    /// A file with the user's password; not needed where both sides have credentials that open every account.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// The new side becomes what the old side is; an account there that has anything of its own is refused.
+    Backup,
+    /// It stays as it is; the old side's mail is added and followed. A merged account can't be switched.
+    Merge,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "Filters", multiple = true)]
+struct Filters {
+    /// Only these mailboxes: a name, `*` and `%` as in IMAP, or a use such as '\Sent'; `a/b` for b below a. Repeatable.
+    #[arg(long, value_name = "PATTERN")]
+    mailbox: Vec<Pattern>,
+    /// Not these mailboxes: a name, `*` and `%`, or a use: '\All', '\Flagged', '\Important', whatever they are called.
+    /// Repeatable.
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<Pattern>,
+    /// Only messages received on this day or later: 2026-11-01 (from its midnight in UTC on).
+    #[arg(long, value_name = "DATE")]
+    since: Option<Since>,
+    /// Only messages no longer than this: 1000000, 900K, 20M, 1G.
+    #[arg(long, value_name = "SIZE")]
+    max_size: Option<Size>,
+    /// Only messages with this flag or keyword: '\Seen'; with - in front only those without: '-\Deleted'. Repeatable; all
+    /// must apply.
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    flags: Vec<FlagRule>,
+}
+
+impl From<Filters> for Filter {
+    fn from(filters: Filters) -> Self {
+        let Filters { mailbox, exclude, since, max_size, flags } = filters;
+        Self { only: mailbox, exclude, since, max_size, flags }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -224,8 +276,9 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
             let (password_file, doveconf) = (password_file.as_deref(), doveconf.as_deref());
             commands::check(&config.config, Also { user, domain, password_file, doveconf }).await
         }
-        Command::Sync { user: OneUser { config, user, password_file }, rebuild } => {
-            commands::sync(&config.config, &user, password_file.as_deref(), rebuild.as_deref()).await
+        Command::Sync { user: OneUser { config, user, password_file }, rebuild, mode, dry_run, filters } => {
+            let how = How { rebuild, merge: matches!(mode, Mode::Merge), dry_run, filter: filters.into() };
+            commands::sync(&config.config, &user, password_file.as_deref(), &how).await
         }
         Command::Verify { user: OneUser { config, user, password_file }, bodies, json } => {
             commands::verify(&config.config, &user, password_file.as_deref(), bodies, json).await

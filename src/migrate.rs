@@ -4,16 +4,19 @@ mod back;
 mod copies;
 pub mod copy;
 mod credentials;
+pub mod dry_run;
 mod enrolled;
 mod gate;
 mod halt;
 pub mod lease;
 mod look;
+pub mod merge;
 pub mod outlook;
 mod plan;
 mod preflight;
 pub mod progress;
 pub mod quarantine;
+pub mod quota;
 pub mod rebuild;
 mod rename;
 pub mod scripts;
@@ -79,7 +82,7 @@ pub struct Platform {
     pub harvests: Harvests,
     /// How login names are read.
     pub names: NameRules,
-    /// How master users fare.
+    /// How what opens every account fares.
     pub masters: Masters,
 }
 
@@ -124,7 +127,7 @@ impl Platform {
             sieve: SieveSides::new(&config)?,
             harvests: Harvests::default(),
             names: NameRules::of(&config),
-            masters: Masters::default(),
+            masters: Masters::of(&config),
             config,
             store,
         })
@@ -160,7 +163,7 @@ pub enum Stop {
     /// The operator wants it broken off.
     #[error("broken off by the operator")]
     Halted,
-    /// A side refused a master user: nothing is wrong with the user.
+    /// A side refused what opens every account: nothing is wrong with the user.
     #[error("{0}")]
     MasterRefused(String),
     /// The new side refuses the user's own password, though it can be written and read: they would be locked out there.

@@ -15,8 +15,9 @@ pub mod proxied;
 pub mod sieve;
 pub mod stream;
 pub mod tls;
+pub mod token;
 
-pub use access::{Access, Refusal};
+pub use access::{Access, LoginError, Refusal};
 pub use descriptors::Descriptors;
 pub use dial::{DialError, dial};
 pub use inherit::{InheritError, Inherited};
@@ -24,3 +25,4 @@ pub use listen::{Accepted, Acceptor, BindError, ConnectionSlot, ConnectionSlots,
 pub use notify::Notify;
 pub use stream::Stream;
 pub use tls::{ClientTls, ServerTls, TlsError};
+pub use token::{Token, TokenError, Tokens};

@@ -8,16 +8,21 @@ mod history;
 mod late;
 mod lease;
 mod locked_out;
+mod mark;
+mod merge;
 pub mod model;
 mod octets;
 mod pop3;
 mod quarantine;
 mod scripts;
+mod sharing;
 mod sqlite;
 
 pub use alone::serve_alone;
 pub use enrolment::{Scope, Share, ShareError, Verdict};
 pub use late::{Fence, LateBody, LateCounts, LateHome, LateMessage, Watched};
+pub use mark::{Mark, MarkKind};
+pub use merge::MergedMailbox;
 pub use model::{
     HistoryEntry, Lease, MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord,
 };

@@ -12,6 +12,6 @@ pub use crowd::Crowd;
 pub use gate::{Busy, Close, GateGuard, Pop3Turn, Sessions, UserGate};
 pub use lifecycle::{Event, IllegalEvent, Life};
 pub use name::{CanonicalUser, LoginName, NameRules};
-pub use pass::{SessionPass, Standing};
+pub use pass::{Changes, SessionPass, Standing};
 pub use realm::Realms;
 pub use registry::{Attempt, EnterError, LoginSucceeded, Protocol, Registry};

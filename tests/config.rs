@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailferry::config::{
-    Bodies, Config, Credentials, Enroll, Limits, MasterUser, Security, TlsFiles, TlsVersion, Trust, Unreadable, load,
+    Bodies, Config, Credentials, Enroll, Form, Limits, Master, MasterUser, Security, TlsFiles, TlsVersion, Trust,
+    Unmatched, Unreadable, load,
 };
 use secrecy::ExposeSecret;
 
@@ -82,6 +83,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.admin.token_file, Path::new("/var/lib/mailferry/admin.token"));
     assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::None, 4));
     assert_eq!(config.migration.unreadable, Unreadable::Stop);
+    assert_eq!((config.migration.pop3_missing, config.migration.pop3_extra), (Unmatched::Stop, Unmatched::Stop));
+    assert_eq!(config.migration.hashed_headers, ["Date", "Message-ID"]);
     assert_eq!((config.switch.auto, config.switch.max_pause), (true, Duration::from_secs(2)));
     assert_eq!((config.verify.bodies, config.verify.strict), (Bodies::Sample(100), false));
     assert_eq!((config.limits.connections, config.limits.drain), (10_000, Duration::from_secs(10)));
@@ -147,6 +150,8 @@ fn every_key_arrives() {
     assert_eq!(config.admin.token_file, here.join("admin.token"));
     assert_eq!((config.migration.enroll, config.migration.parallel), (Enroll::Percent(7), 9));
     assert_eq!(config.migration.unreadable, Unreadable::Skip);
+    assert_eq!((config.migration.pop3_missing, config.migration.pop3_extra), (Unmatched::Ignore, Unmatched::Ignore));
+    assert_eq!(config.migration.hashed_headers, ["Message-ID"]);
     assert_eq!((config.switch.auto, config.switch.max_pause), (false, Duration::from_millis(1500)));
     assert_eq!(config.switch.wait_for_idle, Duration::from_secs(600));
     assert_eq!(config.switch.rollback_window, Duration::from_secs(21 * 24 * 60 * 60));
@@ -180,13 +185,42 @@ fn pins_arrive_where_tls_is_and_nowhere_else() {
 #[test]
 fn master_users_arrive_in_both_forms() {
     let config = valid("master-users.toml");
-    let Credentials::Master(MasterUser { user, separator, password }) = &config.old.credentials else { panic!() };
-    assert_eq!((user.as_str(), *separator), ("cyrus@admin", Some('%')));
+    let Some(Master::User(MasterUser { user, form, password })) = config.old.credentials.master() else { panic!() };
+    assert_eq!((user.as_str(), *form), ("cyrus@admin", Form::Suffix('%')));
     assert_eq!(password.expose_secret(), b"master secret");
-    let master = config.new.credentials.master().unwrap();
-    assert_eq!((master.user.as_str(), master.separator), ("mover", None));
+    let Some(Master::User(master)) = config.new.credentials.master() else { panic!() };
+    assert_eq!((master.user.as_str(), master.form), ("mover", Form::Authzid));
     let plain = valid("everything.toml");
     assert!(plain.old.credentials.master().is_none() && plain.new.credentials.master().is_none());
+}
+
+#[test]
+fn an_administrator_who_says_proxyauth_arrives() {
+    let config = valid("proxyauth.toml");
+    let Some(Master::User(master)) = config.old.credentials.master() else { panic!() };
+    assert_eq!((master.user.as_str(), master.form), ("admin", Form::ProxyAuth));
+}
+
+#[test]
+fn a_master_password_arrives() {
+    let config = valid("master-password.toml");
+    let Credentials::Master(Master::Password(password)) = &config.old.credentials else { panic!() };
+    assert_eq!(password.expose_secret(), b"master secret");
+    assert!(matches!(config.new.credentials, Credentials::User));
+}
+
+#[test]
+fn token_commands_arrive_and_their_arguments_are_not_shown() {
+    let config = valid("tokens.toml");
+    let [Some(Master::Token(old)), Some(Master::Token(new))] =
+        [config.old.credentials.master(), config.new.credentials.master()]
+    else {
+        panic!()
+    };
+    assert_eq!((old.mechanism.name(), new.mechanism.name()), ("XOAUTH2", "OAUTHBEARER"));
+    assert_eq!((old.is_for_each_user(), new.is_for_each_user()), (true, false));
+    assert_eq!(old.arguments("u1").unwrap(), ["--user=u1"]);
+    assert!(!format!("{config:?}").contains("geheim"));
 }
 
 #[test]
@@ -204,7 +238,11 @@ fn realms_arrive_with_the_sides_that_they_leave_out() {
 
 #[test]
 fn no_password_is_shown() {
-    for (file, secrets) in [("everything.toml", &["doveadm secret"][..]), ("master-users.toml", &["master secret"])] {
+    for (file, secrets) in [
+        ("everything.toml", &["doveadm secret"][..]),
+        ("master-users.toml", &["master secret"]),
+        ("master-password.toml", &["master secret"]),
+    ] {
         let shown = format!("{:?}", valid(file));
         for secret in secrets {
             // As text, and as octets.
@@ -242,6 +280,9 @@ fn the_example_file_loads() {
     assert_eq!(all_on.admin, as_shipped.admin);
     assert_eq!(all_on.migration.parallel, as_shipped.migration.parallel);
     assert_eq!(all_on.migration.unreadable, as_shipped.migration.unreadable);
+    let unmatched = |config: &Config| (config.migration.pop3_missing, config.migration.pop3_extra);
+    assert_eq!(unmatched(&all_on), unmatched(&as_shipped));
+    assert_eq!(all_on.migration.hashed_headers, as_shipped.migration.hashed_headers);
     assert_eq!(all_on.switch, as_shipped.switch);
     assert_eq!(all_on.verify, as_shipped.verify);
     assert_eq!(all_on.limits.exempt.len(), 1);

@@ -221,7 +221,7 @@ step() {
 
 scripts() {
     local -a all
-    mapfile -t all < <(find tests docker .ci -type f \( -name '*.sh' -o -path '.ci/run' \) 2>/dev/null | sort)
+    mapfile -t all < <(find tests docker benches .ci -type f \( -name '*.sh' -o -path '.ci/run' \) 2>/dev/null | sort)
     shellcheck "${all[@]}"
     # Without writing __pycache__.
     find tests docker -name '*.py' -print0 | while IFS= read -r -d '' file; do
@@ -286,6 +286,7 @@ step 'scripts' scripts
 step 'packaging' packaging
 step 'tests' cargo nextest run --locked --no-fail-fast
 step 'doc tests' cargo test --locked --doc --quiet
+step 'benchmark' benches/run.sh --smoke
 step 'demo' docker/demo.sh
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
 

@@ -4,6 +4,7 @@ mod check;
 mod one_user;
 mod remote;
 mod serve;
+mod sync;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use secrecy::SecretSlice;
 use zeroize::Zeroizing;
 
 pub use check::{Also, check, new_config};
-pub use one_user::{sync, verify};
+pub use one_user::verify;
 pub use remote::{Whom, history, order, status};
 pub use serve::serve;
+pub use sync::{How, sync};
 
 use crate::admin::{ClientError, TokenError};
 use crate::config::{self, Config};
@@ -104,8 +106,8 @@ fn own_password(
         (Some(file), _) => password(file).map(Some),
         (None, None) => Ok(None),
         (None, Some(side)) => Err(UsageError(format!(
-            "the {side} side is asked with the password of {user}: give it with --password-file, or let a master user \
-             ask ({side}.credentials)"
+            "the {side} side is asked with the password of {user}: give it with --password-file, or let a master user, a \
+             master password or tokens open every account ({side}.credentials)"
         ))
         .into()),
     }

@@ -1,7 +1,9 @@
 //! What the API asks, answered by the supervisor of the moves.
 
+use serde::Deserialize;
+
 use super::http::{Control, ControlError};
-use super::model::{LeftOut, Outcome, Page, StatusAll, Transition, UserStatus};
+use super::model::{LeftOut, MarkStatus, Outcome, Page, StatusAll, Transition, UserStatus};
 use crate::migrate::{self, Order, Stop, Supervisor};
 use crate::store::{Scope, StoreError, UserRecord, now};
 use crate::user::{CanonicalUser, NameRules};
@@ -37,6 +39,12 @@ impl From<Stop> for ControlError {
     }
 }
 
+/// What a stored report says of POP3.
+#[derive(Deserialize)]
+struct Pop3Line {
+    pop3: String,
+}
+
 /// The supervisor and how operators' spellings of names are read.
 #[derive(Clone, Debug)]
 pub(super) struct Moves {
@@ -50,6 +58,8 @@ impl Moves {
         let late = self.supervisor.store().late_counts(&record.user).await?;
         let mut status = UserStatus::of(record, report.as_ref(), late, now());
         status.quarantined = LeftOut::of(&self.supervisor.store().quarantined(&record.user).await?);
+        status.shared_with = self.supervisor.store().shared_with(&record.user).await?;
+        status.mark = self.supervisor.store().mark(&record.user).await?.as_ref().map(MarkStatus::from);
         if let Some(progress) = self.supervisor.progress(&CanonicalUser::from_stored(record.user.clone())) {
             status.progress = progress;
         }
@@ -72,7 +82,14 @@ impl Control for Moves {
     async fn status(&self, user: &str) -> Result<UserStatus, ControlError> {
         let user = self.names.canonical(user);
         match self.supervisor.store().user(user.as_str()).await? {
-            Some(record) => self.described(&record).await,
+            Some(record) => {
+                let mut status = self.described(&record).await?;
+                let report = self.supervisor.store().last_report(&record.user).await?;
+                if let (Some(summary), Some(row)) = (&mut status.last_report, report) {
+                    summary.pop3 = serde_json::from_str::<Pop3Line>(&row.json).ok().map(|report| report.pop3);
+                }
+                Ok(status)
+            }
             None => Ok(UserStatus::without_record(user.as_str())),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::mailbox::Side;
-use crate::store::{HistoryEntry, LateCounts, Phase, Progress, Quarantined, ReportRow, UnixSeconds, UserRecord};
+use crate::store::{HistoryEntry, LateCounts, Mark, Phase, Progress, Quarantined, ReportRow, UnixSeconds, UserRecord};
 
 /// Users in one answer: some 300 KB of JSON. `counts` still counts everybody.
 pub const MAX_USERS: usize = 1000;
@@ -34,6 +34,32 @@ pub struct UserStatus {
     /// Messages that the old side can't give and that are left out on the new side.
     #[serde(default)]
     pub quarantined: LeftOut,
+    /// With whom the user shares mailboxes on the old side, and how many with each.
+    #[serde(default)]
+    pub shared_with: BTreeMap<String, u64>,
+    /// In what way the account on the new side is no whole copy: it can't be switched.
+    #[serde(default)]
+    pub mark: Option<MarkStatus>,
+}
+
+/// An account that is no whole copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkStatus {
+    /// `partial`.
+    pub kind: String,
+    /// The options of the last run that made it so.
+    pub how: String,
+    /// What it means, and what helps.
+    pub text: String,
+    /// Since when, in seconds since 1970.
+    pub since: UnixSeconds,
+}
+
+impl From<&Mark> for MarkStatus {
+    fn from(mark: &Mark) -> Self {
+        let Mark { kind, how, at } = mark;
+        Self { kind: kind.as_str().to_owned(), how: how.clone(), text: mark.to_string(), since: *at }
+    }
 }
 
 /// Messages that are left out on the new side.
@@ -107,12 +133,15 @@ pub struct ReportSummary {
     pub notes: u64,
     /// When it was made, in seconds since 1970.
     pub at: UnixSeconds,
+    /// What became of POP3 UIDLs, and how they were paired; none in an answer about all users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pop3: Option<String>,
 }
 
 impl From<&ReportRow> for ReportSummary {
     fn from(row: &ReportRow) -> Self {
         let ReportRow { at, identical, differences, altered, notes, .. } = *row;
-        Self { identical, differences, altered, notes, at }
+        Self { identical, differences, altered, notes, at, pop3: None }
     }
 }
 
@@ -133,6 +162,8 @@ impl UserStatus {
             last_report: report.map(ReportSummary::from),
             late_arrivals: late.into(),
             quarantined: LeftOut::default(),
+            shared_with: BTreeMap::new(),
+            mark: None,
         }
     }
 
@@ -150,6 +181,8 @@ impl UserStatus {
             last_report: None,
             late_arrivals: LateArrivals::default(),
             quarantined: LeftOut::default(),
+            shared_with: BTreeMap::new(),
+            mark: None,
         }
     }
 }
@@ -328,6 +361,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::mailbox::{MailboxName, Uid, UidValidity};
+    use crate::store::MarkKind;
 
     #[test]
     fn the_json_is_the_one_that_was_promised() {
@@ -352,8 +386,9 @@ mod tests {
             reason: "BODY[]: NIL".to_owned(),
             at: 980,
         };
-        let status =
-            UserStatus { quarantined: LeftOut::of(&[left_out]), ..UserStatus::of(&record, Some(&report), late, 1060) };
+        let mark = Mark { kind: MarkKind::Partial, how: "--max-size 1M".to_owned(), at: 970 };
+        let (quarantined, mark) = (LeftOut::of(&[left_out]), Some(MarkStatus::from(&mark)));
+        let status = UserStatus { quarantined, mark, ..UserStatus::of(&record, Some(&report), late, 1060) };
         let json = serde_json::json!({
             "user": "anna@example.net", "phase": "following", "authority": "old", "epoch": 0, "reason": null,
             "lag_seconds": 60,
@@ -363,7 +398,13 @@ mod tests {
             "quarantined": { "count": 1, "messages": [
                 { "mailbox": "INBOX", "uid_validity": 7, "uid": 5, "reason": "BODY[]: NIL", "since": 980 },
             ] },
+            "shared_with": { "ben": 2 },
+            "mark": {
+                "kind": "partial", "how": "--max-size 1M", "since": 970,
+                "text": "the copy is partial (made with --max-size 1M): run `mailferry sync` without a filter to make it whole",
+            },
         });
+        let status = UserStatus { shared_with: [("ben".to_owned(), 2)].into(), ..status };
         assert_eq!(serde_json::to_value(&status).unwrap(), json);
         assert_eq!(serde_json::from_value::<UserStatus>(json).unwrap(), status);
 

@@ -1,5 +1,6 @@
 //! What the command line prints for people.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 
 use super::model::{LateArrivals, LeftOutMessage, Outcome, ReportSummary, StatusAll, Transition, UserStatus, Verb};
@@ -55,6 +56,7 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
     }
     if let Some(found) = &status.last_report {
         rows.push(("last report", report(found)));
+        rows.extend(found.pop3.as_deref().map(|pop3| ("pop3", clean(pop3))));
     }
     if status.late_arrivals.appended + status.late_arrivals.pending > 0 {
         rows.push(("late mail", late(status.late_arrivals)));
@@ -66,10 +68,27 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
         let LeftOutMessage { mailbox, uid, reason, since, .. } = left_out;
         rows.push(("", format!("{} UID {uid}, since {}: {}", clean(mailbox), time(*since), clean(reason))));
     }
+    if !status.shared_with.is_empty() {
+        rows.push(("shared with", shared_with(&status.shared_with)));
+    }
+    if let Some(mark) = &status.mark {
+        rows.push(("mark", format!("{}, since {}: {}", clean(&mark.kind), time(mark.since), clean(&mark.text))));
+    }
     if let Some(reason) = &status.reason {
         rows.push(("reason", clean(reason)));
     }
     rows.into_iter().map(|(name, value)| format!("{name:<11}  {value}\n")).collect()
+}
+
+/// With whom a user shares mailboxes: `ben (2 mailboxes), eve (1 mailbox)`.
+#[must_use]
+pub fn shared_with(with: &BTreeMap<String, u64>) -> String {
+    /// More than an operator wants to read.
+    const SHOWN: usize = 10;
+    let shown =
+        with.iter().take(SHOWN).map(|(who, mailboxes)| format!("{} ({})", clean(who), count(*mailboxes, "mailbox")));
+    let more = if with.len() > SHOWN { format!(" and {} more", with.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
 }
 
 /// How an order ended.
@@ -264,7 +283,14 @@ mod tests {
             epoch: 12,
             reason: Some("foreign mail \x1b[2J on the new side".to_owned()),
             lag_seconds: Some(7300),
-            last_report: Some(ReportSummary { identical: false, differences: 1, altered: 2, notes: 1, at: 0 }),
+            last_report: Some(ReportSummary {
+                identical: false,
+                differences: 1,
+                altered: 2,
+                notes: 1,
+                at: 0,
+                pop3: None,
+            }),
             late_arrivals: LateArrivals { appended: 3, pending: 1, last_at: None },
             quarantined: LeftOut {
                 count: 1,
@@ -357,7 +383,14 @@ reason       foreign mail \\u{1b}[2J on the new side
             epoch: 0,
             cause: cause.to_owned(),
             reason: reason.map(str::to_owned),
-            report: found.then_some(ReportSummary { identical: true, differences: 0, altered: 0, notes: 2, at: 0 }),
+            report: found.then_some(ReportSummary {
+                identical: true,
+                differences: 0,
+                altered: 0,
+                notes: 2,
+                at: 0,
+                pop3: None,
+            }),
         };
         let steps = [
             step(951_827_696, Phase::Old, Phase::Copying, "enrolled user logged in", None, false),

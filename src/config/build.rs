@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::credentials::credentials;
+use super::credentials::{Credentials, credentials};
 use super::doors;
 use super::endpoint;
 use super::login_name::{SideNames, side_names};
 use super::model::{
-    Admin, Bodies, Config, Credentials, Doveadm, Endpoint, Enroll, Listen, Migration, NewSide, OldSide, Source,
-    StoreConfig, Switch, Unreadable, Users, Verify,
+    Admin, Bodies, Config, Doveadm, Endpoint, Enroll, Listen, Migration, NewSide, OldSide, Source, StoreConfig, Switch,
+    Unmatched, Unreadable, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
 use super::realm::realms;
@@ -65,7 +65,13 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
-    ("migration", &Keys { known: &["enroll", "parallel", "unreadable"], later: &[] }),
+    (
+        "migration",
+        &Keys {
+            known: &["enroll", "parallel", "unreadable", "pop3_missing", "pop3_extra", "hashed_headers"],
+            later: &["include"],
+        },
+    ),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
     ("verify", &Keys { known: &["bodies", "strict"], later: &[] }),
     (
@@ -97,6 +103,8 @@ const STORE: &str = "/var/lib/mailferry/state.db";
 const ADMIN_LISTEN: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
 /// Where the admin token lies unless the file says so.
 const ADMIN_TOKEN: &str = "/var/lib/mailferry/admin.token";
+/// Header fields that tell messages apart where nothing better does, as Dovecot's `dsync_hashed_headers` has them.
+const HASHED_HEADERS: [&str; 2] = ["Date", "Message-ID"];
 /// An account that has had its part of a day is asked again soon enough after midnight, and rarely enough before.
 const OVERQUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Users copied at once: enough to fill a link, few enough for an old server's disks (DESIGN I6).
@@ -297,7 +305,11 @@ fn side(section: &Section<'_>, example: &str, default_domain: Option<&str>) -> O
     let proxy_protocol = section.or("proxy_protocol", false, Entry::boolean)?;
     let endpoints = std::iter::once(&mut imap).chain(&mut pop3).chain(&mut sieve);
     endpoints.for_each(|endpoint| endpoint.proxy_protocol = proxy_protocol);
-    Some(Side { imap, pop3, sieve, credentials: credentials?, names: names? })
+    let credentials = credentials?;
+    if let Some(why) = credentials.master().and_then(|master| master.cant_log_in(pop3.is_some(), sieve.is_some())) {
+        return section.get("credentials")?.fail(why);
+    }
+    Some(Side { imap, pop3, sieve, credentials, names: names? })
 }
 
 /// Checks that a table has `kind = wanted` and nothing beside `keys`; the kinds in `later` will come.
@@ -400,7 +412,26 @@ fn migration(section: &Section<'_>) -> Option<Migration> {
         "skip" => Some(Unreadable::Skip),
         text => entry.fail(format!("\"{text}\" is none of \"stop\", \"skip\"")),
     });
-    Some(Migration { enroll: enroll?, parallel: parallel?, unreadable: unreadable? })
+    let unmatched = |key: &'static str| {
+        section.or(key, Unmatched::Stop, |entry| match entry.text()? {
+            "stop" => Some(Unmatched::Stop),
+            "ignore" => Some(Unmatched::Ignore),
+            text => entry.fail(format!("\"{text}\" is none of \"stop\", \"ignore\"")),
+        })
+    };
+    let (pop3_missing, pop3_extra) = (unmatched("pop3_missing"), unmatched("pop3_extra"));
+    let default = HASHED_HEADERS.map(str::to_owned).to_vec();
+    let hashed_headers = section.or("hashed_headers", default, |entry| {
+        entry.list()?.iter().map(|field| field.parse(scalar::header_field)).collect()
+    });
+    Some(Migration {
+        enroll: enroll?,
+        parallel: parallel?,
+        unreadable: unreadable?,
+        pop3_missing: pop3_missing?,
+        pop3_extra: pop3_extra?,
+        hashed_headers: hashed_headers?,
+    })
 }
 
 fn switch(section: &Section<'_>) -> Option<Switch> {

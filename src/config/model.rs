@@ -7,8 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::{SecretSlice, SecretString};
+use secrecy::SecretString;
 
+use super::credentials::Credentials;
 use super::login_name::SideNames;
 use super::network::Network;
 
@@ -313,37 +314,6 @@ impl fmt::Debug for Pin {
 #[error("\"{0}\" is not \"sha256:\" and 64 hexadecimal digits")]
 pub struct PinError(String);
 
-/// `credentials = { kind = …, … }`: with what our own connections log in at a side. Clients always log in with what they bring.
-#[derive(Clone, Debug)]
-pub enum Credentials {
-    /// `user`: what the user's own login brought.
-    User,
-    /// `master-user`: a master user, who needs no user's password.
-    Master(MasterUser),
-}
-
-impl Credentials {
-    /// The master user, if it is one.
-    #[must_use]
-    pub const fn master(&self) -> Option<&MasterUser> {
-        match self {
-            Self::User => None,
-            Self::Master(master) => Some(master),
-        }
-    }
-}
-
-/// A user of a side who may log in as anybody.
-#[derive(Clone, Debug)]
-pub struct MasterUser {
-    /// Its name.
-    pub user: String,
-    /// It logs in as `USER<separator>MASTER`; none: by SASL PLAIN with USER as authorization identity.
-    pub separator: Option<char>,
-    /// Its password, read from `password_file` with its line end removed.
-    pub password: Arc<SecretSlice<u8>>,
-}
-
 /// `{ kind = "dsync", … }`: a Dovecot's doveadm service, which is read or written by dsync.
 #[derive(Clone, Debug)]
 pub struct Doveadm {
@@ -385,6 +355,21 @@ pub struct Migration {
     pub parallel: usize,
     /// What becomes of messages that the old side can't give.
     pub unreadable: Unreadable,
+    /// What messages of INBOX mean that the old side's POP3 doesn't show.
+    pub pop3_missing: Unmatched,
+    /// What messages mean that the old side's POP3 shows and that are not in INBOX.
+    pub pop3_extra: Unmatched,
+    /// Header fields that tell messages apart where nothing better does; none: nothing does then.
+    pub hashed_headers: Vec<String>,
+}
+
+/// `migration.pop3_missing`, `migration.pop3_extra`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// The user is not switched.
+    Stop,
+    /// They are named in the report.
+    Ignore,
 }
 
 /// `migration.unreadable`.

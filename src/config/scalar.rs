@@ -84,6 +84,15 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
     Ok(text.to_lowercase())
 }
 
+/// The name of a header field.
+pub(super) fn header_field(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.is_empty() || !text.chars().all(fits) {
+        return Err(format!("\"{text}\" is not a header field such as \"Message-ID\""));
+    }
+    Ok(text.to_owned())
+}
+
 /// A host name that TLS clients ask for, lower-cased; `*.` in front for any one label.
 pub(super) fn server_name(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("*.").unwrap_or(text);

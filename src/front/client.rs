@@ -1,9 +1,12 @@
 //! A client's connection before it has logged in: every wait has a deadline, and no password stays behind in memory.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -64,16 +67,26 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that has just connected; inside TLS, that is begun first.
-    pub(super) async fn accept(front: &Front, tcp: TcpStream, entry: Entry, words: LastWords) -> io::Result<Self> {
+    /// Greets a client that has just connected; inside TLS, that is begun first.
+    pub(super) async fn accept(
+        front: &Front,
+        tcp: TcpStream,
+        entry: Entry,
+        greeting: &[u8],
+        words: LastWords,
+    ) -> io::Result<Self> {
         let stream = match (entry, &front.tls) {
             (Entry::Clear, _) => Stream::Plain(tcp),
-            (Entry::Tls, Some(tls)) => handshake(tls, tcp, front.shutdown.clone()).await?,
+            (Entry::Tls, Some(tls)) => handshake(tls, tcp, greeting, front.shutdown.clone()).await?,
             (Entry::Tls, None) => return Err(io::Error::other("no certificate for a TLS listener")),
         };
         let now = Instant::now();
         let (login_by, command_by) = (now + LOGIN_DEADLINE, now + COMMAND_DEADLINE);
-        Ok(Self { stream, login_by, command_by, shutdown: front.shutdown.clone(), words, octets: 0 })
+        let mut client = Self { stream, login_by, command_by, shutdown: front.shutdown.clone(), words, octets: 0 };
+        if entry == Entry::Clear {
+            client.write(greeting).await?;
+        }
+        Ok(client)
     }
 
     pub(super) async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
@@ -103,26 +116,37 @@ impl Client {
 
     /// Reads once; `hear` is given what came.
     pub(super) async fn read(&mut self, hear: impl FnOnce(&[u8])) -> io::Result<Heard> {
-        let mut buffer = [0; READ_SIZE];
         let deadline = self.login_by.min(self.command_by);
         if self.octets > OCTETS_MAX {
             return Ok(Heard::Enough(self.words.too_much));
         }
         let Self { stream, shutdown, words, .. } = self;
+        let mut hear = Some(hear);
+        // Onto the stack: what waits for a client, and later for its whole session, has no room for what it may say.
+        let read = poll_fn(|cx| {
+            let mut buffer = [0; READ_SIZE];
+            let mut room = ReadBuf::new(&mut buffer);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut room))?;
+            let heard = room.filled();
+            let count = heard.len();
+            if let Some(hear) = hear.take_if(|_| count > 0) {
+                hear(heard);
+            }
+            // A password may have been in it.
+            buffer.zeroize();
+            Poll::Ready(io::Result::Ok(count))
+        });
         let read = tokio::select! {
             // In this order, or a client that always has something to say would never be too slow.
             biased;
             () = sleep_until(deadline) => return Ok(Heard::Enough(words.too_slow)),
             _ = shutdown.wait_for(|ended| *ended) => return Ok(Heard::Enough(words.going_down)),
-            read = stream.read(&mut buffer) => read,
+            read = read => read,
         };
         match read? {
             0 => Ok(Heard::End),
             count => {
                 self.octets = self.octets.saturating_add(count);
-                hear(buffer.get(..count).unwrap_or_default());
-                // A password may have been in it.
-                buffer.zeroize();
                 Ok(Heard::Something)
             }
         }
@@ -132,20 +156,25 @@ impl Client {
         let (Some(tls), Some(tcp)) = (&front.tls, self.stream.into_plain()) else {
             return Err(io::Error::other("TLS asked for on a connection that can't have it"));
         };
-        let stream = handshake(tls, tcp, self.shutdown.clone()).await?;
+        let stream = handshake(tls, tcp, b"", self.shutdown.clone()).await?;
         Ok(Self { stream, ..self })
     }
 }
 
-/// Begins TLS; when the server ends, only a handshake that is about to be complete still counts.
-async fn handshake(tls: &ServerTls, tcp: TcpStream, mut shutdown: watch::Receiver<bool>) -> io::Result<Stream> {
+/// Begins TLS, with first words inside it; when the server ends, only a handshake that is about to be complete still counts.
+async fn handshake(
+    tls: &ServerTls,
+    tcp: TcpStream,
+    words: &[u8],
+    mut shutdown: watch::Receiver<bool>,
+) -> io::Result<Stream> {
     let ends = async {
         // An error means that the sender is gone, which is an end too.
         let _ = shutdown.wait_for(|ended| *ended).await;
         sleep(HANDSHAKE_AT_THE_END).await;
     };
     tokio::select! {
-        stream = tls.accept(tcp) => stream.map_err(io::Error::other),
+        stream = tls.accept_saying(tcp, words) => stream.map_err(io::Error::other),
         () = ends => Err(io::Error::other("the server ends in the middle of the handshake")),
     }
 }

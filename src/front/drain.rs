@@ -1,8 +1,12 @@
 //! Waits for a peer to close, once we have said our last word.
 
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::timeout;
 
 /// Octets read at once, and thrown away.
@@ -14,8 +18,18 @@ pub(super) const CLIENT: Duration = Duration::from_secs(2);
 
 /// Reads until the peer closes or `limit` passes. What comes goes nowhere.
 pub(super) async fn drain(peer: &mut (impl AsyncRead + Unpin), limit: Duration) {
-    let mut chunk = vec![0; CHUNK];
-    // An error is an end as well.
-    let closed = async { while matches!(peer.read(&mut chunk).await, Ok(1..)) {} };
-    let _ = timeout(limit, closed).await;
+    let _ = timeout(limit, poll_fn(|cx| poll_drained(cx, peer))).await;
+}
+
+/// Reads all that there is and throws it away; ready when the peer has closed.
+pub(super) fn poll_drained(cx: &mut Context<'_>, peer: &mut (impl AsyncRead + Unpin)) -> Poll<()> {
+    loop {
+        let mut chunk = [MaybeUninit::uninit(); CHUNK];
+        let mut chunk = ReadBuf::uninit(&mut chunk);
+        let read = ready!(Pin::new(&mut *peer).poll_read(cx, &mut chunk));
+        // An error is an end as well.
+        if read.is_err() || chunk.filled().is_empty() {
+            return Poll::Ready(());
+        }
+    }
 }

@@ -45,8 +45,7 @@ pub struct Pop3Harvest {
 /// Serves one client to its end.
 pub(super) async fn serve(session: Session<'_>, tcp: TcpStream, entry: Entry, mut place: Place) -> io::Result<()> {
     let front = session.front;
-    let client = Client::accept(front, tcp, entry, LAST_WORDS).await?;
-    let Some((client, logged_in, pipelined)) = log_in(session, client, entry).await? else {
+    let Some((client, logged_in, pipelined)) = Box::pin(log_in(session, tcp, entry)).await? else {
         return Ok(());
     };
     place.known();
@@ -76,13 +75,13 @@ fn give(front: &Front, user: &CanonicalUser, harvest: Harvest) {
 /// A client that has logged in, and what it has said behind its login.
 type Ready = (Client, LoggedIn, Zeroizing<Vec<u8>>);
 
-/// Talks to the client until it has logged in; `None` if it went away.
-async fn log_in(session: Session<'_>, mut client: Client, entry: Entry) -> io::Result<Option<Ready>> {
+/// Greets the client and talks to it until it has logged in; `None` if it went away.
+async fn log_in(session: Session<'_>, tcp: TcpStream, entry: Entry) -> io::Result<Option<Ready>> {
     let cleartext_allowed = session.front.may_send_cleartext(session.peer);
     let tls_available = entry == Entry::Clear && session.front.tls.is_some();
     let config = PreLoginConfig { tls_available, tls_active: entry == Entry::Tls, cleartext_allowed };
     let mut talk = PreLogin::new(config);
-    client.write(&talk.greeting()).await?;
+    let mut client = Client::accept(session.front, tcp, entry, &talk.greeting(), LAST_WORDS).await?;
     loop {
         let Some(action) = talk.next() else {
             match client.read(|octets| talk.input(octets)).await? {

@@ -1,6 +1,9 @@
 //! Two connections and the octets between them, in both directions at once, with bounded buffers: a peer that does not
 //! read stops the other one from being read.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -8,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::drain;
 use super::ending::Ending;
-use super::peer::{OUTPUT, Peer};
+use super::peer::{OUTPUT, Peer, step_both};
 use crate::net::Stream;
 use crate::user::{SessionPass, Standing};
 use crate::wire::imap::tracker::{BackendStep, ClientStep, Relay};
@@ -119,6 +122,10 @@ struct Pair {
 impl Pair {
     async fn relay(&mut self, mut ending: Ending, pass: &mut SessionPass) -> Why {
         let mut quiet_since = Instant::now();
+        // All three are begun once, and not for each octet that passes.
+        let mut clock = pin!(sleep_until(quiet_since + INACTIVITY));
+        let mut ended = pin!(ending.comes());
+        let mut changed = pin!(pass.changes().next());
         loop {
             let standing = pass.standing();
             if let Some(why) = self.shuffle(standing != Standing::Parked).or_else(|| self.over()) {
@@ -135,16 +142,28 @@ impl Pair {
                 }
                 _ => {}
             }
-            let (wake, at_wake) = self.alarm(quiet_since);
-            let client = standing != Standing::Parked && self.client.may_be_read(&self.backend);
-            let backend = self.backend.may_be_read(&self.client);
+            let read_client = standing != Standing::Parked && self.client.may_be_read(&self.backend);
+            let read_backend = self.backend.may_be_read(&self.client);
+            let Self { client, backend, relay, .. } = self;
+            let unread = relay.backend_unseen();
             tokio::select! {
-                () = self.client.step(client), if client || self.client.wants_writing() => quiet_since = Instant::now(),
-                () = self.backend.step(backend), if backend || self.backend.wants_writing() => quiet_since = Instant::now(),
-                () = pass.changed() => {}
-                () = sleep_until(wake) => return at_wake,
-                () = ending.comes(), if self.ends_by.is_none() => {
-                    self.ends_by = Some(Instant::now() + BOUNDARY_PATIENCE);
+                handed = step_both((client, read_client), (backend, read_backend), unread) => {
+                    relay.backend_passed(handed);
+                    quiet_since = Instant::now();
+                }
+                changes = changed.as_mut() => changed.set(changes.next()),
+                () = clock.as_mut() => {
+                    let (wake, at_wake) = self.alarm(quiet_since);
+                    if Instant::now() >= wake {
+                        return at_wake;
+                    }
+                    // Something has happened since it was set.
+                    clock.as_mut().reset(wake);
+                }
+                () = ended.as_mut(), if self.ends_by.is_none() => {
+                    let end = Instant::now() + BOUNDARY_PATIENCE;
+                    self.ends_by = Some(end);
+                    clock.as_mut().reset(end);
                 }
             }
         }
@@ -155,11 +174,7 @@ impl Pair {
     async fn is_all_said(&mut self) -> bool {
         let said = self.client.input.len();
         let readable = self.client.may_be_read(&self.backend);
-        tokio::select! {
-            biased;
-            () = self.client.step(readable), if readable || self.client.wants_writing() => {}
-            () = std::future::ready(()) => {}
-        }
+        let _ = poll_fn(|cx| Poll::Ready(self.client.poll_step(cx, readable))).await;
         self.client.input.len() == said && !self.client.wants_writing()
     }
 
@@ -184,7 +199,7 @@ impl Pair {
         if self.ends_by.is_some_and(|end| self.relay.at_boundary() || Instant::now() >= end) {
             return Some(Why::ServerEnds);
         }
-        let all_passed = self.client.output.is_empty() && (self.backend.output.is_empty() || self.backend.deaf);
+        let all_passed = !self.client.has_output() && (!self.backend.has_output() || self.backend.deaf);
         (self.client.ended && all_passed && self.relay.answers_due() == 0).then_some(Why::ClientGone)
     }
 
@@ -215,7 +230,7 @@ impl Pair {
         let mut moved = false;
         while backend.output.len() < OUTPUT && client.output.len() < ANSWERS {
             match relay.from_client(&client.input) {
-                ClientStep::Forward(count) => backend.say(&client.input.split_to(count)),
+                ClientStep::Forward(count) => backend.say_of(&mut client.input, count),
                 ClientStep::Answer { octets, answer } => {
                     client.input.advance(octets);
                     client.say(&answer);
@@ -238,7 +253,7 @@ impl Pair {
         let mut moved = false;
         while client.output.len() < OUTPUT {
             match relay.from_backend(&backend.input) {
-                BackendStep::Forward(count) => client.say(&backend.input.split_to(count)),
+                BackendStep::Forward(count) => client.say_of(&mut backend.input, count),
                 BackendStep::Replace { octets, with } => {
                     backend.input.advance(octets);
                     client.say(&with);

@@ -68,8 +68,7 @@ impl Session<'_> {
     }
 
     async fn serve(self, tcp: TcpStream, entry: Entry, mut place: Place) -> io::Result<()> {
-        let client = Client::accept(self.front, tcp, entry, LAST_WORDS).await?;
-        let Some((client, logged_in)) = self.log_in(client, entry).await? else {
+        let Some((client, logged_in)) = Box::pin(self.log_in(tcp, entry)).await? else {
             return Ok(());
         };
         place.known();
@@ -81,13 +80,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Talks to the client until it has logged in; `None` if it went away.
-    async fn log_in(self, mut client: Client, entry: Entry) -> io::Result<Option<(Client, LoggedIn)>> {
+    /// Greets the client and talks to it until it has logged in; `None` if it went away.
+    async fn log_in(self, tcp: TcpStream, entry: Entry) -> io::Result<Option<(Client, LoggedIn)>> {
         let cleartext_allowed = self.front.may_send_cleartext(self.peer);
         let tls_available = entry == Entry::Clear && self.front.tls.is_some();
         let config = PreLoginConfig { tls_available, tls_active: entry == Entry::Tls, cleartext_allowed };
         let mut talk = PreLogin::new(config);
-        client.write(&talk.greeting()).await?;
+        let mut client = Client::accept(self.front, tcp, entry, &talk.greeting(), LAST_WORDS).await?;
         loop {
             let Some(action) = talk.next() else {
                 match client.read(|octets| talk.input(octets)).await? {

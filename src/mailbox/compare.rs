@@ -2,6 +2,8 @@
 
 pub mod pop3;
 mod scripts;
+mod sharing;
+mod special_use;
 
 use super::account::{Account, Contents, Listed};
 use super::body::{BodyDigest, Verdict, verdict};
@@ -10,6 +12,8 @@ use super::model::Uid;
 use super::name::MailboxName;
 use super::report::{Class, Finding, Report};
 pub use scripts::scripts;
+pub use sharing::sharing;
+pub use special_use::{added, misplaced};
 
 /// Mailboxes of others that are named.
 const NAMED_MAX: usize = 10;
@@ -42,7 +46,7 @@ pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<Mailbo
     for (name, listed) in &old.mailboxes {
         match new.mailboxes.get(name) {
             Some(other) => {
-                attributes(name, listed, other, report);
+                attributes(name, listed, other, new, report);
                 if listed.selectable && other.selectable {
                     both.push(name.clone());
                 }
@@ -70,16 +74,12 @@ pub fn left_behind(old: &Account, new: &Account) -> Option<String> {
     (!only.is_empty()).then(|| format!("{} mailboxes of others{subscribed}: {}{more}", only.len(), names.join(", ")))
 }
 
-fn attributes(name: &MailboxName, old: &Listed, new: &Listed, report: &mut Report) {
+fn attributes(name: &MailboxName, old: &Listed, new: &Listed, there: &Account, report: &mut Report) {
     let shown = name.to_string();
     if old.selectable != new.selectable {
         report.add(finding(Class::Difference, "noselect", Some(&shown), kind(old), kind(new)));
     }
-    if old.special_use != new.special_use {
-        let words = |listed: &Listed| listed.special_use.iter().cloned().collect::<Vec<_>>().join(" ");
-        let class = if old.special_use.is_empty() { Class::Note } else { Class::Difference };
-        report.add(finding(class, "special-use", Some(&shown), words(old), words(new)));
-    }
+    special_use::attributes(name, old, new, there, report);
 }
 
 fn subscriptions(old: &Account, new: &Account, report: &mut Report) {

@@ -1,9 +1,11 @@
 //! What POP3 shows of INBOX: its messages in the server's order with their unique identifiers (UIDLs, RFC 1939 §7), and
 //! which UID each of them is.
 //!
-//! [`pairing`] finds the UIDs by a [`template`], [`proof`] proves them on the messages themselves; where no template fits,
-//! [`matching`] finds them on the messages alone, and [`numbered`] by a number that IMAP tells. [`order`] keeps the server's order on a target that can only append.
+//! [`pairing`] finds the UIDs by a [`template`], [`proof`] proves them on the messages themselves; where no template fits, or the
+//! messages contradict it, [`matching`] finds them on the messages alone, and [`numbered`] by a number that IMAP tells. [`order`]
+//! keeps the server's order on a target that can only append.
 
+mod align;
 pub mod matching;
 pub mod numbered;
 pub mod order;
@@ -15,9 +17,9 @@ pub mod text;
 use std::collections::HashSet;
 use std::fmt;
 
-pub use matching::{KnownUidls, Matching};
+pub use matching::{Claims, KnownUidls, Looks, Matching};
 pub use numbered::numbered;
-pub use pairing::{Doubt, Paired, Pairing, Snapshot, pair};
+pub use pairing::{Doubt, Method, Paired, Pairing, Policy, Snapshot, Stranger, nearest, pair};
 pub use template::Template;
 pub use text::{TextDigest, TextHasher};
 

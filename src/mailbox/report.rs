@@ -1,5 +1,6 @@
 //! The report of a verification: every finding by mailbox and UID, in three classes (DESIGN §2).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,9 @@ pub struct Report {
     pub bodies: u64,
     /// What became of POP3 UIDLs and their order.
     pub pop3: String,
+    /// How many UIDLs were paired by each method.
+    #[serde(default)]
+    pub pop3_methods: BTreeMap<String, u64>,
     /// What became of Sieve scripts; empty where the configuration has none.
     #[serde(default)]
     pub sieve: String,
@@ -100,6 +104,7 @@ impl Report {
             messages: 0,
             bodies: 0,
             pop3: "not compared".to_owned(),
+            pop3_methods: BTreeMap::new(),
             sieve: String::new(),
             findings: Vec::new(),
             findings_left_out: 0,

@@ -128,7 +128,8 @@ async fn inside(
     let mut account = Report::new(job.user.as_str(), depth(platform).strict);
     compare::accounts(&old_after, &new_after, &mut account);
     let scripts = scripts::compared(readers, &mut account).await?;
-    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after, scripts };
+    let sharing = verified.sharing.clone();
+    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after, sharing, scripts };
     let report = whole.report(now());
     losses.judge(&report, &whole.new)?;
     fault::point("back-commit").await;

@@ -9,7 +9,7 @@ use super::rename::{self, Rename, Step};
 use super::verify::Verified;
 use super::write::{Stops, Writer, Written};
 use super::{Job, Platform, Readers, Stop, preflight};
-use crate::mailbox::{Account, MailboxName};
+use crate::mailbox::{Account, Filter, MailboxName};
 use crate::store::now;
 
 /// Passes in a row, most of them cut short by messages that vanished or could not be read.
@@ -31,12 +31,41 @@ pub struct Copied {
     pub settled: bool,
 }
 
-/// Copies until a pass finds nothing to do, or the account turns out to change all the time.
+impl Copied {
+    /// Whether it is whole.
+    ///
+    /// # Errors
+    /// [`Stop::Later`] with the first message that is not there.
+    pub(super) fn readable(&self) -> Result<(), Stop> {
+        let unreadable = self.unreadable.first();
+        unreadable.map_or(Ok(()), |first| Err(Stop::Later(format!("the old side can't give {first}"))))
+    }
+}
+
+/// Copies all of the account, for a user who shall be switched one day.
+///
+/// # Errors
+/// [`Stop`]; what was written stays, and the next run goes on from there. [`Stop::Refused`] for an account that an operator
+/// has to make whole first.
+pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Copied, Stop> {
+    if let Some(mark) = platform.store.mark(job.user.as_str()).await? {
+        return Err(Stop::Refused(mark.to_string()));
+    }
+    converge_part(platform, job, readers, &Filter::default()).await
+}
+
+/// Copies what `filter` takes until a pass finds nothing to do, or the account turns out to change all the time.
 ///
 /// # Errors
 /// [`Stop`]; what was written stays, and the next run goes on from there.
-pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Copied, Stop> {
+pub async fn converge_part(
+    platform: &Platform,
+    job: &Job,
+    readers: &mut Readers,
+    filter: &Filter,
+) -> Result<Copied, Stop> {
     let mut stops = Stops::of(platform, job).await?;
+    stops.filter.clone_from(filter);
     let mut looked = BTreeSet::new();
     let mut tried = BTreeSet::new();
     let mut whole_passes = 0;
@@ -52,21 +81,25 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
             return Err(Stop::Refused(unlike));
         }
         if passes == 0 {
+            filter_by_use(readers, &old, filter)?;
             stops.left_out.tend((platform, job), readers, (&old, &new)).await?;
+            // What can be read again is looked for in full.
+            records = self::records(platform, job).await?;
         }
         for name in rename::left_behind(&new, &records) {
             platform.store.delete_mailbox(job.user.as_str(), &name).await?;
             records.remove(&name);
         }
+        filter.narrow(&mut old, &new, |name| records.contains_key(name));
         preflight::check(&old, &new, &records)?;
         let mut work = Work::of(&old, &new, &records, &looked);
         measure(job, &old, &new);
         platform.store.set_progress(job.user.as_str(), job.progress.read()).await?;
-        work.look.retain(|name| !stops.get(name).is_some_and(|stopped| stopped.reached));
+        work.look.retain(|name| filter.takes_name(name, &old) && !stops.is_done(name));
         let settled = work.is_empty();
         if settled || whole_passes >= WHOLE_PASSES_MAX {
             let unreadable = stops.reasons();
-            if settled && unreadable.is_empty() {
+            if settled && unreadable.is_empty() && filter.is_empty() {
                 platform.store.set_clean(job.user.as_str()).await?;
             }
             return Ok(Copied { passes, unreadable, settled });
@@ -78,13 +111,28 @@ pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers) -> 
         let written = pass(platform, job, readers, (&old, &new), &mut records, &mut stops, &work).await?;
         if written.idle && work.gone.is_empty() && stops.reasons().is_empty() {
             // Both sides are as they were listed, and equal: there is nothing to list again.
-            platform.store.set_clean(job.user.as_str()).await?;
+            if filter.is_empty() {
+                platform.store.set_clean(job.user.as_str()).await?;
+            }
             return Ok(Copied { passes, unreadable: Vec::new(), settled: true });
         }
         whole_passes += u32::from(!written.interrupted);
         looked.extend(written.done);
     }
     Err(Stop::Later(format!("messages vanished or could not be read in {PASSES_MAX} passes one after the other")))
+}
+
+/// Whether the old side tells what mailboxes are for, if the filter goes by it: else it would do nothing, and not say so.
+pub(super) fn filter_by_use(readers: &Readers, old: &Account, filter: &Filter) -> Result<(), Stop> {
+    let Some(pattern) = filter.special_uses().next() else { return Ok(()) };
+    let tells = readers.old.capabilities().any(|capability| capability.eq_ignore_ascii_case("SPECIAL-USE"))
+        || old.mailboxes.values().any(|listed| !listed.special_use.is_empty());
+    if tells {
+        return Ok(());
+    }
+    Err(Stop::Refused(format!(
+        "the old side doesn't tell what its mailboxes are for (SPECIAL-USE), so {pattern} can't be found: name the mailbox"
+    )))
 }
 
 /// Renames on the new side what was renamed on the old side, one step. False if there was nothing to rename; what can't be

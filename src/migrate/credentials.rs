@@ -1,24 +1,26 @@
-//! Which login our own connections use at which side: the user's own, or a master user's (DESIGN §5).
+//! Which login our own connections use at which side: the user's own, or one that opens every account there, which is a
+//! *master*'s (DESIGN §5): a master user's, or one with the master password or a token.
 //!
-//! A master user is not the user: their refusal holds nobody up for good, but neither is it repeated for one user after the
-//! other. And that a master user may read an account says nothing of its owner: before a switch they must be able to log in
+//! A master is not the user: its refusal holds nobody up for good, but neither is it repeated for one user after the
+//! other. And that a master may read an account says nothing of its owner: before a switch they must be able to log in
 //! on the new side themselves, as far as we can know.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::time::Instant;
 
 use super::{Job, Platform, Stop};
-use crate::config::{Config, Credentials, Source};
+use crate::config::{Config, Credentials, Master, MasterUser, Source};
 use crate::mailbox::Side;
-use crate::net::Access;
+use crate::net::{Access, Tokens};
 use crate::source::{ImapReader, Login, ReadError, Reader};
 use crate::target::TargetError;
 use crate::target::dsync::{Opening, Session};
 
-/// Users for whom a side has refused the master user, one after the other, when it is left alone for a while. (Fewer may be
+/// Users for whom a side has refused its master, one after the other, when it is left alone for a while. (Fewer may be
 /// users whom that side doesn't know.)
 const REFUSED_MAX: usize = 3;
 
@@ -26,14 +28,49 @@ const REFUSED_MAX: usize = 3;
 const PAUSE_MIN: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// How the master users of both sides fare, over all users. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// The masters of both sides: how they fare, over all users, and the tokens that they have. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Masters {
-    old: Arc<Mutex<Refused>>,
-    new: Arc<Mutex<Refused>>,
+    old: One,
+    new: One,
 }
 
-/// Refusals since a login of a side's master user was accepted.
+/// That of one side.
+#[derive(Clone, Debug, Default)]
+struct One {
+    refused: Arc<Mutex<Refused>>,
+    /// With what it logs in; none: this side has no master.
+    key: Option<Key>,
+}
+
+/// With what a master logs in.
+#[derive(Clone, Debug)]
+enum Key {
+    User(MasterUser),
+    Password(Arc<SecretSlice<u8>>),
+    Tokens(Tokens),
+}
+
+impl Key {
+    fn of(master: &Master) -> Self {
+        match master {
+            Master::User(user) => Self::User(user.clone()),
+            Master::Password(password) => Self::Password(Arc::clone(password)),
+            Master::Token(command) => Self::Tokens(Tokens::of(command)),
+        }
+    }
+
+    /// The login to the account of `name`; none if no master user can, for what is in the name.
+    fn access(&self, name: &str) -> Option<Access> {
+        match self {
+            Self::User(user) => Access::master_user(name, user),
+            Self::Password(password) => Some(Access::master_password(name, Arc::clone(password))),
+            Self::Tokens(tokens) => Some(Access::token(name, tokens)),
+        }
+    }
+}
+
+/// Refusals since a login of a side's master was accepted.
 #[derive(Debug, Default)]
 struct Refused {
     users: BTreeSet<String>,
@@ -68,12 +105,23 @@ impl Refused {
 }
 
 impl Masters {
-    fn with<T>(&self, side: Side, job: impl FnOnce(&mut Refused) -> T) -> T {
-        let refused = match side {
+    /// Those that `config` names; nothing is asked for yet.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let [old, new] =
+            [Side::Old, Side::New].map(|side| One { key: of(config, side).master().map(Key::of), ..One::default() });
+        Self { old, new }
+    }
+
+    const fn at(&self, side: Side) -> &One {
+        match side {
             Side::Old => &self.old,
             Side::New => &self.new,
-        };
-        job(&mut refused.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+    }
+
+    fn with<T>(&self, side: Side, job: impl FnOnce(&mut Refused) -> T) -> T {
+        job(&mut self.at(side).refused.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -131,19 +179,29 @@ impl Platform {
     /// With what to log in at a side for a user.
     ///
     /// # Errors
-    /// If that needs the user's own password and it is not known; if the side's master user has been refused too often just
-    /// now.
+    /// If that needs the user's own password and it is not known; if the side's master has been refused too often just now.
     pub(super) fn access(&self, side: Side, login: &Login) -> Result<Access, Stop> {
         let name = self.name_at(side, login);
-        let Some(master) = of(&self.config, side).master() else {
+        let Some(key) = &self.masters.at(side).key else {
             let own = login.password.as_ref().map(|password| Access::own(&name, Arc::clone(password)));
             return own.ok_or_else(|| Stop::LoginRefused(format!("the {side} side needs the user's own password")));
         };
         self.masters.with(side, |refused| refused.check(Instant::now()))?;
-        Access::master(&name, master).ok_or_else(|| {
+        key.access(&name).ok_or_else(|| {
             Stop::Refused(format!(
                 "the name {name} has the separator of {side}.credentials in it: no master user can log in for it"
             ))
+        })
+    }
+
+    /// Whether a client has logged in with a side's master password: it is not the user then, and the password not theirs.
+    #[must_use]
+    pub(super) fn is_master_password(&self, password: &SecretSlice<u8>) -> bool {
+        // (Digests compare in the same time wherever they differ.)
+        let digest = |secret: &SecretSlice<u8>| blake3::hash(secret.expose_secret());
+        [Side::Old, Side::New].into_iter().any(|side| match of(&self.config, side).master() {
+            Some(Master::Password(master)) => digest(master) == digest(password),
+            _ => false,
         })
     }
 
@@ -185,7 +243,7 @@ pub(super) async fn open(platform: &Platform, side: Side, login: &Login) -> Resu
         platform.masters.with(side, |refused| match &opened {
             Ok(_) => refused.accepted(),
             Err(ReadError::LoginRefused(refusal)) => refused.refused(&login.name, refusal.to_string(), Instant::now()),
-            // It says nothing of the master user.
+            // It says nothing of the master.
             Err(_) => {}
         });
     }
@@ -193,7 +251,7 @@ pub(super) async fn open(platform: &Platform, side: Side, login: &Login) -> Resu
 }
 
 /// Whether the user can be expected to log in on the new side after a switch (DESIGN §3): with their own password where it
-/// is known. Where it is not, the master user's login has to do, unless the user's own was refused before: that is `known`.
+/// is known. Where it is not, the master's login has to do, unless the user's own was refused before: that is `known`.
 ///
 /// # Errors
 /// [`Stop::LockedOut`] if they can't; any other if it is not known.
@@ -217,7 +275,7 @@ pub(super) async fn admits(platform: &Platform, job: &Job, known: Option<&str>) 
     }
 }
 
-/// Tries the user's own password on the new side, if a master user asks there and the password is known; the error says
+/// Tries the user's own password on the new side, if a master asks there and the password is known; the error says
 /// what keeps the user out.
 ///
 /// # Errors
@@ -245,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_master_user_who_is_refused_for_three_users_in_a_row_is_left_alone_ever_longer() {
+    fn a_master_who_is_refused_for_three_users_in_a_row_is_left_alone_ever_longer() {
         let now = Instant::now();
         let mut refused = Refused::default();
         for _ in 0..10 {

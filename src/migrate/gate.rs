@@ -15,7 +15,7 @@ use super::plan::Work;
 use super::quarantine::Quarantine;
 use super::verify::{Depth, KnownBodies, Verification, Verified};
 use super::write::{Stops, Writer};
-use super::{Job, Platform, Readers, Stop, lease, scripts};
+use super::{Job, Platform, Readers, Stop, lease, quota, scripts};
 use crate::fault;
 use crate::mailbox::{Account, MailboxName, Report, compare};
 use crate::store::{Fence, Phase, ReportRow, Transition, now};
@@ -215,12 +215,11 @@ async fn before(
     /// Verifications of an account that changes while it is verified, before it is left alone.
     const ROUNDS: u32 = 3;
     let depth = Depth { bodies: platform.config.verify.bodies, strict: platform.config.verify.strict };
+    quota::check(readers).await?;
     let mut doubted = BTreeSet::new();
     for round in 1.. {
         let copied = copy::converge(platform, job, readers).await?;
-        if let Some(first) = copied.unreadable.first() {
-            return Err(Stop::Later(format!("the old side can't give {first}")));
-        }
+        copied.readable()?;
         if !copied.settled {
             return Err(Stop::Later("the account keeps changing".to_owned()));
         }
@@ -231,6 +230,7 @@ async fn before(
         let left_out = &Quarantine::of(platform, job).await?;
         let user = job.user.as_str();
         let verified = Verification { user, depth, readers, known, all_from: None, left_out }.full().await?;
+        platform.store.set_shared_with(user, verified.sharing.0.with_whom()).await?;
         let report = verified.report(now());
         if report.identical {
             return Ok(verified);
@@ -291,6 +291,8 @@ async fn inside(
     }
     let mut account = Report::new(job.user.as_str(), depth.strict);
     compare::accounts(&old_after, &new_after, &mut account);
+    let sharing = verified.sharing.clone();
+    compare::sharing(&sharing.0, &sharing.1, &mut account);
     let scripts = scripts::compared(readers, &mut account).await?;
     if scripts != verified.scripts {
         return Err(Stop::Later("Sieve scripts were changed since the verification".to_owned()));
@@ -299,7 +301,7 @@ async fn inside(
         steps.done("scripts");
     }
     let fences = Fence::all(&old_after);
-    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after, scripts };
+    let whole = Verified { account, mailboxes: parts, old: old_after, new: new_after, sharing, scripts };
     let report = whole.report(now());
     fault::point("gate-commit").await;
     if report.identical {

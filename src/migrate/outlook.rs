@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::credentials::own_login;
 use super::enrolled::is_enrolled;
+use super::quota::Room;
 use super::uidl::{Content, Inbox};
 use super::{Job, Platform, Readers, Stop, preflight, scripts};
-use crate::mailbox::compare::left_behind;
-use crate::mailbox::{Account, Contents, Listed, MailboxName, Side};
+use crate::mailbox::compare::{added, left_behind, misplaced, sharing};
+use crate::mailbox::{Account, Contents, Finding, Listed, MailboxName, Report, Sharing, Side};
 use crate::net::imap::printable;
 use crate::source::Reader;
 use crate::store::{Phase, UserRecord};
@@ -48,6 +49,10 @@ pub struct Outlook {
     pub capabilities: [BTreeSet<String>; 2],
     /// Mailboxes that others share with the user on the old side only, in words.
     pub shared: Option<String>,
+    /// With whom the user shares their own mailboxes, and how many with each.
+    pub shared_with: BTreeMap<String, u64>,
+    /// Rights that are not the same on both sides, and folders that may be written and not read.
+    pub rights: Vec<Finding>,
     /// What reading some messages of the old side took; nothing is read where the user is on the new side.
     pub pace: Pace,
     /// What is in several mailboxes of the old side, where that tells.
@@ -56,8 +61,12 @@ pub struct Outlook {
     pub budget: Option<(u64, u64)>,
     /// What is known of POP3.
     pub pop3: String,
+    /// The quotas of both sides, in words.
+    pub quota: [String; 2],
     /// Sieve scripts on both sides, in words, where the platform has ManageSieve.
     pub sieve: Option<String>,
+    /// Folders that clients would find only after the switch.
+    pub added: Vec<String>,
     /// What keeps the user from being switched.
     pub blocks: Vec<String>,
 }
@@ -99,6 +108,12 @@ impl Outlook {
                 names.join(", ")
             ));
         }
+        let room = Room::of(&mut readers).await?;
+        if !moved {
+            blocks.extend(misplaced(&old, &new));
+            blocks.extend(room.in_the_way(&old, old_holds.octets));
+        }
+        let quota = [room.old.to_string(), room.new.to_string()];
         let pop3 = match pop3(job, &mut readers, &old).await? {
             Ok(known) => known,
             Err(doubt) => {
@@ -113,11 +128,15 @@ impl Outlook {
             }
             known
         });
+        let (seen, new_side, _) = readers.seen().await?;
+        let rights = (seen.sharing(&old).await?, new_side.sharing(&new).await?);
         readers.close().await;
         if let Some(Err(refusal)) = own_login(platform, &job.login).await? {
             blocks.push(refusal);
         }
         let shared = left_behind(&old, &new);
+        let shared_with = rights.0.with_whom();
+        let rights = differing(job, &rights);
         let names = [form(&old), form(&new)];
         Ok(Self {
             record,
@@ -127,14 +146,25 @@ impl Outlook {
             new: new_holds,
             capabilities,
             shared,
+            shared_with,
+            rights,
             pace,
             labels: labels.map(labels::Count::finish),
             budget,
             pop3,
+            quota,
             sieve,
+            added: if moved { Vec::new() } else { added(&old, &new) },
             blocks,
         })
     }
+}
+
+/// What a report would say of rights.
+fn differing(job: &Job, (old, new): &(Sharing, Sharing)) -> Vec<Finding> {
+    let mut report = Report::new(job.user.as_str(), false);
+    sharing(old, new, &mut report);
+    report.findings
 }
 
 /// How an account's names look, in words.
@@ -212,16 +242,18 @@ async fn pop3(job: &Job, readers: &mut Readers, old: &Account) -> Result<Result<
         return Ok(Ok("not configured: UIDLs are not carried over".to_owned()));
     };
     let Some(listed) = old.mailboxes.get(&MailboxName::inbox()) else { return Ok(Ok("no INBOX".to_owned())) };
-    let contents = readers.old.contents(listed).await?;
-    let mut inbox = Inbox { reader: &mut readers.old, listed, contents };
+    let (reader, ..) = readers.seen().await?;
+    let contents = reader.contents(listed).await?;
+    let mut inbox = Inbox { reader, listed, contents };
     // (What was never proved is proved all the same, but not remembered.)
-    let pairing = pop3.old_pairing(&job.user, &mut inbox, Content::Trusted).await?;
+    let pairing = Box::pin(pop3.old_pairing(&job.user, &mut inbox, Content::Trusted)).await?;
     inbox.reader.close().await?;
+    let pairing = pairing.and_then(|pairing| pop3.doubt(&pairing).map_or(Ok(pairing), Err));
     Ok(match pairing {
         Ok(pairing) if pairing.messages.is_empty() => Ok("no messages".to_owned()),
         Ok(pairing) => {
             let order = if pairing.is_ascending() { "in the order of the UIDs" } else { "in an order of their own" };
-            Ok(format!("{} UIDLs, {}, {order}", pairing.messages.len(), pairing.method()))
+            Ok(format!("{} UIDLs, {}, {order}{}", pairing.messages.len(), pairing.method(), pairing.beside()))
         }
         Err(doubt) => Err(doubt.to_string()),
     })

@@ -3,7 +3,7 @@
 
 use super::Stop;
 use super::plan::Records;
-use crate::mailbox::{Account, MailboxName, Status};
+use crate::mailbox::{Account, Filter, MailboxName, Status};
 use crate::store::MailboxRecord;
 use crate::wire::dsync::name::problem;
 
@@ -33,12 +33,7 @@ pub(super) fn check(old: &Account, new: &Account, records: &Records) -> Result<(
             if before.is_empty() { "\"\"" } else { before }
         ));
     }
-    found.extend(old.unreadable.iter().map(|(raw, why)| format!("mailbox `{raw}` on the old side {why}")));
-    for name in old.mailboxes.keys().chain(&old.subscriptions) {
-        if let Some(why) = problem(name.parts()) {
-            found.push(format!("mailbox `{name}` can't be kept under its name: {why}; rename it on the old side"));
-        }
-    }
+    found.extend(unfit_names(old, old.mailboxes.keys().chain(&old.subscriptions)));
     for (name, listed) in &new.mailboxes {
         let Some(there) = listed.status else { continue };
         let source = old.mailboxes.get(name).and_then(|listed| listed.status);
@@ -46,6 +41,29 @@ pub(super) fn check(old: &Account, new: &Account, records: &Records) -> Result<(
             found.push(why);
         }
     }
+    refused(found)
+}
+
+/// Looks only at the names of what `filter` takes: for a merge, which changes nothing that clients of the new side know.
+///
+/// # Errors
+/// [`Stop::Refused`] with every mailbox and why.
+pub(super) fn names_fit(old: &Account, filter: &Filter) -> Result<(), Stop> {
+    let names = old.mailboxes.keys().chain(&old.subscriptions).filter(|name| filter.takes_name(name, old));
+    refused(unfit_names(old, names))
+}
+
+/// Names that can't be the same on both sides, and why.
+fn unfit_names<'a>(old: &Account, names: impl Iterator<Item = &'a MailboxName>) -> Vec<String> {
+    let unreadable = old.unreadable.iter().map(|(raw, why)| format!("mailbox `{raw}` on the old side {why}"));
+    let unfit = names.filter_map(|name| {
+        let why = problem(name.parts())?;
+        Some(format!("mailbox `{name}` can't be kept under its name: {why}; rename it on the old side"))
+    });
+    unreadable.chain(unfit).collect()
+}
+
+fn refused(mut found: Vec<String>) -> Result<(), Stop> {
     if found.is_empty() {
         return Ok(());
     }

@@ -7,7 +7,8 @@ use super::copy::records;
 use super::preflight;
 use super::write::{Stops, Writer};
 use super::{Job, Platform, Readers, Stop};
-use crate::mailbox::{Account, MailboxName};
+use crate::mailbox::diff::{self, Spoilt};
+use crate::mailbox::{Account, Filter, MailboxName};
 use crate::store::{MailboxRecord, now};
 
 /// Takes our copy of the mailbox that people call `text` away from the new side. Only while the old side is the user's
@@ -56,6 +57,35 @@ pub async fn take_away(platform: &Platform, job: &Job, readers: &mut Readers, te
     )))
 }
 
+/// Takes our copy of INBOX away if an earlier filter has left something out in the middle of it that `filter` takes, where
+/// nothing can be added any more.
+/// (Other mailboxes in which that is so are made anew without being asked.)
+///
+/// # Errors
+/// As [`take_away`].
+pub async fn mend_inbox(platform: &Platform, job: &Job, readers: &mut Readers, filter: &Filter) -> Result<(), Stop> {
+    let old = readers.old.account().await?;
+    let new = readers.new.account().await?;
+    let inbox = MailboxName::inbox();
+    let known = records(platform, job).await?;
+    let (Some(record), Some(listed), Some(target)) =
+        (known.get(&inbox), old.mailboxes.get(&inbox), new.mailboxes.get(&inbox))
+    else {
+        return Ok(());
+    };
+    if target.status.is_none_or(|there| there.uid_validity != record.uid_validity) {
+        return Ok(());
+    }
+    let (mut source, copy) = (readers.old.contents(listed).await?, readers.new.contents(target).await?);
+    filter.cut(&mut source, &copy);
+    readers.old.close().await?;
+    readers.new.close().await?;
+    if !matches!(diff::plan(&source, &copy), Err(Spoilt::Gap { .. })) {
+        return Ok(());
+    }
+    take_away(platform, job, readers, "INBOX").await
+}
+
 fn find(old: &Account, text: &str) -> Result<MailboxName, Stop> {
     let inbox = text.eq_ignore_ascii_case("INBOX");
     let mut selectable = old.mailboxes.iter().filter(|(_, listed)| listed.selectable).map(|(name, _)| name);
@@ -72,6 +102,16 @@ pub(super) fn inbox_command(login: &str) -> String {
     format!(
         "doveadm mailbox delete -u {user} -s INBOX || for kind in control index; do dir=$(doveadm mailbox path -u {user} -t \
          $kind INBOX) && rm -f \"${{dir:?}}\"/dovecot-uidlist \"${{dir:?}}\"/dovecot.index*; done"
+    )
+}
+
+/// What an operator runs on the new host to take all mail of an account away, whatever the format.
+pub(super) fn emptying_command(login: &str) -> String {
+    let user = quoted(login);
+    format!(
+        "doveadm mailbox list -u {user} | while IFS= read -r box; do [ \"$box\" = INBOX ] || doveadm mailbox delete -u {user} -s \
+         \"$box\"; done; {}",
+        inbox_command(login)
     )
 }
 

@@ -13,8 +13,8 @@ use tracing::{info, warn};
 use super::{Job, Platform, Readers, Stop};
 use crate::config::Config;
 use crate::mailbox::{Report, Scripts, Side, compare};
-use crate::net::sieve::{SieveConnection, SieveError, SieveLogin, SieveServer};
-use crate::net::{Access, TlsError};
+use crate::net::sieve::{SieveConnection, SieveError, SieveServer};
+use crate::net::{Access, LoginError, TlsError};
 use crate::source::Login;
 use plan::Plan;
 
@@ -110,15 +110,12 @@ impl End {
     }
 
     async fn open(&self) -> Result<SieveConnection, Stop> {
-        let Self { server, access, .. } = self;
-        let access = access.as_ref().map_err(|why| Stop::Later(format!("ManageSieve: {why}")))?;
-        let mut connection = server.connect().await?;
-        let refusal = |text| access.refused(server.side(), server.name(), "ManageSieve ", text);
-        match connection.login(access.authcid(), access.authzid(), access.password()).await? {
-            SieveLogin::Accepted => Ok(connection),
-            SieveLogin::Later(text) => Err(Stop::Later(format!("not now: {}", refusal(text)))),
-            SieveLogin::Refused(text) => Err(refusal(text).into()),
-        }
+        let access = self.access.as_ref().map_err(|why| Stop::Later(format!("ManageSieve: {why}")))?;
+        self.server.log_in(access).await.map_err(|error| match error {
+            LoginError::Server(error) => error.into(),
+            LoginError::Refused(refusal) => refusal.into(),
+            busy @ LoginError::Busy(..) => Stop::Later(busy.to_string()),
+        })
     }
 
     async fn scripts(&mut self) -> Result<Scripts, Stop> {

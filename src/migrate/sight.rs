@@ -8,8 +8,9 @@ use super::scripts::ScriptSides;
 use super::tally::Tally;
 use super::uidl::Pop3Reader;
 use super::{Platform, Stop, credentials};
-use crate::mailbox::{Account, Side};
-use crate::source::{DsyncReader, Login, Reader};
+use crate::mailbox::quota::Quota;
+use crate::mailbox::{Account, Sharing, Side};
+use crate::source::{DsyncReader, DsyncServer, Login, Reader};
 
 /// Mailboxes named in one reason.
 const NAMED_MAX: usize = 5;
@@ -48,9 +49,21 @@ impl Readers {
     /// # Errors
     /// [`Stop`].
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
+        Self::of(platform, login, platform.source.as_ref()).await
+    }
+
+    /// The same, the old side over IMAP whatever the configuration says: a merge asks what dsync does not tell.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub async fn open_over_imap(platform: &Platform, login: &Login) -> Result<Self, Stop> {
+        Self::of(platform, login, None).await
+    }
+
+    async fn of(platform: &Platform, login: &Login, source: Option<&DsyncServer>) -> Result<Self, Stop> {
         let tally = Tally::of(platform, &platform.names.canonical(&login.name)).await?;
         let new = credentials::open(platform, Side::New, login).await?;
-        let (old, eye) = match &platform.source {
+        let (old, eye) = match source {
             None => (by_imap(platform, login, &tally).await?, None),
             Some(server) => {
                 let reader = DsyncReader::new(server, &platform.name_at(Side::Old, login));
@@ -128,11 +141,51 @@ impl Readers {
             let (prefix, others) = (old.prefix.take(), std::mem::take(&mut old.others));
             *old = Account { prefix, others, ..self.old.account().await? };
         }
-        // A copy takes long, and needs it no more.
+        self.unsee().await;
+        Ok(unlike)
+    }
+
+    /// Whether [`Readers::seen`] has logged in with another reader than the copy's.
+    pub(super) fn is_seeing(&self) -> bool {
+        self.eye.as_ref().is_some_and(|eye| eye.reader.is_some())
+    }
+
+    /// Logs out where only [`Readers::seen`] has logged in: a copy takes long, and needs it no more.
+    pub(super) async fn unsee(&mut self) {
         if let Some(reader) = self.eye.as_mut().and_then(|eye| eye.reader.take()) {
             reader.logout().await;
         }
-        Ok(unlike)
+    }
+
+    /// The quota of the old side; none where the copy's reader is not told of it and no other one can be asked.
+    ///
+    /// # Errors
+    /// [`Stop`] if the old side can't be read.
+    pub(super) async fn old_quota(&mut self) -> Result<Quota, Stop> {
+        if !self.may_see() {
+            return Ok(self.old.quota().await?);
+        }
+        let seeing = self.is_seeing();
+        let quota = self.seen().await?.0.quota().await?;
+        if !seeing {
+            self.unsee().await;
+        }
+        Ok(quota)
+    }
+
+    /// Who may do what in mailboxes of the old side, if it can be asked.
+    ///
+    /// # Errors
+    /// [`Stop`] if the old side can't be read.
+    pub(super) async fn old_sharing(&mut self) -> Result<Option<Sharing>, Stop> {
+        if !(self.old.is_imap() || self.may_see()) {
+            return Ok(None);
+        }
+        let (old, ..) = self.seen().await?;
+        let account = old.account().await?;
+        let sharing = old.sharing(&account).await?;
+        self.unsee().await;
+        Ok(Some(sharing))
     }
 }
 

@@ -83,7 +83,8 @@ impl Supervisor {
     /// the worker of one who moves already, or who was moved and is watched for late arrivals.
     pub async fn logged_in(&self, login: LoginSucceeded) {
         // A master login never starts a move, and its password is not the user's.
-        if login.login.master {
+        let platform = self.platforms.of(&login.login.user);
+        if login.login.master || platform.is_master_password(&login.password) {
             return;
         }
         let user = login.login.user.clone();

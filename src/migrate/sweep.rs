@@ -74,7 +74,7 @@ impl From<AppendError> for Failed {
     fn from(error: AppendError) -> Self {
         Self::All(match error {
             AppendError::LoginRefused(refusal) => refusal.into(),
-            AppendError::Imap(_) => Stop::Later(error.to_string()),
+            AppendError::Imap(_) | AppendError::Busy(_) => Stop::Later(error.to_string()),
         })
     }
 }

@@ -2,6 +2,7 @@
 //! written with them, and compared again by the verification.
 
 mod assign;
+mod find;
 mod harvest;
 mod kept;
 mod read;
@@ -9,9 +10,9 @@ mod read;
 use std::sync::Arc;
 
 use super::{Platform, Stop};
-use crate::config::Config;
+use crate::config::{Config, Unmatched};
 use crate::mailbox::Side;
-use crate::mailbox::pop3::Doubt;
+use crate::mailbox::pop3::{Doubt, Pairing, Policy};
 use crate::net::Access;
 use crate::net::TlsError;
 use crate::net::pop3::Pop3Server;
@@ -55,6 +56,8 @@ pub(super) struct Pop3Reader {
     /// Where the user's own sessions are known: ours must not lock them out.
     registry: Option<Registry>,
     harvests: Harvests,
+    /// What becomes of messages that only one of the two lists has.
+    policy: Policy,
     /// The keyword of messages that POP3 hides.
     hidden: Option<Arc<str>>,
 }
@@ -76,8 +79,25 @@ impl Pop3Reader {
             store: platform.store.clone(),
             registry: platform.registry.clone(),
             harvests: platform.harvests.clone(),
+            policy: Policy {
+                ignore_missing: platform.config.migration.pop3_missing == Unmatched::Ignore,
+                ignore_extra: platform.config.migration.pop3_extra == Unmatched::Ignore,
+            },
             hidden: platform.config.new.pop3_deleted_flag.clone(),
         }))
+    }
+
+    /// With what to log in at the old side.
+    ///
+    /// # Errors
+    /// [`Stop::Later`] if there is nothing.
+    fn may_read_old(&self) -> Result<&Access, Stop> {
+        self.old.as_ref().map_err(|why| Stop::Later(format!("POP3: {why}")))
+    }
+
+    /// What is in doubt of a pairing, as the configuration wants it.
+    pub(super) fn doubt(&self, pairing: &Pairing) -> Option<Doubt> {
+        pairing.doubt(self.policy)
     }
 }
 

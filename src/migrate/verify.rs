@@ -11,8 +11,8 @@ use super::{Readers, Stop, scripts};
 use crate::config::Bodies;
 use crate::mailbox::body::BodyHasher;
 use crate::mailbox::{
-    Account, BodyDigest, Class, Contents, Finding, Listed, MailboxName, Message, Report, Scripts, Uid, UidValidity,
-    compare,
+    Account, BodyDigest, Class, Contents, Finding, Listed, MailboxName, Message, Report, Scripts, Sharing, Uid,
+    UidValidity, compare,
 };
 use crate::source::profile::Quirk;
 use crate::source::{BodyEvent, Reader};
@@ -52,6 +52,8 @@ pub struct Verified {
     pub old: Account,
     /// The new side before.
     pub new: Account,
+    /// Who may do what on both sides.
+    pub sharing: (Sharing, Sharing),
     /// The scripts of both sides, where there are any to compare.
     pub scripts: Option<(Scripts, Scripts)>,
 }
@@ -66,6 +68,7 @@ impl Verified {
         }
         if let Some(inbox) = self.mailboxes.get(&MailboxName::inbox()) {
             whole.pop3.clone_from(&inbox.pop3);
+            whole.pop3_methods.clone_from(&inbox.pop3_methods);
         }
         whole.at = at;
         whole
@@ -104,6 +107,9 @@ impl Verification<'_> {
         let mut account = Report::new(self.user, self.depth.strict);
         let names = compare::accounts(&old, &new, &mut account);
         let scripts = scripts::compared(self.readers, &mut account).await?;
+        let (old_side, new_side, _) = self.readers.seen().await?;
+        let sharing = (old_side.sharing(&old).await?, new_side.sharing(&new).await?);
+        compare::sharing(&sharing.0, &sharing.1, &mut account);
         let mut sample = Sample::of(self.depth.bodies, &names, &old);
         let mut mailboxes = BTreeMap::new();
         for name in names {
@@ -114,7 +120,7 @@ impl Verification<'_> {
         let (old_side, new_side, _) = self.readers.seen().await?;
         old_side.close().await?;
         new_side.close().await?;
-        Ok(Verified { account, mailboxes, old, new, scripts })
+        Ok(Verified { account, mailboxes, old, new, sharing, scripts })
     }
 
     /// Compares one mailbox again, without reading any body: inside the gate there is no time for it.
@@ -191,7 +197,7 @@ impl Verification<'_> {
         let content = if matches!(drawn, Drawn::InGate) { Content::Trusted } else { Content::Proved };
         let mut old = Inbox { reader: old, listed, contents: source };
         let mut new = Inbox { reader: new, listed: target, contents: copy };
-        uidl::compare_sides(pop3, &user, (&mut old, &mut new), content, report).await
+        Box::pin(uidl::compare_sides(pop3, &user, (&mut old, &mut new), content, report)).await
     }
 
     fn judge(&self, name: &MailboxName, uid: Uid, (source, copy): (&Contents, &Contents), report: &mut Report) {

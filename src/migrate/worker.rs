@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::gate::{Attempt, advance, attempt};
 use super::halt::Halt;
 use super::verify::KnownBodies;
-use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, credentials, lease, scripts, sweep};
+use super::{Job, Platform, ProgressMeter, Readers, Stop, copy, credentials, lease, quota, scripts, sweep};
 use crate::fault;
 use crate::source::Login;
 use crate::store::{Phase, UserRecord, now};
@@ -368,12 +368,16 @@ impl Worker {
         (job, lease): (&Job, &lease::Held),
         readers: &mut Readers,
     ) -> Result<(), Stop> {
+        lease.during(quota::check(readers)).await?;
         let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
-        readable(&copied)?;
+        copied.readable()?;
         let in_the_way = lease.during(scripts::carry(platform, job, readers)).await?;
         self.life = advance(platform, &self.user, &self.life, &Event::Copied, None).await?;
         self.scripts_in_the_way(in_the_way).await?;
+        if let Some(sharing) = readers.old_sharing().await? {
+            platform.store.set_shared_with(self.user.as_str(), sharing.with_whom()).await?;
+        }
         let now = Instant::now();
         self.backoff.worked(now);
         self.rounds = Rounds::new(now);
@@ -391,7 +395,7 @@ impl Worker {
         let began = Instant::now();
         let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
-        readable(&copied)?;
+        copied.readable()?;
         let in_the_way = lease.during(scripts::carry(platform, job, readers)).await?;
         let now = Instant::now();
         self.rounds.done(now, now - began, copied.passes > 0);
@@ -569,12 +573,6 @@ impl Worker {
         }
         self.answer(Outcome::TryAgain(reason));
     }
-}
-
-/// Whether a copy is whole.
-fn readable(copied: &copy::Copied) -> Result<(), Stop> {
-    let unreadable = copied.unreadable.first();
-    unreadable.map_or(Ok(()), |first| Err(Stop::Later(format!("the old side can't give {first}"))))
 }
 
 /// Puts a user's record right whose gate was closed when the process ended, or whose password was lost with it.

@@ -19,10 +19,11 @@ use crate::source::ReadError;
 use crate::store::{MailboxRecord, UnixSeconds};
 use crate::target::dsync::{Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
 use changes::changes;
+pub(super) use changes::guid_of;
 pub(super) use stops::Stops;
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
-const DELETION_LEAD: u64 = 24 * 60 * 60;
+pub(super) const DELETION_LEAD: u64 = 24 * 60 * 60;
 
 /// What a writing pass left undone.
 #[derive(Debug, Default)]
@@ -225,7 +226,8 @@ impl Writer<'_> {
         if !look.iter().any(|name| name.is_inbox()) {
             return Ok((Uidls::default(), None));
         }
-        match uidl::prepare(self.platform, self.job, self.readers, (self.old, self.new)).await {
+        let filter = &self.stops.filter;
+        match Box::pin(uidl::prepare(self.platform, self.job, self.readers, (self.old, self.new), filter)).await {
             Ok(uidls) => Ok((uidls, None)),
             Err(stop @ Stop::Later(_)) => {
                 look.retain(|name| !name.is_inbox());
@@ -322,7 +324,8 @@ impl Writer<'_> {
             // It was asked before the messages were listed, and they are as they shall be.
             record.new_seen = target.status.map(|status| status.to_string());
         }
-        let part = self.stops.reached(name) || name.is_inbox() && uidls.is_first_part();
+        let first_part = name.is_inbox() && uidls.is_first_part();
+        let part = self.stops.reached(name) || first_part || self.stops.filtered(name);
         record.old_seen = listed.status.filter(|_| !part).map(|status| status.to_string());
         self.platform.store.put_mailboxes(self.job.user.as_str(), vec![record.clone()]).await?;
         self.records.insert(name.clone(), record);
@@ -356,6 +359,7 @@ impl Writer<'_> {
             }
             None => nothing(source.uid_validity),
         };
+        self.stops.filter.cut(&mut source, &before);
         match diff::plan(&source, &before) {
             Ok(plan) => Ok(Ok((Sides::whole(source, before), plan))),
             Err(spoilt) if name.is_inbox() => Err(inbox_spoilt(&self.platform.name_on_new(&self.job.login), &spoilt)),

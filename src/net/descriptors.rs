@@ -5,8 +5,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// A client's socket, and the one to its server.
 const EACH: u64 = 2;
 
-/// Listeners, the store, the log, the admin API, and what the system's own machinery takes.
-const OWN: u64 = 64;
+/// Listeners, the store, the log, the admin API, pipes for messages that pass, and what the system's own machinery takes.
+const OWN: u64 = 96;
 
 /// A user who is being moved: connections to both sides over IMAP, POP3 and doveadm.
 const EACH_MOVE: u64 = 8;
@@ -63,11 +63,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_said_with_numbers() {
-        let descriptors = Descriptors::of(1096, 4);
+        let descriptors = Descriptors::of(1128, 4);
         assert_eq!(descriptors.clients, 500);
         assert_eq!(descriptors.warning(500), None);
         let warning = descriptors.warning(501).unwrap();
-        assert!(warning.contains("only 500 clients fit into 1096") && warning.contains("= 501"), "{warning}");
+        assert!(warning.contains("only 500 clients fit into 1128") && warning.contains("= 501"), "{warning}");
         assert_eq!(Descriptors::of(20, usize::MAX).clients, 0);
         assert_eq!(Descriptors::of(u64::MAX, 4).warning(1_000_000), None);
     }

@@ -1,6 +1,7 @@
 //! An IMAP client connection: dials a server, logs in, sends commands and reads responses one by one. Message bodies are
 //! handed over in pieces, never held.
 
+mod access;
 mod login;
 
 use std::sync::Arc;
@@ -405,6 +406,10 @@ impl ImapConnection {
         match scan::response(response) {
             Response::Tagged { tag: theirs, status, raw, .. } if theirs == tag.as_bytes() => match status {
                 Status::Ok => Ok(Some(Completed { raw: raw.to_vec() })),
+                // (RFC 5530 §3: to a command that is no login, these say that the login is over.)
+                _ if [&b"[AUTHENTICATIONFAILED]"[..], b"[EXPIRED]"].iter().any(|code| raw.starts_with(code)) => {
+                    Err(self.lost(format!("wants a new login: {}", printable(raw))))
+                }
                 _ => Err(ImapError::Refused {
                     side: self.server.side,
                     server: Arc::clone(&self.server.name),

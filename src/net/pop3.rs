@@ -1,6 +1,7 @@
 //! A POP3 client connection: dials a server, logs in, sends commands and reads responses one by one, or several at a time
 //! where the server takes that. Message bodies are handed over in pieces, never held.
 
+mod access;
 mod login;
 mod read;
 

@@ -1,5 +1,6 @@
 //! A ManageSieve client connection: dials a server, logs in, reads and writes scripts.
 
+mod access;
 mod login;
 
 use std::sync::Arc;

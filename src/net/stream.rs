@@ -48,6 +48,15 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
+    /// The connection if it is in clear.
+    #[must_use]
+    pub const fn as_plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// The connection in clear, to start TLS on it; none if it is inside TLS already.
     #[must_use]
     pub fn into_plain(self) -> Option<TcpStream> {

@@ -1,14 +1,18 @@
 //! Reads an account over IMAP: its mailboxes, what STATUS says of them, their messages, and bodies in a pipelined stream.
 
+mod about;
 mod account;
 mod arrivals;
 mod bodies;
 mod changes;
 mod gmail;
+mod identity;
 mod lasting;
 mod listing;
+mod parts;
 mod quiet;
 mod refused;
+mod sharing;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -17,6 +21,7 @@ use std::time::Duration;
 
 use secrecy::SecretSlice;
 use tokio::time::Instant;
+use tracing::info;
 
 pub use arrivals::{Arrival, Arrivals};
 use listing::Listing;
@@ -26,12 +31,12 @@ pub use bodies::{Bodies, BodyEvent};
 pub use changes::{Changes, Left, Seen};
 
 use crate::mailbox::{Contents, Listed, Message, ModSeq, Uid, UidNext, UidValidity};
-use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
+use crate::net::imap::{ImapConnection, ImapError, ImapServer, printable};
 use crate::net::meter::Meter;
-use crate::net::{Access, Refusal};
+use crate::net::{Access, LoginError, Refusal};
 use crate::source::profile::{self, Facts, Profile};
 use crate::wire::imap::command::{self, Fragments, Simple};
-use crate::wire::imap::scan::{self, Namespaces, Response};
+use crate::wire::imap::scan::{self, ListItem, Namespaces, Response};
 
 /// What is known of a user that our own logins can be made of.
 #[derive(Clone, Debug)]
@@ -71,6 +76,9 @@ pub enum ReadError {
         /// Its name as the server gave it.
         mailbox: String,
     },
+    /// dsync does not tell it.
+    #[error("dsync does not tell {0}: it is asked over IMAP")]
+    NotToldByDsync(&'static str),
     /// The account has had what it is given for now, or what we take of it.
     #[error("{0}")]
     Spent(String),
@@ -80,6 +88,16 @@ pub enum ReadError {
         /// What there is too much of.
         what: String,
     },
+}
+
+impl From<LoginError<ImapError>> for ReadError {
+    fn from(error: LoginError<ImapError>) -> Self {
+        match error {
+            LoginError::Server(error) => Self::Imap(error),
+            LoginError::Refused(refusal) => Self::LoginRefused(refusal),
+            LoginError::Busy(refusal, _) => Self::Busy(refusal),
+        }
+    }
 }
 
 /// A logged-in connection that reads.
@@ -97,6 +115,8 @@ pub struct ImapReader {
     lies: u32,
     /// Its namespaces, once they were asked for.
     namespaces: Option<Namespaces>,
+    /// What it lists of others' namespaces only if it is asked for them by name, once it was.
+    unlisted: Option<Vec<ListItem>>,
     /// What is particular to it.
     profile: &'static Profile,
     /// Mailboxes that were young and whose UIDVALIDITY is known to last.
@@ -121,7 +141,7 @@ impl ImapReader {
     /// # Errors
     /// [`ReadError::LoginRefused`] or [`ReadError::Busy`] if the server says NO; [`ReadError::Imap`] if it can't be reached.
     pub async fn open(server: &ImapServer, access: &Access) -> Result<Self, ReadError> {
-        let mut connection = Self::connect(server, access).await?;
+        let mut connection = server.log_in(access).await?;
         let profile = profile_of(&mut connection).await?;
         Ok(Self {
             connection,
@@ -133,6 +153,7 @@ impl ImapReader {
             suspect: None,
             lies: 0,
             namespaces: None,
+            unlisted: None,
             popped: None,
             meter: Meter::default(),
             slow: Duration::ZERO,
@@ -164,26 +185,6 @@ impl ImapReader {
         )))
     }
 
-    /// Connects once more.
-    async fn reconnect(&mut self) -> Result<(), ReadError> {
-        self.connection = Self::connect(&self.server, &self.access).await?;
-        self.connection.count_with(&self.meter);
-        Ok(())
-    }
-
-    async fn connect(server: &ImapServer, access: &Access) -> Result<ImapConnection, ReadError> {
-        let mut connection = server.connect().await?;
-        match connection.login(access.authcid(), access.authzid(), access.password()).await? {
-            LoginAnswer::Accepted { .. } => Ok(connection),
-            LoginAnswer::Refused { raw, .. } => {
-                let text = printable(&raw);
-                let busy = refused::is_for_later(&text);
-                let refusal = access.refused(server.side(), server.name(), "", text);
-                Err(if busy { ReadError::Busy(refusal) } else { ReadError::LoginRefused(refusal) })
-            }
-        }
-    }
-
     /// Makes the connection anew if it has lain idle for long. Call it only between two pieces of work.
     ///
     /// # Errors
@@ -191,10 +192,31 @@ impl ImapReader {
     pub async fn revive(&mut self) -> Result<(), ReadError> {
         if self.used.elapsed() > STALE {
             self.reconnect().await?;
-            self.open = None;
         }
         self.used = Instant::now();
         Ok(())
+    }
+
+    /// Connects once more.
+    async fn reconnect(&mut self) -> Result<(), ReadError> {
+        self.connection = self.server.log_in(&self.access).await?;
+        self.connection.count_with(&self.meter);
+        self.open = None;
+        Ok(())
+    }
+
+    /// After something that may be done again was broken off: connects anew, if it may have been because the login is over.
+    ///
+    /// # Errors
+    /// `error`, if that was not it.
+    async fn connect_anew_after(&mut self, error: ReadError) -> Result<(), ReadError> {
+        match error {
+            ReadError::Imap(ImapError::Lost { what, .. }) if self.access.expires() => {
+                info!(server = self.server.name(), "a session is over and begins anew: {what}");
+                self.reconnect().await
+            }
+            error => Err(error),
+        }
     }
 
     /// Whether the server keeps mod-sequences (RFC 7162).
@@ -250,6 +272,16 @@ impl ImapReader {
     }
 
     async fn examine(&mut self, listed: &Listed) -> Result<Opened, ReadError> {
+        match self.examine_once(listed).await {
+            Ok(opened) => Ok(opened),
+            Err(error) => {
+                self.connect_anew_after(error).await?;
+                self.examine_once(listed).await
+            }
+        }
+    }
+
+    async fn examine_once(&mut self, listed: &Listed) -> Result<Opened, ReadError> {
         self.open = None;
         let mut opened = Opened::default();
         let tag = self.connection.tag();

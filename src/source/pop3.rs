@@ -4,7 +4,7 @@
 use crate::mailbox::pop3::{BadList, Pop3List, TextDigest, TextHasher};
 use crate::net::imap::printable;
 use crate::net::pop3::{Pop3Answer, Pop3Connection, Pop3Error, Pop3Server};
-use crate::net::{Access, Refusal};
+use crate::net::{Access, LoginError, Refusal};
 
 /// TOP commands on the way at once: hides the round trips, and the commands fit any buffer.
 const WINDOW: usize = 64;
@@ -78,24 +78,14 @@ impl Maildrop {
     /// [`MaildropError::LoginRefused`] and [`MaildropError::Busy`] if the server says `-ERR`;
     /// [`MaildropError::Pop3`] if it can't be reached.
     pub async fn open(server: &Pop3Server, access: &Access) -> Result<Self, MaildropError> {
-        let mut connection = server.connect().await?;
-        if connection.capabilities().await?.has("UTF8") {
-            // Without it Courier puts a text of its own in the place of a message with an 8-bit header (RFC 6856 §2.1). One that
-            // refuses shows such a message as it likes.
-            connection.command("UTF8").await?;
-        }
         let shown = format!("{} side {}", server.side(), server.name());
-        match connection.login(access.authcid(), access.authzid(), access.password()).await? {
-            Pop3Answer::Accepted { .. } => {}
-            Pop3Answer::Refused { raw } => {
-                let text = printable(&raw);
-                return Err(if is_for_later(&text) {
-                    MaildropError::Busy { server: shown, name: access.user().to_owned(), text }
-                } else {
-                    MaildropError::LoginRefused(access.refused(server.side(), server.name(), "POP3 ", text))
-                });
+        let mut connection = server.log_in(access).await.map_err(|error| match error {
+            LoginError::Server(error) => MaildropError::Pop3(error),
+            LoginError::Refused(refusal) => MaildropError::LoginRefused(refusal),
+            LoginError::Busy(_, text) => {
+                MaildropError::Busy { server: shown.clone(), name: access.user().to_owned(), text }
             }
-        }
+        })?;
         let pipelining = connection.capabilities().await?.has("PIPELINING");
         Ok(Self { connection, server: shown, pipelining })
     }
@@ -180,17 +170,6 @@ impl Maildrop {
     }
 }
 
-/// Whether a refused login says nothing about the password. Old servers have no response codes (RFC 2449 §8), so where
-/// there is none their words are looked at; what is in doubt is about the password, which must not be tried twice.
-fn is_for_later(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    let said = text.strip_prefix("-err").unwrap_or(&text).trim_start();
-    if let Some(code) = said.strip_prefix('[').and_then(|said| said.split_once(']')).map(|(code, _)| code) {
-        return ["in-use", "login-delay", "sys/temp", "sys/perm"].contains(&code);
-    }
-    ["lock", "in use", "busy", "try again", "temporar", "too many", "too soon"].iter().any(|word| said.contains(word))
-}
-
 /// `number value`; servers differ in the blanks between.
 fn entry(line: &[u8]) -> Option<(u32, &[u8])> {
     let at = line.iter().position(|&octet| octet == b' ')?;
@@ -208,23 +187,6 @@ fn size((number, value): (u32, &[u8])) -> Option<(u32, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_maildrop_that_is_locked_is_no_wrong_password() {
-        for text in [
-            "-ERR [IN-USE] Do you have another POP session running?",
-            "-ERR [LOGIN-DELAY] minimum time between mail checks violation",
-            "-ERR [SYS/TEMP] Internal error",
-            "-ERR Maildrop already locked",
-            "-ERR mailbox in use",
-            "-ERR Authentication service is temporarily unavailable.",
-        ] {
-            assert!(is_for_later(text), "{text}");
-        }
-        for text in ["-ERR [AUTH] Authentication failed.", "-ERR [AUTH] account locked", "-ERR Login failed.", "-ERR"] {
-            assert!(!is_for_later(text), "{text}");
-        }
-    }
 
     #[test]
     fn entries_are_read_however_many_blanks_there_are() {

@@ -85,8 +85,8 @@ impl Quirk {
             }
             Self::OrderByFile => "POP3 sorts by delivery time, not by UID: that order is written to the new side",
             Self::Pop3Locks => {
-                "an open POP3 session locks everybody else out, IMAP too, and changes messages: we open none, so UIDLs can't be \
-                 carried over (leave `pop3` out on both sides to move users without them)"
+                "an open POP3 session locks everybody else out, IMAP too, and changes messages: we open none, and read UIDLs over \
+                 IMAP, where they stand in X-UIDL"
             }
             Self::RewritesMessages => {
                 "writes X-UID, Status and X-IMAPbase lines into messages: what is flagged after it was copied has other octets then, \

@@ -1,12 +1,16 @@
 //! An account that is read, whichever way.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::dsync::{self, DsyncReader};
 use super::imap::{self, Arrivals, BodyEvent, Changes, ImapReader, ReadError, Seen};
 use super::profile::{self, Profile};
-use crate::mailbox::{Account, Contents, Listed, Message, Status, Uid, UidValidity};
+use crate::mailbox::pop3::TextDigest;
+use crate::mailbox::quota::Quota;
+use crate::mailbox::{Account, Contents, Guid, Listed, Message, Sharing, Status, Uid, UidValidity};
 use crate::net::meter::Meter;
+use crate::wire::imap::command::Part;
 
 /// An account that is read over IMAP or by dsync.
 #[derive(Debug)]
@@ -240,6 +244,95 @@ impl Reader {
         match self {
             Self::Imap(reader) => reader.gm_msgids(listed, uid_validity, uids).await,
             Self::Dsync(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Digests of the headers of messages; none for one that the server doesn't give, and by dsync none at all.
+    ///
+    /// # Errors
+    /// If the mailbox can't be opened, or is not the one that was listed any more.
+    pub async fn headers(
+        &mut self,
+        listed: &Listed,
+        uid_validity: UidValidity,
+        uids: &[Uid],
+    ) -> Result<HashMap<Uid, TextDigest>, ReadError> {
+        match self {
+            Self::Imap(reader) => reader.headers(listed, uid_validity, uids).await,
+            Self::Dsync(_) => Ok(HashMap::new()),
+        }
+    }
+
+    /// A part of messages that may hold a UIDL, as the server gives it; none for one of which it gives nothing, and by dsync none
+    /// at all.
+    ///
+    /// # Errors
+    /// If the mailbox can't be opened, or is not the one that was listed any more.
+    pub async fn fields(
+        &mut self,
+        listed: &Listed,
+        uid_validity: UidValidity,
+        uids: &[Uid],
+        part: Part,
+    ) -> Result<HashMap<Uid, Vec<u8>>, ReadError> {
+        match self {
+            Self::Imap(reader) => reader.fields(listed, uid_validity, uids, part).await,
+            Self::Dsync(_) => Ok(HashMap::new()),
+        }
+    }
+
+    /// The GUIDs of messages on a Dovecot, those that are 32 hexadecimal digits: only they can be ours.
+    ///
+    /// # Errors
+    /// If the mailbox can't be read, or is not read over IMAP, or the server is no Dovecot.
+    pub async fn guids(
+        &mut self,
+        listed: &Listed,
+        uid_validity: UidValidity,
+        uids: &[Uid],
+    ) -> Result<HashMap<Guid, Uid>, ReadError> {
+        match self {
+            Self::Imap(reader) => reader.guids(listed, uid_validity, uids).await,
+            Self::Dsync(_) => Err(ReadError::NotToldByDsync("GUIDs of messages")),
+        }
+    }
+
+    /// The lines `fields` of messages' headers, as they stand there.
+    ///
+    /// # Errors
+    /// If the mailbox can't be read, or is not read over IMAP.
+    pub async fn header_fields(
+        &mut self,
+        listed: &Listed,
+        uid_validity: UidValidity,
+        uids: &[Uid],
+        fields: &[String],
+    ) -> Result<HashMap<Uid, Vec<u8>>, ReadError> {
+        match self {
+            Self::Imap(reader) => reader.header_fields(listed, uid_validity, uids, fields).await,
+            Self::Dsync(_) => Err(ReadError::NotToldByDsync("lines of headers")),
+        }
+    }
+
+    /// Who may do what in the mailboxes of `account`; nothing where the server has no rights (RFC 4314).
+    ///
+    /// # Errors
+    /// If the connection breaks, or it is not read over IMAP.
+    pub async fn sharing(&mut self, account: &Account) -> Result<Sharing, ReadError> {
+        match self {
+            Self::Imap(reader) => reader.sharing(account).await,
+            Self::Dsync(_) => Err(ReadError::NotToldByDsync("who may do what")),
+        }
+    }
+
+    /// The quota roots of INBOX; none where the server has no quotas, or doesn't tell of them, as by dsync.
+    ///
+    /// # Errors
+    /// If the connection breaks.
+    pub async fn quota(&mut self) -> Result<Quota, ReadError> {
+        match self {
+            Self::Imap(reader) => reader.quota().await,
+            Self::Dsync(_) => Ok(Quota::default()),
         }
     }
 

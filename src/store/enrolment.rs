@@ -194,7 +194,7 @@ impl Store {
     /// If the store can't be read.
     pub async fn verdict(&self, user: &str) -> Result<Option<Verdict>, StoreError> {
         let user = user.to_owned();
-        self.run(move |connection| {
+        self.look(move |connection| {
             let word: Option<String> = connection
                 .prepare_cached(
                     "SELECT verdict FROM enrolment WHERE kind = 'all' OR (kind = 'user' AND name = ?1)

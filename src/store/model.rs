@@ -261,6 +261,14 @@ pub enum StoreError {
         /// Expected epoch.
         epoch: u64,
     },
+    /// The account on the new side is no whole copy.
+    #[error("{user} can't be switched: {mark}; nothing was done")]
+    Marked {
+        /// The user.
+        user: String,
+        /// In what way.
+        mark: String,
+    },
     /// Somebody else works on this user.
     #[error("{owner} works on {user} just now; try again when it has finished")]
     Leased {

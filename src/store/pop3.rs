@@ -84,14 +84,18 @@ impl Store {
     ) -> Result<KnownUidls, StoreError> {
         let user = user.to_owned();
         self.run(move |connection| {
-            let mut query =
-                connection.prepare_cached("SELECT uid, uidl FROM pop3_uidls WHERE user = ?1 AND uid_validity = ?2")?;
-            let rows =
-                query.query_map(params![user, uid_validity], |row| Ok((Uid(row.get(0)?), row.get::<_, String>(1)?)))?;
+            let mut query = connection
+                .prepare_cached("SELECT uid, uidl, method FROM pop3_uidls WHERE user = ?1 AND uid_validity = ?2")?;
+            let rows = query.query_map(params![user, uid_validity], |row| {
+                Ok((Uid(row.get(0)?), row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+            })?;
             rows.map(|row| {
-                let (uid, uidl) = row?;
+                let (uid, uidl, method) = row?;
                 let known = Uidl::from_octets(uidl.as_bytes());
-                Ok((uid, known.ok_or(StoreError::Unreadable { what: "UIDL", value: uidl })?))
+                let known = known.ok_or(StoreError::Unreadable { what: "UIDL", value: uidl })?;
+                let found = method.parse();
+                let found = found.map_err(|_| StoreError::Unreadable { what: "way to find a UIDL", value: method })?;
+                Ok((uid, (known, found)))
             })
             .collect()
         })
@@ -114,11 +118,11 @@ impl Store {
             transaction.execute("DELETE FROM pop3_uidls WHERE user = ?1", [&user])?;
             {
                 let mut insert = transaction.prepare_cached(
-                    "INSERT INTO pop3_uidls (user, uid_validity, uid, uidl)
-                     SELECT user, ?2, ?3, ?4 FROM users WHERE user = ?1",
+                    "INSERT INTO pop3_uidls (user, uid_validity, uid, uidl, method)
+                     SELECT user, ?2, ?3, ?4, ?5 FROM users WHERE user = ?1",
                 )?;
-                for (uid, uidl) in &uidls {
-                    insert.execute(params![user, uid_validity, uid.0, uidl.as_str()])?;
+                for (uid, (uidl, method)) in &uidls {
+                    insert.execute(params![user, uid_validity, uid.0, uidl.as_str(), method.as_str()])?;
                 }
             }
             transaction.commit()?;
@@ -191,6 +195,7 @@ fn stored_templates(text: &str) -> Result<Vec<Template>, StoreError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::mailbox::pop3::Method;
 
     #[tokio::test]
     async fn proofs_and_orders_are_kept_with_the_user_and_forgotten_with_the_mailbox() {
@@ -211,7 +216,7 @@ mod tests {
         store.put_pop3_proof("u1", &proof).await.unwrap();
         assert_eq!(store.pop3_proof("u1").await.unwrap(), Some(proof));
 
-        let uidls: KnownUidls = [(Uid(3), Uidl::from_octets(b"UID1-7").unwrap())].into();
+        let uidls: KnownUidls = [(Uid(3), (Uidl::from_octets(b"UID1-7").unwrap(), Method::Twin))].into();
         store.put_pop3_uidls("nobody", UidValidity(7), uidls.clone()).await.unwrap();
         assert!(store.pop3_uidls("nobody", UidValidity(7)).await.unwrap().is_empty());
         store.put_pop3_uidls("u1", UidValidity(7), uidls.clone()).await.unwrap();

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::late::{Fence, insert_fences};
+use super::mark::read_mark;
 use super::model::{MailboxRecord, Phase, Progress, ReportRow, StoreError, Transition, UnixSeconds, UserRecord};
 use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
 
 /// Schema versions in order; number N is the N-th.
-const SCHEMA: [&str; 10] = [
+const SCHEMA: [&str; 14] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
@@ -23,6 +24,10 @@ const SCHEMA: [&str; 10] = [
     include_str!("schema/0008.sql"),
     include_str!("schema/0009.sql"),
     include_str!("schema/0010.sql"),
+    include_str!("schema/0011.sql"),
+    include_str!("schema/0012.sql"),
+    include_str!("schema/0013.sql"),
+    include_str!("schema/0014.sql"),
 ];
 
 /// How long a query waits for another process (`mailferry sync` beside `serve`).
@@ -98,13 +103,37 @@ impl Store {
         done
     }
 
+    /// Reads something small by its key: at once where nobody is at the connection, which takes microseconds; the blocking
+    /// pool costs more than the query, and every login asks.
+    pub(super) async fn look<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        if let Some(done) = self.look_at_once(&query) {
+            return done;
+        }
+        self.run(move |connection| query(connection)).await
+    }
+
+    /// None if it would have to wait, for another thread or for another process.
+    fn look_at_once<T>(&self, query: impl Fn(&Connection) -> Result<T, StoreError>) -> Option<Result<T, StoreError>> {
+        let connection = self.connection.try_lock().ok()?;
+        connection.busy_timeout(Duration::ZERO).ok()?;
+        let done = query(&connection);
+        let restored = connection.busy_timeout(BUSY);
+        let busy = matches!(&done, Err(StoreError::Sqlite(error))
+            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy));
+        (restored.is_ok() && !busy).then_some(done)
+    }
+
     /// A user's record.
     ///
     /// # Errors
     /// If the store can't be read.
     pub async fn user(&self, user: &str) -> Result<Option<UserRecord>, StoreError> {
         let user = user.to_owned();
-        self.run(move |connection| read_user(connection, &user)).await
+        self.look(move |connection| read_user(connection, &user)).await
     }
 
     /// A user's record; made in phase `old` with `login_name` if there is none.
@@ -208,6 +237,12 @@ impl Store {
         let fences = transition.fences.map(<[Fence]>::to_vec);
         self.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if authority == Side::New
+                && epoch > from_epoch
+                && let Some(mark) = read_mark(&transaction, &user)?
+            {
+                return Err(StoreError::Marked { user, mark: mark.to_string() });
+            }
             let report = report.map(|report| insert_report(&transaction, &user, &report)).transpose()?;
             let changed = transaction.execute(
                 "UPDATE users SET phase = ?4, authority = ?5, epoch = ?6, reason = ?7, updated_at = ?8,

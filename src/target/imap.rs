@@ -7,8 +7,8 @@
 //! A NUL goes as it is. The grammar forbids it in a literal, but Dovecot 2.3 keeps it, while a literal8 (RFC 3516) would make
 //! it write parts of the message anew: `Content-Transfer-Encoding: binary` becomes base64 (measured).
 
-use crate::net::imap::{ImapConnection, ImapError, ImapServer, LoginAnswer, printable};
-use crate::net::{Access, Refusal};
+use crate::net::imap::{ImapConnection, ImapError, ImapServer};
+use crate::net::{Access, LoginError, Refusal};
 use crate::wire::imap::command::{self, Append};
 use crate::wire::imap::scan::{self, Response};
 
@@ -24,6 +24,9 @@ pub enum AppendError {
     /// It refused the login: don't try again with the same password.
     #[error("{0}")]
     LoginRefused(Refusal),
+    /// It refused the login for a reason that says nothing about the password.
+    #[error("not now: {0}")]
+    Busy(Refusal),
 }
 
 /// A logged-in connection that writes.
@@ -77,12 +80,11 @@ impl ImapTarget {
     /// # Errors
     /// [`AppendError`].
     pub async fn open(server: &ImapServer, access: &Access) -> Result<Self, AppendError> {
-        let mut connection = server.connect().await?;
-        match connection.login(access.authcid(), access.authzid(), access.password()).await? {
-            LoginAnswer::Accepted { .. } => Ok(Self { connection }),
-            LoginAnswer::Refused { raw, .. } => {
-                Err(AppendError::LoginRefused(access.refused(server.side(), server.name(), "", printable(&raw))))
-            }
+        match server.log_in(access).await {
+            Ok(connection) => Ok(Self { connection }),
+            Err(LoginError::Server(error)) => Err(error.into()),
+            Err(LoginError::Refused(refusal)) => Err(AppendError::LoginRefused(refusal)),
+            Err(LoginError::Busy(refusal, _)) => Err(AppendError::Busy(refusal)),
         }
     }
 

@@ -65,7 +65,7 @@ impl NameRules {
         let realms = config.realms.iter().map(|realm| (&realm.old, &realm.new));
         let sides = std::iter::once((&config.old, &config.new)).chain(realms);
         let credentials = sides.flat_map(|(old, new)| [&old.credentials, &new.credentials]);
-        let separators = credentials.filter_map(|side| side.master()?.separator).collect();
+        let separators = credentials.filter_map(|side| side.master()?.separator()).collect();
         Self { default_domain: config.users.default_domain.clone(), separators }
     }
 

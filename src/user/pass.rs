@@ -65,15 +65,28 @@ impl SessionPass {
         });
     }
 
-    /// Resolves when [`SessionPass::standing`] may have changed. May be dropped at its await.
-    pub async fn changed(&mut self) {
-        // The sender lives in the cell that our gate holds.
-        let _ = self.state.changed().await;
+    /// What to wait on for another [`SessionPass::standing`].
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes(self.state.clone())
     }
 
     /// The session's client has changed something in the account.
     pub fn wrote(&self) {
         self.gate.cell.state.send_if_modified(|state| !std::mem::replace(&mut state.dirty, true));
+    }
+}
+
+/// Tells when a session's [`SessionPass::standing`] may have changed, apart from the pass: the wait can go on while that is used.
+#[derive(Debug)]
+pub struct Changes(watch::Receiver<State>);
+
+impl Changes {
+    /// Resolves, and can be asked again, when there has been a change since the last time.
+    pub async fn next(mut self) -> Self {
+        // The sender lives in the cell that the pass's gate holds.
+        let _ = self.0.changed().await;
+        self
     }
 }
 

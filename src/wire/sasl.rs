@@ -1,5 +1,6 @@
-//! SASL PLAIN messages (RFC 4616), and base64 as IMAP puts them on a line (RFC 3501 §6.2.2, RFC 4959).
+//! SASL messages: PLAIN (RFC 4616), bearer tokens, and base64 as IMAP puts them on a line (RFC 3501 §6.2.2, RFC 4959).
 
+mod bearer;
 pub mod exchange;
 
 use std::fmt;
@@ -9,6 +10,8 @@ use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
+
+pub use bearer::{Bearer, told};
 
 /// Octets of a message that is decoded: RFC 4616 wants 255 for each part; tokens used as passwords are longer.
 pub const MESSAGE_MAX: usize = 4096;

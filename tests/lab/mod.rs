@@ -15,6 +15,8 @@
 //! * [`World`] is an account as a client sees it, read from a server or kept as a model, and compared.
 //! * [`Tap`] is a wire that writes down what passes.
 //! * [`Liar`] is a wire on which chosen messages come as broken servers give them.
+//! * [`Porter`] is a wire that lets in by tokens, or an administrator who says PROXYAUTH.
+//! * [`Maildrops`] is a POP3 server that shows what a test wants of it.
 //! * [`disk`] is a disk under the store that fills up and loses power.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
@@ -50,9 +52,11 @@ pub mod gmail;
 pub mod imap;
 pub mod liar;
 pub mod lmtp;
+pub mod maildrops;
 pub mod mailutils;
 pub mod nasty;
 pub mod pop3;
+pub mod porter;
 pub mod ports;
 pub mod process;
 pub mod server;
@@ -72,8 +76,10 @@ pub use gmail::{Gmail, Tongue};
 pub use imap::Imap;
 pub use liar::{Answer, Liar, Lie};
 pub use lmtp::{deliver, try_deliver};
+pub use maildrops::{Letter, Maildrops};
 pub use mailutils::Mailutils;
 pub use pop3::Pop3;
+pub use porter::Porter;
 pub use process::wait_for;
 pub use server::{Dovecot, Format, Release, Spec};
 pub use sieve::{Sieve, SieveDoor};

@@ -107,3 +107,34 @@ fn a_side_that_does_not_trust_us_is_named_and_punishes_everybody_for_one() {
         assert_eq!((punished("127.0.0.1"), punished("127.0.0.2")), (!trusted, trusted), "{penalties}");
     }
 }
+
+/// Clients that find another Sent after the switch have two of them from then on.
+#[test]
+fn a_second_sent_is_named_before_the_copy_with_what_to_set() {
+    let mailboxes = |plain: &str, items: &str| {
+        format!("namespace inbox {{\n  mailbox Sent {{\n{plain}  }}\n  mailbox \"Sent Items\" {{\n{items}  }}\n}}\n")
+    };
+    let items_only = mailboxes("    special_use =\n    auto = no\n", "    special_use = \\Sent\n    auto = no\n");
+    let old = Spec { extra: items_only.clone(), ..Spec::old(&["u1"]) };
+    let new = Spec { extra: mailboxes("    auto = create\n", ""), ..Spec::new_side(&["u1"]) };
+    let mut pair = Pair { old: Dovecot::start(old), new: Dovecot::start(new) };
+    let mut account = Account::new("u1");
+    account.mailbox("Sent Items").push(Message::new(*b"Subject: sent\r\n\r\nx\r\n", "", 1_700_000_000));
+    account.write_to(&pair.old);
+    let ferry = pair.ferry();
+    let text = check(&ferry, &pair, "u1", 1);
+    let set =
+        "\\sent is `Sent Items` on the old side: set `special_use = \\Sent` in a `mailbox` block for `Sent Items`";
+    assert!(
+        row(&text, "blocks").starts_with(set) && row(&text, "blocks").ends_with("and take it from `Sent`"),
+        "{text}"
+    );
+    assert!(row(&text, "folders").starts_with("`Sent` (\\sent) is only on the new side"), "{text}");
+
+    pair.new.configure(&items_only);
+    let text = check(&ferry, &pair, "u1", 0);
+    assert!(!text.contains("  folders "), "{text}");
+    crate::copy::sync(&ferry, &pair, "u1");
+    let (report, code) = crate::copy::verify(&ferry, &pair, "u1", "all");
+    assert_eq!(code, 0, "{report:#}");
+}

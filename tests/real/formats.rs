@@ -231,6 +231,6 @@ on_24! {
     on_dovecot_24_uidls_of_twins_arrive_in_an_mdbox: uidl::twins_and_holes(newer(Format::Mdbox));
     on_dovecot_24_a_shuffled_list_keeps_its_order_in_a_maildir: uidl::shuffled(newer(Format::Maildir));
     on_dovecot_24_a_shuffled_list_keeps_its_order_in_an_mdbox: uidl::shuffled(newer(Format::Mdbox));
-    on_dovecot_24_master_users_copy_and_verify_in_both_forms: master_users::both_forms(newer(Format::Mdbox));
+    on_dovecot_24_masters_copy_and_verify_in_all_forms: master_users::all_forms(newer(Format::Mdbox));
     on_dovecot_24_a_new_side_that_can_not_be_written_is_named: refusals::unwritable(newer(Format::Mdbox));
 }

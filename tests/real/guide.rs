@@ -156,15 +156,22 @@ fn the_readme_shows_what_the_new_dovecot_needs_in_both_releases() {
     });
     let readme = read("README.md");
     // A paragraph may be broken anew at any time: what is before a block is compared by its words.
-    let block = |before: &str| -> Vec<&str> {
+    let block = |before: &str| -> Vec<String> {
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let parts: Vec<_> = readme.split("\n```\n").collect();
-        let found = parts.chunks(2).find(|pair| words(pair[0]).ends_with(before));
-        found.unwrap_or_else(|| panic!("no {before:?}"))[1].lines().collect()
+        // (A fence may name a language.)
+        let mut parts = vec![String::new()];
+        for line in readme.lines() {
+            match line.starts_with("```") {
+                true => parts.push(String::new()),
+                false => parts.last_mut().unwrap().extend([line, "\n"]),
+            }
+        }
+        let found = parts.chunks(2).find(|pair| words(&pair[0]).ends_with(before));
+        found.unwrap_or_else(|| panic!("no {before:?}"))[1].lines().map(str::to_owned).collect()
     };
     let short = block("In short, and the same in both:");
     assert!(short.len() >= 10, "{short:?}");
-    for line in short {
+    for line in &short {
         let line = line.split(" #").next().unwrap().trim();
         let line = line.replace('…', "PASSWORD").replace("ADDRESS-OF-THE-PROXY", "192.0.2.7");
         assert!(printed.iter().all(|printed| printed.contains(&line)), "{line:?} is not in {printed:#?}");

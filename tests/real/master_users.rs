@@ -1,5 +1,5 @@
-//! Master users: our own connections need no user's password, the work goes on by itself after a restart, and nobody is
-//! switched to a side that refuses them.
+//! Master users and master passwords: our own connections need no user's password, the work goes on by itself after a
+//! restart, and nobody is switched to a side that refuses them.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::copy::{Pair, assert_foreign_judge_agrees, shown};
 use crate::front::secrets::assert_silent;
-use crate::lab::{Dovecot, Ferry, FerrySpec, Hold, Imap, Release, Spec, World, deliver, nasty, wait_for};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Hold, Imap, Porter, Release, Spec, World, deliver, nasty, wait_for};
 use crate::uidl::maildrop;
 
 /// Far above what any of this takes on a busy machine.
@@ -17,14 +17,15 @@ const LONG: Duration = Duration::from_secs(180);
 const SECRET: &str = "correct-horse-of-the-boss";
 const WRONG: &str = "wrong-staple-of-the-boss";
 
-/// How a side takes a master user: as `USER%boss`, or by an authorization identity.
+/// How a side takes a master user: as `USER%boss`, or by an authorization identity; or it has a master password.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Suffix,
     Authzid,
+    Password,
 }
 
-/// Two servers, each with a master user `boss` who has a password of their own there.
+/// Two servers, each with a master user `boss` who has a password of their own there, or with a master password.
 struct Platform {
     folder: tempfile::TempDir,
     pair: Pair,
@@ -42,14 +43,20 @@ impl Platform {
         let extra = |side: usize, release| {
             // Only the form that is tested is there: a side without a separator knows no other.
             let separator = if forms[side] == Form::Suffix { "auth_master_user_separator = %\n" } else { "" };
-            let (name, file) = match release {
-                Release::V23 => ("", "args"),
-                Release::V24 => ("masters ", "passwd_file_path"),
+            let passdb = match (forms[side], release) {
+                // Asked after that of the users.
+                (Form::Password, Release::V23) => {
+                    format!("passdb {{\n  driver = static\n  args = password={SECRET}-{side}\n}}\n")
+                }
+                (Form::Password, Release::V24) => format!("passdb static {{\n  password = {SECRET}-{side}\n}}\n"),
+                (_, Release::V23) => {
+                    "passdb {\n  driver = passwd-file\n  args = {dir}/masters\n  master = yes\n}\n".to_owned()
+                }
+                (_, Release::V24) => "passdb masters {\n  driver = passwd-file\n  passwd_file_path = {dir}/masters\n  \
+                                      master = yes\n}\n"
+                    .to_owned(),
             };
-            format!(
-                "{separator}passdb {name}{{\n  driver = passwd-file\n  {file} = {{dir}}/masters\n  master = yes\n}}\n\
-                 auth_failure_delay = 0\n"
-            )
+            format!("{separator}{passdb}auth_failure_delay = 0\n")
         };
         let old = Spec::old(&users);
         let pair = Pair {
@@ -73,8 +80,12 @@ impl Platform {
 
     fn credentials(&self, side: usize) -> String {
         let file = self.folder.path().join(format!("secret-{side}"));
-        let separator = if self.forms[side] == Form::Suffix { "separator = \"%\", " } else { "" };
-        format!("{{ kind = \"master-user\", user = \"boss\", {separator}password_file = \"{}\" }}", file.display())
+        let kind = match self.forms[side] {
+            Form::Suffix => "kind = \"master-user\", user = \"boss\", separator = \"%\"",
+            Form::Authzid => "kind = \"master-user\", user = \"boss\"",
+            Form::Password => "kind = \"master-password\"",
+        };
+        format!("{{ {kind}, password_file = \"{}\" }}", file.display())
     }
 
     /// A proxy with a master user on both sides.
@@ -111,13 +122,13 @@ fn copied_and_verified(ferry: &Ferry, platform: &Platform) {
 }
 
 #[test]
-fn both_forms_copy_and_verify_without_any_users_password_pop3_included() {
-    both_forms(Spec::new_side);
+fn all_forms_copy_and_verify_without_any_users_password_pop3_included() {
+    all_forms(Spec::new_side);
 }
 
 /// On a new side that `new` says.
-pub(crate) fn both_forms(new: impl Fn(&[&str]) -> Spec) {
-    for forms in [[Form::Suffix, Form::Authzid], [Form::Authzid, Form::Suffix]] {
+pub(crate) fn all_forms(new: impl Fn(&[&str]) -> Spec) {
+    for forms in [[Form::Suffix, Form::Authzid], [Form::Authzid, Form::Suffix], [Form::Password; 2]] {
         let platform = Platform::with(new(&["u1"]), forms);
         nasty::small(&platform.pair.old, "u1");
         copied_and_verified(&platform.ferry(Ferry::prepare), &platform);
@@ -203,7 +214,7 @@ fn after_a_restart_everything_goes_on_without_a_login() {
 
 #[test]
 fn a_switch_by_itself_comes_after_a_restart_too() {
-    let platform = Platform::start(&["u1"], [Form::Authzid, Form::Suffix]);
+    let platform = Platform::start(&["u1"], [Form::Password; 2]);
     nasty::small(&platform.pair.old, "u1");
     let mut ferry = platform.ferry(Ferry::start);
     let session = platform.log_in(&ferry);
@@ -217,8 +228,23 @@ fn a_switch_by_itself_comes_after_a_restart_too() {
 
 #[test]
 fn a_refused_master_user_is_named_with_its_side_and_holds_nobody_up_for_good() {
+    refused(
+        |name| format!("refuses the login of the master user boss ({name}.credentials) as u1"),
+        [Form::Authzid, Form::Suffix],
+    );
+}
+
+#[test]
+fn a_refused_master_password_is_named_with_its_side_and_holds_nobody_up_for_good() {
+    refused(
+        |name| format!("refuses the login of u1 with the master password ({name}.credentials)"),
+        [Form::Password; 2],
+    );
+}
+
+fn refused(told: impl Fn(&str) -> String, forms: [Form; 2]) {
     for side in [0, 1] {
-        let platform = Platform::start(&["u1"], [Form::Authzid, Form::Suffix]);
+        let platform = Platform::start(&["u1"], forms);
         nasty::small(&platform.pair.old, "u1");
         let mut secrets = [SECRET; 2];
         secrets[side] = WRONG;
@@ -226,7 +252,7 @@ fn a_refused_master_user_is_named_with_its_side_and_holds_nobody_up_for_good() {
         let mut ferry = platform.ferry(|spec| Ferry::start(FerrySpec { auto: false, ..spec }));
         let name = ["old", "new"][side];
         platform.log_in(&ferry).ok("LOGOUT");
-        let told = format!("refuses the login of the master user boss ({name}.credentials) as u1");
+        let told = told(name);
         let status = ferry.wait_status("u1", LONG, |status| reason(status).contains(&told));
         assert!(reason(&status).starts_with(&format!("{name} side 127.0.0.1:")), "{status:#}");
         assert!(!reason(&status).contains("next login"), "{status:#}");
@@ -250,7 +276,16 @@ fn a_refused_master_user_is_named_with_its_side_and_holds_nobody_up_for_good() {
 
 #[test]
 fn nobody_is_switched_whose_own_password_the_new_side_refuses_not_even_after_a_restart() {
-    let mut platform = Platform::start(&["u1"], [Form::Suffix, Form::Suffix]);
+    locked_out([Form::Suffix; 2]);
+}
+
+#[test]
+fn a_master_password_switches_nobody_whose_own_password_the_new_side_refuses() {
+    locked_out([Form::Password; 2]);
+}
+
+fn locked_out(forms: [Form; 2]) {
+    let mut platform = Platform::start(&["u1"], forms);
     nasty::small(&platform.pair.old, "u1");
     platform.pair.new.add_user("u1", "another password");
     let mut ferry = platform.ferry(Ferry::start);
@@ -379,4 +414,62 @@ fn a_client_that_logs_in_as_a_master_user_starts_no_move() {
     let mut imap = Imap::connect(ferry.imap());
     imap.login("u1%boss", &format!("{SECRET}-1"));
     imap.ok("LOGOUT");
+}
+
+/// No server in reach knows PROXYAUTH: a wire before one says so in its place.
+#[test]
+fn an_administrator_asks_for_an_account_by_proxyauth() {
+    let pair = Pair::start(&["u1", "u2"]);
+    nasty::small(&pair.old, "u1");
+    let porter = Porter::with_admin(pair.old.imap_port(), "admin:geheim");
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "geheim\n").unwrap();
+    let credentials = format!("{{ kind = \"proxyauth\", user = \"admin\", password_file = \"{}\" }}", secret.display());
+    let ferry = Ferry::prepare(FerrySpec {
+        credentials: [&credentials, "{ kind = \"user\" }"],
+        old_imap: Some(porter.url()),
+        ..FerrySpec::between(&pair.old, &pair.new)
+    });
+    let file = ferry.password_file("pw-of-u1");
+    ferry.run_ok(&["sync", "u1", "--password-file", &file]);
+    ferry.run_ok(&["verify", "u1", "--bodies", "all", "--password-file", &file]);
+    assert_foreign_judge_agrees(&pair, "u1");
+    assert!(porter.logins().iter().all(|login| *login == ("u1".to_owned(), "PROXYAUTH".to_owned())));
+    let refused = |because: &str| {
+        let output = ferry.run(&["verify", "u1", "--password-file", &file]);
+        let said = shown(&output);
+        let told = "refuses the login of the master user admin (old.credentials) as u1";
+        assert!(output.status.code() == Some(1) && said.contains(told) && said.contains(because), "{said}");
+    };
+    porter.refuse("u1");
+    refused(": you may not have that account (PROXYAUTH)");
+    fs::write(&secret, "wrong\n").unwrap();
+    refused(": [AUTHENTICATIONFAILED] not you");
+}
+
+/// Whoever looks into an account with the master password is not its user, whichever side's it is.
+#[test]
+fn a_client_that_logs_in_with_a_master_password_starts_no_move() {
+    let platform = Platform::start(&["u1", "u2"], [Form::Password; 2]);
+    for user in ["u1", "u2"] {
+        nasty::small(&platform.pair.old, user);
+    }
+    let ferry = platform.ferry(Ferry::start);
+    let mut imap = Imap::connect(ferry.imap());
+    imap.login("u1", &format!("{SECRET}-0"));
+    imap.select("INBOX");
+    imap.ok("LOGOUT");
+    // The next login is looked at after it.
+    let mut imap = Imap::connect(ferry.imap());
+    imap.login("u2", platform.pair.old.password("u2"));
+    imap.ok("LOGOUT");
+    ferry.wait_phase("u2", "new", LONG);
+    let status = ferry.status("u1");
+    assert_eq!((status["phase"].as_str(), status["epoch"].as_u64()), (Some("old"), Some(0)), "{status:#}");
+    // On the new side it is the new side's that is taken, and it is no login of u2's there either.
+    let mut imap = Imap::connect(ferry.imap());
+    imap.login("u2", &format!("{SECRET}-1"));
+    imap.ok("LOGOUT");
+    assert_silent(&ferry.log(), SECRET);
 }

@@ -5,6 +5,7 @@
 
 mod gate;
 pub(crate) mod maildrop;
+mod scripted;
 
 use std::fs;
 use std::time::Duration;
@@ -221,29 +222,91 @@ fn followed(ferry: &Ferry, pair: &Pair, user: &str) {
 
 #[test]
 fn where_the_uidls_are_not_certain_the_mail_is_copied_and_the_user_stays() {
-    let pair = pair(Format::Mdbox, &["swapped", "twice", "size"]);
-    let uidl = |uid: u32| format!("P{uid:08x}59682f01");
-    for user in ["swapped", "twice", "size"] {
-        family(&pair.old, user);
-    }
-    // Every UIDL is one that the template gives, and every size is right; only the messages are the wrong ones.
-    set_fields(&pair.old, "swapped", &[(4, uidl(12)), (12, uidl(4))]);
-    set_fields(&pair.old, "twice", &[(4, uidl(12))]);
-    set_fields(&pair.old, "size", &[(1, uidl(7)), (7, uidl(1))]);
+    let pair = pair(Format::Mdbox, &["twice"]);
+    family(&pair.old, "twice");
+    set_fields(&pair.old, "twice", &[(4, "P0000000c59682f01".to_owned())]);
     let ferry = with_pop3(&pair, Ferry::start);
-    for (user, why) in [
-        ("swapped", "POP3 shows other messages under them than IMAP: UID 12 is not 0000000c59682f01, UID 4 is not"),
-        ("twice", "messages 3 and 7 have the same UIDL 0000000c59682f01"),
-        ("size", "POP3 and IMAP tell different sizes for UID 7, 1"),
-    ] {
-        followed(&ferry, &pair, user);
-        let said = refused(&ferry, &pair, user);
-        assert!(said.contains("pop3-pairing") && said.contains(why), "{user}: {said}");
-        let (report, code) = verify(&ferry, &pair, user, "none");
-        assert_eq!((findings(&report), code), (vec!["difference pop3-pairing INBOX -".to_owned()], 1), "{report:#}");
-        assert!(report["pop3"].as_str().unwrap().contains(why), "{report:#}");
-        assert_eq!(maildrop::shown(&pair.new, user).len(), 8, "the mail is there");
+    followed(&ferry, &pair, "twice");
+    let why = "messages 3 and 7 have the same UIDL 0000000c59682f01";
+    let said = refused(&ferry, &pair, "twice");
+    assert!(said.contains("pop3-pairing") && said.contains(why), "{said}");
+    let (report, code) = verify(&ferry, &pair, "twice", "none");
+    assert_eq!((findings(&report), code), (vec!["difference pop3-pairing INBOX -".to_owned()], 1), "{report:#}");
+    assert!(report["pop3"].as_str().unwrap().contains(why), "{report:#}");
+    assert_eq!(maildrop::shown(&pair.new, "twice").len(), 8, "the mail is there");
+}
+
+#[test]
+fn a_template_that_gives_every_uidl_for_other_messages_is_not_believed() {
+    let pair = pair(Format::Mdbox, &["swapped", "size"]);
+    let uidl = |uid: u32| format!("P{uid:08x}59682f01");
+    // Of one size; and of two.
+    for (user, one, other) in [("swapped", 4, 12), ("size", 1, 7)] {
+        family(&pair.old, user);
+        set_fields(&pair.old, user, &[(one, uidl(other)), (other, uidl(one))]);
     }
+    let ferry = with_pop3(&pair, Ferry::start);
+    for user in ["swapped", "size"] {
+        followed(&ferry, &pair, user);
+        ferry.run_ok(&["switch", user]);
+        assert_eq!(maildrop::shown(&pair.old, user), maildrop::shown(&pair.new, user));
+        let (report, code) = verify(&ferry, &pair, user, "none");
+        assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
+        let methods = &report["pop3_methods"];
+        assert!(methods["template"].as_u64() < Some(8) && methods["text"].as_u64() >= Some(2), "{report:#}");
+        let status = ferry.status(user);
+        assert!(status["last_report"]["pop3"].as_str().unwrap().contains("8 UIDLs identical"), "{status:#}");
+    }
+}
+
+#[test]
+fn what_pop3_hides_by_a_flag_keeps_the_user_unless_it_is_ignored() {
+    let users = ["u1"];
+    let hiding = "pop3_deleted_flag = \"$POP3Deleted\"\n".to_owned();
+    for flagged in [true, false] {
+        let extra = if flagged { hiding.clone() } else { String::new() };
+        let new = Dovecot::start(Spec { own_uidls: true, extra, ..Spec::new_side(&users) });
+        let pair = Pair { old: Dovecot::start(Spec { extra: hiding.clone(), ..Spec::old(&users) }), new };
+        family(&pair.old, "u1");
+        let mut imap = Imap::connect(pair.old.imap_port());
+        imap.login("u1", pair.old.password("u1"));
+        imap.select("INBOX");
+        imap.ok("UID STORE 4 +FLAGS ($POP3Deleted)");
+        imap.ok("LOGOUT");
+        let before = maildrop::shown(&pair.old, "u1");
+        assert_eq!(before.len(), 7, "POP3 doesn't show it");
+        let stopping = with_pop3(&pair, Ferry::prepare);
+        sync(&stopping, &pair, "u1");
+        let (report, _) = verify(&stopping, &pair, "u1", "none");
+        assert_eq!(report["pop3"], "not certain: POP3 does not show UID 4 of INBOX", "{report:#}");
+        let ignoring = with_pop3(&pair, |mut spec| {
+            spec.extra.push(("migration", "pop3_missing = \"ignore\""));
+            Ferry::prepare(spec)
+        });
+        let (report, code) = verify(&ignoring, &pair, "u1", "none");
+        assert_eq!(
+            (report["identical"].as_bool(), report["notes"].as_u64(), code),
+            (Some(true), Some(1), 0),
+            "{report:#}"
+        );
+        let after = maildrop::shown(&pair.new, "u1");
+        let known: Vec<_> = after.iter().filter(|shown| before.contains(shown)).cloned().collect();
+        assert_eq!((known, after.len()), (before, if flagged { 7 } else { 8 }));
+    }
+}
+
+#[test]
+fn uidls_that_are_guids_are_read_by_imap() {
+    let users = ["u1"];
+    let old = Dovecot::start(Spec { extra: "pop3_uidl_format = %g\n".to_owned(), ..Spec::old(&users) });
+    let new = Dovecot::start(Spec { own_uidls: true, ..Spec::new_side(&users) });
+    let pair = Pair { old, new };
+    for number in 0..30 {
+        lmtp::deliver(&pair.old, "u1", format!("Subject: of one size {number:02}\n\nx\n").as_bytes());
+    }
+    let ferry = with_pop3(&pair, Ferry::prepare);
+    let (report, shown) = moved(&ferry, &pair, "u1");
+    assert_eq!((report["pop3_methods"]["x-guid"].as_u64(), shown.len()), (Some(30), 30), "{report:#}");
 }
 
 #[test]
@@ -261,14 +324,17 @@ fn uidls_that_no_template_gives_are_found_by_what_the_messages_are() {
             .collect();
         set_fields(&pair.old, "all", &own);
         let ferry = with_pop3(&pair, Ferry::start);
-        for user in ["one", "all"] {
+        let twins = "2 twin (twins are the same to every client: any UIDL of theirs fits each)";
+        for (user, how) in
+            [("one", "4 template, 1 size, 3 text".to_owned()), ("all", format!("3 size, 2 header, 1 text, {twins}"))]
+        {
             followed(&ferry, &pair, user);
             ferry.run_ok(&["switch", user]);
             assert_eq!(ferry.status(user)["phase"], "new");
             assert_eq!(maildrop::shown(&pair.old, user), maildrop::shown(&pair.new, user));
             let (report, code) = verify(&ferry, &pair, user, "none");
             assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
-            assert_eq!(report["pop3"], "8 UIDLs identical, same order, by size and content", "{report:#}");
+            assert_eq!(report["pop3"], format!("8 UIDLs identical, same order, paired by {how}"), "{report:#}");
         }
     }
 }

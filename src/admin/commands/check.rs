@@ -22,6 +22,9 @@ use crate::store::{Phase, UserRecord};
 use crate::user::{CanonicalUser, NameRules, Realms};
 use crate::wire::imap::tracker;
 
+/// Differences of rights that are shown.
+const RIGHTS_MAX: usize = 10;
+
 /// The configuration of a new host is a few hundred lines.
 const DOVECONF_MAX: u64 = 4 << 20;
 
@@ -415,6 +418,17 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     if let Some(shared) = &outlook.shared {
         row("shared", &format!("{shared}; they are not moved"));
     }
+    outlook.added.iter().for_each(|folder| row("folders", folder));
+    if !outlook.shared_with.is_empty() {
+        let with = text::shared_with(&outlook.shared_with);
+        row("shares", &format!("with {with}; who is not on the same side loses sight of it, and rights are not moved"));
+    }
+    for finding in outlook.rights.iter().take(RIGHTS_MAX) {
+        row("rights", &finding.to_string());
+    }
+    if outlook.rights.len() > RIGHTS_MAX {
+        row("rights", &format!("and {} more", outlook.rights.len() - RIGHTS_MAX));
+    }
     if let Some(labels) = &outlook.labels {
         row("labels", &spread(labels, outlook.old.messages, outlook.old.octets));
         labels.mailboxes.iter().for_each(|one| row("", &copies(one)));
@@ -422,6 +436,8 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     if let Some(time) = time(outlook) {
         row("time", &time);
     }
+    let [old, new] = &outlook.quota;
+    row("quota", &format!("old side: {old}; new side: {new}"));
     if let Some(days) = days(outlook) {
         row("budget", &days);
     }

@@ -91,6 +91,7 @@ pub async fn serve(config: &Path) -> anyhow::Result<Exit> {
     tokio::spawn(listen_to(supervisor.clone(), heard));
     tokio::spawn(settle(supervisor.clone()));
     tokio::spawn(keep(lists, harvested));
+    tokio::spawn(tick());
     let control = Arc::new(Moves { supervisor, names });
     let api = tokio::spawn(http::serve(admin, token, control, until(shutdown)));
     let mut signals = Signals::listen()?;
@@ -141,6 +142,15 @@ fn listeners(config: &Config, mut inherited: Inherited) -> Result<Listeners, Inh
     };
     inherited.finish()?;
     Ok(listeners)
+}
+
+/// For a timer that is due before all others the runtime wakes itself up, by a system call. With one that is always due within
+/// a second, the deadlines that a login sets (some seven) need none.
+async fn tick() {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+    }
 }
 
 async fn until(mut shutdown: watch::Receiver<bool>) {

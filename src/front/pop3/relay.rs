@@ -1,6 +1,8 @@
 //! Two connections and the octets between them, in both directions at once, with bounded buffers: a peer that does not
 //! read stops the other one from being read.
 
+use std::pin::pin;
+
 use bytes::{Buf as _, BytesMut};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
@@ -8,7 +10,7 @@ use tracing::debug;
 use super::share::Share;
 use crate::front::drain;
 use crate::front::ending::Ending;
-use crate::front::peer::{OUTPUT, Peer};
+use crate::front::peer::{OUTPUT, Peer, step_both};
 use crate::front::relay::{BOUNDARY_PATIENCE, INACTIVITY, LAST_WORDS, LINGER, Moved};
 use crate::net::Stream;
 use crate::user::SessionPass;
@@ -97,6 +99,9 @@ struct Pair {
 impl Pair {
     async fn relay(&mut self, mut ending: Ending, mut wanted: Option<Wanted<impl Fn(Harvest)>>) -> Why {
         let mut quiet_since = Instant::now();
+        // Both are begun once, and not for each octet that passes.
+        let mut clock = pin!(sleep_until(quiet_since + INACTIVITY));
+        let mut ended = pin!(ending.comes());
         loop {
             let unfit = self.shuffle();
             if let Some(wanted) = &mut wanted {
@@ -105,15 +110,24 @@ impl Pair {
             if let Some(why) = unfit.or_else(|| self.over()) {
                 return why;
             }
-            let (wake, at_wake) = self.alarm(quiet_since);
-            let client = self.client.may_be_read(&self.backend);
-            let backend = self.backend.may_be_read(&self.client);
+            let read_client = self.client.may_be_read(&self.backend);
+            let read_backend = self.backend.may_be_read(&self.client);
+            let Self { client, backend, .. } = self;
             tokio::select! {
-                () = self.client.step(client), if client || self.client.wants_writing() => quiet_since = Instant::now(),
-                () = self.backend.step(backend), if backend || self.backend.wants_writing() => quiet_since = Instant::now(),
-                () = sleep_until(wake) => return at_wake,
-                () = ending.comes(), if self.ends_by.is_none() => {
-                    self.ends_by = Some(Instant::now() + BOUNDARY_PATIENCE);
+                // Its messages are lines, of which each is looked at.
+                _ = step_both((client, read_client), (backend, read_backend), 0) => quiet_since = Instant::now(),
+                () = clock.as_mut() => {
+                    let (wake, at_wake) = self.alarm(quiet_since);
+                    if Instant::now() >= wake {
+                        return at_wake;
+                    }
+                    // Something has happened since it was set.
+                    clock.as_mut().reset(wake);
+                }
+                () = ended.as_mut(), if self.ends_by.is_none() => {
+                    let end = Instant::now() + BOUNDARY_PATIENCE;
+                    self.ends_by = Some(end);
+                    clock.as_mut().reset(end);
                 }
             }
         }
@@ -151,7 +165,7 @@ impl Pair {
         if self.ends_by.is_some_and(|end| self.relay.at_boundary() || Instant::now() >= end) {
             return Some(Why::ServerEnds);
         }
-        let all_passed = self.client.output.is_empty() && (self.backend.output.is_empty() || self.backend.deaf);
+        let all_passed = !self.client.has_output() && (!self.backend.has_output() || self.backend.deaf);
         (self.client.ended && all_passed && self.relay.answers_due() == 0).then_some(Why::ClientGone)
     }
 
@@ -180,7 +194,7 @@ impl Pair {
         let mut moved = false;
         while backend.output.len() < OUTPUT {
             match relay.from_client(&client.input) {
-                ClientStep::Forward(count) => backend.say(&client.input.split_to(count)),
+                ClientStep::Forward(count) => backend.say_of(&mut client.input, count),
                 ClientStep::NeedInput | ClientStep::Wait => break,
                 ClientStep::Close => return Err(Why::Unfit),
             }
@@ -194,7 +208,7 @@ impl Pair {
         let mut moved = false;
         while client.output.len() < OUTPUT {
             match relay.from_backend(&backend.input) {
-                BackendStep::Forward(count) => client.say(&backend.input.split_to(count)),
+                BackendStep::Forward(count) => client.say_of(&mut backend.input, count),
                 BackendStep::Drop(count) => backend.input.advance(count),
                 BackendStep::NeedInput => break,
             }

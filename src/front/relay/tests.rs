@@ -267,6 +267,45 @@ async fn large_octets_pass_both_ways_at_once_unchanged() {
     assert!(moved.to_client >= to_client as u64);
 }
 
+#[tokio::test]
+async fn what_a_backend_has_sent_of_a_message_arrives_though_it_breaks_off() {
+    const SENT: usize = 3_000_000;
+    let octets: Vec<u8> = (0..SENT).map(|n| (n % 251) as u8).collect();
+    let begun = [format!("* 1 FETCH (BODY[] {{{}}}\r\n", 2 * SENT).as_bytes(), &octets].concat();
+    let mut at = stage(b"", b"").await;
+    let backend = async {
+        at.backend.write_all(&begun).await.unwrap();
+        drop(at.backend);
+    };
+    let client = async {
+        let mut heard = Vec::new();
+        soon(at.client.read_to_end(&mut heard)).await.unwrap();
+        heard
+    };
+    let ((), heard) = tokio::join!(backend, client);
+    assert!(heard == begun, "{} of {} octets, and nothing of ours in the middle", heard.len(), begun.len());
+    drop(at.client);
+    let moved = soon(at.relay).await.unwrap();
+    assert_eq!((moved.to_client, moved.why), (begun.len() as u64, Why::BackendGone.as_str()));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_a_message_is_gone() {
+    let mut at = stage(b"", b"").await;
+    let begun = [&b"* 1 FETCH (BODY[] {99999999}\r\n"[..], &vec![b'x'; 9_000_000]].concat();
+    let client = async {
+        at.client.read_exact(&mut vec![0; 100_000]).await.unwrap();
+        drop(at.client);
+    };
+    let backend = async {
+        // Whether it is taken to its end or not.
+        let _ = at.backend.write_all(&begun).await;
+        drop(at.backend);
+    };
+    soon(async { tokio::join!(client, backend) }).await;
+    assert_eq!(soon(at.relay).await.unwrap().why, Why::ClientGone.as_str());
+}
+
 async fn quiet_pair() -> (Pair, [TcpStream; 2]) {
     let ((client, ours), (backend, theirs)) = (socket_pair().await, socket_pair().await);
     let peer = |tcp| Peer::new(Stream::Plain(tcp), BytesMut::new());

@@ -49,6 +49,13 @@ async fn repeat(words: &'static [u8]) -> (Duration, String) {
     (lasted, heard)
 }
 
+#[tokio::test]
+async fn a_session_is_small() {
+    let Ready { folder: _folder, front, accepted: (tcp, peer), .. } = Ready::before(1, &[]).await;
+    let session = run(Arc::new(front), tcp, peer, Protocol::Imap, Entry::Clear);
+    assert!(size_of_val(&session) <= 4096, "{} octets for as long as it lasts", size_of_val(&session));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_completes_a_command_has_a_minute() {
     let (lasted, heard) = repeat(b"x").await;

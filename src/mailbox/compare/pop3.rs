@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use super::super::model::Uid;
 use super::super::name::MailboxName;
+use super::super::pop3::pairing::Named;
 use super::super::pop3::{Paired, Pairing, Pop3List, Pop3Message};
 use super::super::report::{Class, Finding, Report};
 use super::{at, finding};
@@ -23,8 +24,9 @@ fn quarantined(report: &Report) -> BTreeSet<Uid> {
 }
 
 /// Compares the old side's list, whose UIDs are known, with the new side's. The sizes of messages in `altered` can't be
-/// equal. What is newer than the snapshot is left out, as it is in the comparison over IMAP.
-pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, report: &mut Report) {
+/// equal. What is newer than the snapshot is left out, as it is in the comparison over IMAP. `hidden`: the sizes on the new side
+/// of messages that the old side's POP3 doesn't show; the new side's may show them.
+pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, hidden: &[u64], report: &mut Report) {
     let left_out = quarantined(report);
     let messages = old.messages.iter().filter(|paired| paired.imap_size.is_some());
     let (left_out, messages): (Vec<&Paired>, Vec<&Paired>) =
@@ -32,6 +34,8 @@ pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, report: &mu
     for paired in left_out {
         report.add(at(paired.uid, inbox(Class::Note, "pop3-quarantined", &paired.uidl, "left out")));
     }
+    beside(old, report);
+    counted_otherwise(&messages, report);
     let before = report.findings.len() + usize::try_from(report.findings_left_out).unwrap_or(usize::MAX);
     let in_old: HashSet<&str> = messages.iter().map(|paired| paired.uidl.as_str()).collect();
     let in_new: HashMap<&str, &Pop3Message> =
@@ -47,8 +51,8 @@ pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, report: &mu
             None => lost.push((place, paired)),
         }
     }
-    let extra: Vec<(usize, &Pop3Message)> =
-        new.messages().iter().enumerate().filter(|(_, message)| !in_old.contains(message.uidl.as_str())).collect();
+    let extra = new.messages().iter().enumerate().filter(|(_, message)| !in_old.contains(message.uidl.as_str()));
+    let extra = without_hidden(extra.collect(), hidden);
     changed(&lost, &extra, report);
     order(&kept, new.messages().iter().filter(|message| in_old.contains(message.uidl.as_str())), report);
     let after = report.findings.len() + usize::try_from(report.findings_left_out).unwrap_or(usize::MAX);
@@ -57,6 +61,43 @@ pub fn lists(old: &Pairing, new: &Pop3List, altered: &BTreeSet<Uid>, report: &mu
         (0, count) => format!("{count} UIDLs identical, same order, {}", old.method()),
         (found, count) => format!("{found} findings in {count} UIDLs, {}", old.method()),
     };
+    let methods = old.methods().into_iter();
+    report.pop3_methods = methods.map(|(method, count)| (method.as_str().to_owned(), count as u64)).collect();
+    report.pop3.push_str(&old.beside());
+}
+
+/// Messages that only one of the old side's two lists has, where the configuration says that they don't matter.
+fn beside(old: &Pairing, report: &mut Report) {
+    if !old.hidden.is_empty() {
+        let named = Named::uids(old.hidden.iter().copied());
+        report.add(inbox(Class::Note, "pop3-hidden", format!("POP3 does not show {named}"), "ignored"));
+    }
+    if !old.unshown.is_empty() {
+        let named = Named::uids(old.unshown.iter().copied());
+        report.add(inbox(Class::Note, "pop3-unshown", format!("POP3 has never shown {named}"), "a UIDL of its own"));
+    }
+    if !old.strangers.is_empty() {
+        let named = Named::of(old.strangers.iter().map(|stranger| &stranger.uidl));
+        report.add(inbox(Class::Note, "pop3-left-out", format!("POP3 shows what INBOX lacks: {named}"), "ignored"));
+    }
+}
+
+/// Messages of which the old side's POP3 tells another size than its IMAP.
+fn counted_otherwise(messages: &[&Paired], report: &mut Report) {
+    let others = messages.iter().filter(|paired| paired.imap_size != Some(paired.size)).map(|paired| paired.uid);
+    let others: Vec<Uid> = others.collect();
+    if !others.is_empty() {
+        let counted = format!("POP3 counts {} otherwise than IMAP", Named::uids(others));
+        report.add(inbox(Class::Note, "pop3-size", counted, "as IMAP"));
+    }
+}
+
+/// What is extra on the new side, but for messages of these sizes.
+fn without_hidden<'a>(extra: Vec<(usize, &'a Pop3Message)>, hidden: &[u64]) -> Vec<(usize, &'a Pop3Message)> {
+    let mut sizes: HashMap<u64, usize> = HashMap::new();
+    hidden.iter().for_each(|size| *sizes.entry(*size).or_default() += 1);
+    let mut is_hidden = |size: u64| sizes.get_mut(&size).and_then(|left| left.checked_sub(1).map(|less| *left = less));
+    extra.into_iter().filter(|(_, message)| is_hidden(message.size).is_none()).collect()
 }
 
 /// The old side's list can't be paired with its UIDs for certain: nothing can be told of the new side's.
@@ -72,7 +113,8 @@ pub fn spoilt(why: &impl Display, report: &mut Report) {
 }
 
 fn sizes(paired: &Paired, size: u64, altered: &BTreeSet<Uid>, report: &mut Report) {
-    if paired.size != size {
+    // The new side counts octets, as IMAP should.
+    if paired.size != size && paired.imap_size != Some(size) {
         let class = if altered.contains(&paired.uid) { Class::Altered } else { Class::Difference };
         report.add(at(paired.uid, inbox(class, "pop3-size", paired.size, size)));
     }
@@ -113,7 +155,7 @@ fn inbox(class: Class, rule: &str, old: impl ToString, new: impl ToString) -> Fi
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::super::pop3::pairing::tests::{inbox as contents, snapshot};
-    use super::super::super::pop3::{pair, tests::list};
+    use super::super::super::pop3::{Stranger, pair, tests::list};
     use super::*;
 
     const GOOD: [(&str, u64); 4] = [("7.2", 20), ("7.1", 10), ("7.3", 30), ("7.4", 40)];
@@ -123,7 +165,7 @@ mod tests {
         let contents = contents(9, &[(1, 10), (2, 20), (3, 30), (4, 40)]);
         let old = pair(&list(&GOOD), &snapshot(&contents)).unwrap();
         let mut report = Report::new("u1", false);
-        lists(&old, &list(new), &altered.iter().copied().map(Uid).collect(), &mut report);
+        lists(&old, &list(new), &altered.iter().copied().map(Uid).collect(), &[], &mut report);
         let line = |found: &Finding| {
             format!(
                 "{:?} {} {}",
@@ -157,5 +199,43 @@ mod tests {
         assert_eq!(found(&[("7.2", 20), ("7.1", 11), ("7.3", 30), ("7.4", 40)]), ["Difference pop3-size 1"]);
         assert_eq!(compared(&[("7.2", 20), ("7.1", 11), ("7.3", 30), ("7.4", 40)], &[1]).0, ["Altered pop3-size 1"]);
         assert_eq!(found(&[]).len(), 4);
+    }
+
+    #[test]
+    fn messages_that_one_list_lacks_are_notes_where_they_are_ignored_and_nothing_else_is() {
+        let contents = contents(9, &[(1, 10), (2, 20), (3, 30), (4, 40), (5, 30), (6, 60)]);
+        let mut old = pair(&list(&GOOD), &snapshot(&contents)).unwrap();
+        assert_eq!(old.hidden, [Uid(5), Uid(6)]);
+        old.strangers =
+            vec![Stranger { number: 5, uidl: list(&[("elsewhere", 7)]).messages()[0].uidl.clone(), size: 7 }];
+        let compared = |new: &[(&str, u64)]| {
+            let mut report = Report::new("u1", false);
+            lists(&old, &list(&[&GOOD, new].concat()), &BTreeSet::new(), &[30, 60], &mut report);
+            let rules: Vec<String> =
+                report.findings.iter().map(|found| format!("{:?} {}", found.class, found.rule)).collect();
+            (rules, report.pop3)
+        };
+        let notes = ["Note pop3-hidden", "Note pop3-left-out"];
+        for new in [&[][..], &[("x", 30)], &[("x", 60), ("y", 30)]] {
+            let (rules, said) = compared(new);
+            assert_eq!(rules, notes, "{new:?}");
+            assert!(said.ends_with("; 2 not shown by POP3, ignored; 1 not in INBOX, ignored"), "{said}");
+        }
+        assert_eq!(compared(&[("x", 31)]).0, [&notes[..], &["Difference pop3-extra"]].concat());
+        assert_eq!(compared(&[("x", 30), ("y", 30)]).0, [&notes[..], &["Difference pop3-extra"]].concat());
+    }
+
+    #[test]
+    fn a_size_that_pop3_counts_otherwise_is_a_note_if_the_new_side_counts_octets() {
+        let contents = contents(9, &[(1, 10), (2, 20)]);
+        let old = pair(&list(&[("7.1", 11), ("7.2", 22)]), &snapshot(&contents)).unwrap();
+        let compared = |new: &[(&str, u64)]| {
+            let mut report = Report::new("u1", false);
+            lists(&old, &list(new), &BTreeSet::new(), &[], &mut report);
+            report.findings.iter().map(|found| format!("{:?} {}", found.class, found.rule)).collect::<Vec<_>>()
+        };
+        assert_eq!(compared(&[("7.1", 10), ("7.2", 20)]), ["Note pop3-size"]);
+        assert_eq!(compared(&[("7.1", 11), ("7.2", 20)]), ["Note pop3-size"], "or as POP3 did");
+        assert_eq!(compared(&[("7.1", 12), ("7.2", 20)]), ["Note pop3-size", "Difference pop3-size"]);
     }
 }

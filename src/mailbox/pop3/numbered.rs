@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::pairing::{Doubt, Named, Paired, Pairing, Snapshot};
-use super::{Pop3List, Uidl};
+use super::Pop3List;
+use super::pairing::{Doubt, Method, Named, Paired, Pairing, Snapshot, Stranger};
 use crate::mailbox::Uid;
 
 /// The UIDL of the message with this X-GM-MSGID.
@@ -19,20 +19,20 @@ pub fn gmail_uidl(number: u64) -> String {
 /// [`Doubt`], if it is not certain for every message.
 pub fn numbered(list: &Pop3List, snapshot: &Snapshot<'_>, numbers: &[(Uid, u64)]) -> Result<Pairing, Doubt> {
     let uids: HashMap<String, Uid> = numbers.iter().map(|(uid, number)| (gmail_uidl(*number), *uid)).collect();
-    let (mut messages, mut strangers): (Vec<Paired>, Vec<&Uidl>) = (Vec::new(), Vec::new());
+    let (mut messages, mut strangers): (Vec<Paired>, Vec<Stranger>) = (Vec::new(), Vec::new());
     for (number, message) in (1..).zip(list.messages()) {
         let uid = uids.get(message.uidl.as_str()).filter(|uid| snapshot.has(**uid).is_some());
         match uid {
             Some(&uid) => {
                 let (uidl, size, imap_size) = (message.uidl.clone(), message.size, snapshot.has(uid));
-                messages.push(Paired { number, uidl, size, uid, imap_size });
+                messages.push(Paired { number, uidl, size, uid, imap_size, method: Method::Number });
             }
-            None => strangers.push(&message.uidl),
+            None => strangers.push(Stranger { number, uidl: message.uidl.clone(), size: message.size }),
         }
     }
     let newer = snapshot.uid_next_after.0.saturating_sub(snapshot.contents.uid_next.0) as usize;
-    if !snapshot.list_is_older && strangers.len() > newer {
-        return Err(Doubt::Strangers(Named::of(strangers)));
+    if snapshot.list_is_older || strangers.len() <= newer {
+        strangers.clear();
     }
     let sizes: Vec<Uid> =
         messages.iter().filter(|paired| paired.imap_size != Some(paired.size)).map(|paired| paired.uid).collect();
@@ -42,15 +42,21 @@ pub fn numbered(list: &Pop3List, snapshot: &Snapshot<'_>, numbers: &[(Uid, u64)]
     let shown: HashSet<Uid> = messages.iter().map(|paired| paired.uid).collect();
     let hidden: Vec<Uid> =
         snapshot.contents.messages.iter().map(|message| message.uid).filter(|uid| !shown.contains(uid)).collect();
-    if !hidden.is_empty() {
-        return Err(Doubt::Hidden(Named::uids(hidden)));
-    }
-    Ok(Pairing { uid_validity: snapshot.contents.uid_validity, templates: Vec::new(), numbered: true, messages })
+    Ok(Pairing {
+        uid_validity: snapshot.contents.uid_validity,
+        templates: Vec::new(),
+        messages,
+        hidden,
+        strangers,
+        elsewhere: Vec::new(),
+        unshown: Vec::new(),
+    })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::pairing::Policy;
     use super::super::pairing::tests::{inbox, snapshot};
     use super::super::tests::list;
     use super::*;
@@ -72,7 +78,10 @@ mod tests {
     #[test]
     fn what_is_on_one_side_only_and_what_differs_is_named() {
         let inbox = inbox(20, &[(3, 1), (5, 2)]);
-        let doubt = |messages: &[(&str, u64)]| numbered(&list(messages), &snapshot(&inbox), &NUMBERS).unwrap_err();
+        let doubt = |messages: &[(&str, u64)]| match numbered(&list(messages), &snapshot(&inbox), &NUMBERS) {
+            Ok(pairing) => pairing.doubt(Policy::default()).unwrap(),
+            Err(doubt) => doubt,
+        };
         assert!(matches!(doubt(&[("GmailIda", 2)]), Doubt::Hidden(_)));
         assert!(matches!(doubt(&[("GmailIda", 3), ("GmailId11bdfc5cae0c8191", 1)]), Doubt::Sizes(_)));
         let archived = [("GmailIda", 2), ("GmailId11bdfc5cae0c8191", 1), ("GmailIdb", 9)];

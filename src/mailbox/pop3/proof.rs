@@ -1,11 +1,12 @@
 //! Proves on the messages themselves that POP3 shows under each UIDL the message that its UID is.
 //!
-//! Templates can hit by coincidence. So each pair's sizes must be equal; a size that only one message has pins it down.
-//! Messages that share a size are told apart by their headers, and where those are equal too by their whole text; messages
-//! that are equal in all that are the same to every client.
+//! Templates can hit by coincidence. So each pair's sizes must be equal; a size that only one message has pins it down, and some
+//! of those messages are looked at all the same. Messages that share a size are told apart by their headers, and where those are
+//! equal too by their whole text; messages that are equal in all that are the same to every client.
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::matching::{Looks, sampled};
 use super::pairing::{Doubt, Named, Paired, Pairing};
 use super::text::TextDigest;
 use crate::mailbox::Uid;
@@ -17,18 +18,19 @@ pub type Texts = HashMap<Uid, TextDigest>;
 #[derive(Debug)]
 pub struct Proof<'a> {
     pairing: &'a Pairing,
-    /// Those that share their size with another.
+    /// Those that share their size with another, and some others.
     headers: Vec<&'a Paired>,
     /// Those that share their header, too.
     wholes: Vec<&'a Paired>,
 }
 
 impl<'a> Proof<'a> {
-    /// Compares sizes. Messages for which `proved` is true were proved before: a UIDL never changes hands.
+    /// Compares sizes. Messages for which `proved` is true were proved before: a UIDL never changes hands. `looks`: whether some
+    /// are looked at that have a size of their own.
     ///
     /// # Errors
     /// [`Doubt::Sizes`]
-    pub fn begin(pairing: &'a Pairing, proved: impl Fn(Uid) -> bool) -> Result<Self, Doubt> {
+    pub fn begin(pairing: &'a Pairing, proved: impl Fn(Uid) -> bool, looks: Looks) -> Result<Self, Doubt> {
         let other = |paired: &&Paired| paired.imap_size.is_some_and(|size| size != paired.size);
         let mut others = pairing.messages.iter().filter(other).map(|paired| paired.uid);
         if let Some(one) = others.next() {
@@ -41,15 +43,18 @@ impl<'a> Proof<'a> {
             *count += 1;
             *newer |= paired.imap_size.is_none();
         }
-        let (mut headers, mut wholes) = (Vec::new(), Vec::new());
+        let (mut headers, mut wholes, mut alone) = (Vec::new(), Vec::new(), Vec::new());
         for paired in unproved.filter(|paired| paired.imap_size.is_some()) {
             match sharing.get(&paired.size) {
                 Some((2.., false)) => headers.push(paired),
                 // The header of the one that is not in the snapshot is not known: only the whole text will do.
                 Some((2.., true)) => wholes.push(paired),
-                _ => {}
+                _ => alone.push(paired),
             }
         }
+        let all = alone.len();
+        headers
+            .extend(alone.into_iter().enumerate().filter(|(at, _)| sampled(*at, all, looks)).map(|(_, paired)| paired));
         Ok(Self { pairing, headers, wholes })
     }
 
@@ -153,19 +158,23 @@ mod tests {
     fn a_size_of_its_own_pins_a_message_and_a_wrong_size_refutes_it() {
         let inbox = inbox(9, &[(1, 10), (2, 20), (3, 30)]);
         let good = pairing(&inbox, &[("1", 10), ("2", 20), ("3", 30)]);
-        let proof = Proof::begin(&good, |_| false).unwrap();
+        let proof = Proof::begin(&good, |_| false, Looks::None).unwrap();
         assert!(proof.headers().is_empty() && proof.wholes().is_empty());
+        assert_eq!(Proof::begin(&good, |_| false, Looks::Some).unwrap().headers().len(), 3, "few are all looked at");
         let swapped = pairing(&inbox, &[("1", 10), ("2", 30), ("3", 20)]);
-        let doubt = Proof::begin(&swapped, |_| false).unwrap_err();
+        let doubt = Proof::begin(&swapped, |_| false, Looks::None).unwrap_err();
         assert_eq!(doubt.to_string(), "POP3 and IMAP tell different sizes for UID 2, 3");
-        assert!(Proof::begin(&swapped, |_| true).is_err(), "sizes must be equal even where they were before");
+        assert!(
+            Proof::begin(&swapped, |_| true, Looks::None).is_err(),
+            "sizes must be equal even where they were before"
+        );
     }
 
     #[test]
     fn headers_tell_messages_of_one_size_apart_and_texts_those_of_one_header() {
         let inbox = inbox(9, &[(1, 10), (2, 10), (3, 10), (4, 40)]);
         let pairing = pairing(&inbox, &[("1", 10), ("2", 10), ("3", 10), ("4", 40)]);
-        let mut proof = Proof::begin(&pairing, |_| false).unwrap();
+        let mut proof = Proof::begin(&pairing, |_| false, Looks::None).unwrap();
         assert_eq!(uids(proof.headers()), [1, 2, 3]);
         let imap = texts(&[(1, "A: 1\n\nx"), (2, "A: 2\n\nx"), (3, "A: 2\n\ny")]);
         proof.compare_headers(&texts(&[(1, "A: 1\n\n"), (2, "A: 2\n\n"), (3, "A: 2\n\n")]), &imap).unwrap();
@@ -182,7 +191,7 @@ mod tests {
     fn swapped_headers_refute_the_pairing() {
         let inbox = inbox(9, &[(1, 10), (2, 10)]);
         let pairing = pairing(&inbox, &[("1", 10), ("2", 10)]);
-        let mut proof = Proof::begin(&pairing, |_| false).unwrap();
+        let mut proof = Proof::begin(&pairing, |_| false, Looks::None).unwrap();
         let (imap, pop3) = (texts(&[(1, "A: 1"), (2, "A: 2")]), texts(&[(1, "A: 2"), (2, "A: 1")]));
         let doubt = proof.compare_headers(&pop3, &imap).unwrap_err();
         assert!(matches!(doubt, Doubt::Contents { .. }), "{doubt}");
@@ -193,9 +202,9 @@ mod tests {
     fn only_what_is_new_is_proved_again() {
         let inbox = inbox(9, &[(1, 10), (2, 10), (3, 10), (4, 10)]);
         let pairing = pairing(&inbox, &[("1", 10), ("2", 10), ("3", 10), ("4", 10)]);
-        assert!(Proof::begin(&pairing, |_| true).unwrap().headers().is_empty());
-        assert!(Proof::begin(&pairing, |uid| uid.0 < 4).unwrap().headers().is_empty(), "the only new one");
-        assert_eq!(uids(Proof::begin(&pairing, |uid| uid.0 < 3).unwrap().headers()), [3, 4]);
+        assert!(Proof::begin(&pairing, |_| true, Looks::None).unwrap().headers().is_empty());
+        assert!(Proof::begin(&pairing, |uid| uid.0 < 4, Looks::None).unwrap().headers().is_empty(), "the only new one");
+        assert_eq!(uids(Proof::begin(&pairing, |uid| uid.0 < 3, Looks::None).unwrap().headers()), [3, 4]);
     }
 
     #[test]
@@ -203,7 +212,7 @@ mod tests {
         let inbox = inbox(9, &[(1, 10)]);
         let later = Snapshot { uid_next_after: UidNext(10), ..snapshot(&inbox) };
         let pairing = pair(&list(&[("1", 10), ("9", 10)]), &later).unwrap();
-        let proof = Proof::begin(&pairing, |_| false).unwrap();
+        let proof = Proof::begin(&pairing, |_| false, Looks::None).unwrap();
         assert_eq!((uids(proof.headers()), uids(proof.wholes())), (vec![], vec![1]));
     }
 }

@@ -1,4 +1,4 @@
-//! After a restart, where master users are configured for both sides: the work on users goes on by itself.
+//! After a restart, where both sides have something that opens every account: the work on users goes on by itself.
 
 use std::time::Duration;
 

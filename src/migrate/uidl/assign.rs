@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::read::{Content, Inbox};
 use crate::mailbox::pop3::order::{self, Orders};
 use crate::mailbox::pop3::{Pairing, Template};
-use crate::mailbox::{Account, Contents, MailboxName, Status, Uid, UidNext, UidValidity};
+use crate::mailbox::{Account, Contents, Filter, MailboxName, Status, Uid, UidNext, UidValidity};
 use crate::migrate::{Job, Platform, Readers, Stop};
 use crate::store::Pop3Proof;
 
@@ -79,6 +79,7 @@ pub(in crate::migrate) async fn prepare(
     job: &Job,
     readers: &mut Readers,
     (old, new): (&Account, &Account),
+    filter: &Filter,
 ) -> Result<Uidls, Stop> {
     let Some(pop3) = readers.pop3.clone() else { return Ok(Uidls::default()) };
     let inbox = MailboxName::inbox();
@@ -97,11 +98,18 @@ pub(in crate::migrate) async fn prepare(
         // Nothing is there to be saved; what comes from now on waits for the next pass.
         return Ok(Uidls { others: Others::Later(status.uid_next), ..Uidls::default() });
     }
-    let contents = readers.old.contents(listed).await?;
-    let mut inbox = Inbox { reader: &mut readers.old, listed, contents };
-    let pairing = pop3.old_pairing(&job.user, &mut inbox, Content::Proved).await?;
+    pop3.may_read_old()?;
+    // What is compared with POP3 is what clients see over IMAP.
+    let seeing = readers.is_seeing();
+    let (reader, ..) = readers.seen().await?;
+    let contents = reader.contents(listed).await?;
+    let mut inbox = Inbox { reader, listed, contents };
+    let pairing = Box::pin(pop3.old_pairing(&job.user, &mut inbox, Content::Proved)).await?;
     let contents = inbox.contents;
     inbox.reader.close().await?;
+    if !seeing {
+        readers.unsee().await;
+    }
     crate::fault::point("pop3-read").await;
     let pairing = match pairing {
         Ok(pairing) => pairing,
@@ -113,6 +121,12 @@ pub(in crate::migrate) async fn prepare(
             return Ok(Uidls { others, ..Uidls::default() });
         }
     };
+    if let Some(doubt) = pop3.doubt(&pairing) {
+        warn!(
+            user,
+            "the old side's POP3 and INBOX are not the same messages, and those that are in both keep their UIDLs: {doubt}"
+        );
+    }
     // A target that lost its INBOX begins anew: orders that were given there are gone with it.
     let orders: Orders = contents
         .messages
@@ -124,7 +138,8 @@ pub(in crate::migrate) async fn prepare(
     let given = place(job, &pairing, &orders);
     platform.store.put_pop3_orders(user, status.uid_validity, Uid(written.0), &given).await?;
     let computed = known_shape(&pairing, &orders, &given, contents.uid_next).and_then(|proof| computable(&proof));
-    let second = contents.messages.get(1).map(|message| UidNext(message.uid.0));
+    let second = contents.messages.iter().filter(|message| filter.takes(message)).nth(1);
+    let second = second.map(|message| UidNext(message.uid.0));
     Ok(Uidls {
         first_end: second.filter(|_| written.0 <= 1),
         known: pairing

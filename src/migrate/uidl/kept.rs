@@ -28,13 +28,13 @@ pub(in crate::migrate) async fn assert_kept(
     let list = maildrop.list().await?;
     maildrop.quit().await;
     let shown: HashSet<&str> = list.messages().iter().map(|message| message.uidl.as_str()).collect();
-    let mut lost = written.iter().filter(|uidl| !shown.contains(uidl.as_str())).peekable();
-    let Some(first) = lost.peek().map(ToString::to_string) else { return Ok(()) };
+    // Where one is kept, all are: what POP3 doesn't show then is hidden there, which is for the verification to judge.
+    let kept = written.iter().any(|uidl| shown.contains(uidl.as_str()));
+    let Some(first) = written.first().filter(|_| !kept) else { return Ok(()) };
     Err(Stop::Refused(format!(
-        "sdbox-uidl: the new side's POP3 does not show the UIDLs of mail that was written after the first message, {} of {} are \
+        "sdbox-uidl: the new side's POP3 does not show the UIDLs of mail that was written after the first message, all {} are \
          missing (first: {first}); Dovecot's sdbox does that: keep mail in mdbox or Maildir there, or set pop3_uidl_format \
          there to what gives the old side's UIDLs",
-        lost.count(),
         written.len()
     )))
 }

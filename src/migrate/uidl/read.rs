@@ -1,23 +1,24 @@
 //! Reads what POP3 shows on a side and finds out for certain which UID each message is.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use tracing::debug;
 
+use super::find::{elsewhere, fields, matched, prove};
 use super::{Certain, Pop3Reader};
 use crate::mailbox::pop3::pairing::Named;
 use crate::mailbox::pop3::proof::{Proof, Texts};
 use crate::mailbox::pop3::{
-    Doubt, KnownUidls, Matching, Paired, Pairing, Pop3List, Snapshot, TextDigest, TextHasher, numbered, pair,
+    Doubt, KnownUidls, Looks, Matching, Pairing, Pop3List, Snapshot, TextHasher, numbered, pair,
 };
 use crate::mailbox::{Contents, Listed, Report, Status, Uid, UidNext, compare};
 use crate::migrate::Stop;
-use crate::source::pop3::Part;
 use crate::source::profile::Quirk;
 use crate::source::{BodyEvent, Maildrop, MaildropError, Reader};
 use crate::store::Pop3Proof;
 use crate::user::CanonicalUser;
+use crate::wire::imap::command::Part;
 
 /// Times that a list is read when INBOX loses messages under our hands.
 const READS_MAX: u32 = 2;
@@ -56,33 +57,66 @@ impl Inbox<'_> {
         Ok(self.reader.status(self.listed).await?)
     }
 
-    /// Digests of messages, and those that can't be read.
-    async fn texts(&mut self, mut uids: Vec<Uid>) -> Result<(Texts, BTreeSet<Uid>), Stop> {
-        let (mut texts, mut unreadable) = (Texts::new(), BTreeSet::new());
-        uids.sort_unstable();
+    fn size(&self, uid: Uid) -> Option<u64> {
+        let at = self.contents.messages.binary_search_by_key(&uid, |message| message.uid).ok()?;
+        self.contents.messages.get(at).map(|message| message.size)
+    }
+
+    /// Whether its messages are those that were read.
+    async fn is_still(&mut self) -> Result<bool, Stop> {
+        let now = self.status().await?;
+        Ok(now.uid_validity == self.contents.uid_validity
+            && now.uid_next == self.contents.uid_next
+            && now.messages == self.contents.messages.len() as u64)
+    }
+
+    /// Digests of messages by IMAP, and those that can't be read.
+    pub(super) async fn texts(&mut self, uids: Vec<Uid>) -> Result<(Texts, BTreeSet<Uid>), Stop> {
+        let texts = texts_of(self.reader, self.listed, &self.contents, uids).await?;
+        self.reader.close().await?;
+        Ok(texts)
+    }
+
+    /// Digests of headers by IMAP, as far as the server gives them. Some servers rewrite a header in BODY[HEADER] alone (old
+    /// servers reference §11): what differs is compared as a whole.
+    pub(super) async fn headers(&mut self, uids: &[Uid]) -> Result<Texts, Stop> {
         if uids.is_empty() {
-            return Ok((texts, unreadable));
+            return Ok(Texts::new());
         }
-        // Whole messages, not BODY[HEADER]: some servers rewrite the header in that alone (old servers reference §11).
-        let bodies = self.reader.bodies(self.listed, self.contents.uid_validity, uids).await?;
-        let mut bodies = bodies.expecting(&self.contents.messages);
-        let mut hasher = TextHasher::new();
-        while let Some(event) = bodies.next().await? {
-            match event {
-                BodyEvent::Start(..) | BodyEvent::Again(_) => hasher = TextHasher::new(),
-                BodyEvent::Chunk(octets) => hasher.update(&octets),
-                BodyEvent::End(uid) => drop(texts.insert(uid, std::mem::take(&mut hasher).finish())),
-                BodyEvent::Vanished(uid) => debug!("no text of UID {uid}: it is gone"),
-                BodyEvent::Unreadable(uid, why) => {
-                    debug!("no text of UID {uid}: {why}");
-                    unreadable.insert(uid);
-                }
+        let headers = self.reader.headers(self.listed, self.contents.uid_validity, uids).await?;
+        self.reader.close().await?;
+        Ok(headers)
+    }
+}
+
+/// Digests of messages of any mailbox, and those that can't be read.
+pub(super) async fn texts_of(
+    reader: &mut Reader,
+    listed: &Listed,
+    contents: &Contents,
+    mut uids: Vec<Uid>,
+) -> Result<(Texts, BTreeSet<Uid>), Stop> {
+    let (mut texts, mut unreadable) = (Texts::new(), BTreeSet::new());
+    uids.sort_unstable();
+    if uids.is_empty() {
+        return Ok((texts, unreadable));
+    }
+    let bodies = reader.bodies(listed, contents.uid_validity, uids).await?;
+    let mut bodies = bodies.expecting(&contents.messages);
+    let mut hasher = TextHasher::new();
+    while let Some(event) = bodies.next().await? {
+        match event {
+            BodyEvent::Start(..) | BodyEvent::Again(_) => hasher = TextHasher::new(),
+            BodyEvent::Chunk(octets) => hasher.update(&octets),
+            BodyEvent::End(uid) => drop(texts.insert(uid, std::mem::take(&mut hasher).finish())),
+            BodyEvent::Vanished(uid) => debug!("no text of UID {uid}: it is gone"),
+            BodyEvent::Unreadable(uid, why) => {
+                debug!("no text of UID {uid}: {why}");
+                unreadable.insert(uid);
             }
         }
-        drop(bodies);
-        self.reader.close().await?;
-        Ok((texts, unreadable))
     }
+    Ok((texts, unreadable))
 }
 
 /// Compares what POP3 shows on both sides. Messages in `altered` are known to differ in size by a named rule.
@@ -96,17 +130,23 @@ pub(in crate::migrate) async fn compare_sides(
     content: Content,
     report: &mut Report,
 ) -> Result<(), Stop> {
-    let pairing = match pop3.old_pairing(user, old, content).await? {
+    let pairing = match Box::pin(pop3.old_pairing(user, old, content)).await? {
         Ok(pairing) => pairing,
         Err(doubt) => {
             compare::pop3::doubtful(&doubt, report);
             return Ok(());
         }
     };
+    if let Some(doubt) = pairing.doubt(pop3.policy) {
+        compare::pop3::doubtful(&doubt, report);
+        return Ok(());
+    }
     let altered: BTreeSet<Uid> = compare::pop3::altered(report);
-    match pop3.new_list(new, &pairing, content).await? {
+    match Box::pin(pop3.new_list(new, &pairing, content)).await? {
         Ok((list, proved)) => {
-            compare::pop3::lists(&pairing, &list, &altered, report);
+            let hidden: Vec<u64> =
+                pairing.hidden.iter().chain(&pairing.unshown).filter_map(|uid| new.size(*uid)).collect();
+            compare::pop3::lists(&pairing, &list, &altered, &hidden, report);
             if let Err(doubt) = proved {
                 compare::pop3::spoilt(&doubt, report);
             }
@@ -117,7 +157,8 @@ pub(in crate::migrate) async fn compare_sides(
 }
 
 impl Pop3Reader {
-    /// The old side's POP3 list with its UIDs: from a session of the user that passed by, else by a login of our own.
+    /// The old side's POP3 list with its UIDs: from a session of the user that passed by, else by a login of our own. Messages
+    /// that one of the two lists lacks are a doubt for the caller.
     ///
     /// # Errors
     /// [`Stop`] if it can't be read now; a [`Doubt`] is a result.
@@ -127,9 +168,8 @@ impl Pop3Reader {
         inbox: &mut Inbox<'_>,
         content: Content,
     ) -> Result<Certain<Pairing>, Stop> {
-        let profile = inbox.reader.profile();
-        if profile.has(Quirk::Pop3Locks) {
-            return Ok(Err(Doubt::Locks(profile.name)));
+        if inbox.reader.profile().has(Quirk::Pop3Locks) {
+            return Box::pin(self.by_fields(user, inbox, content)).await;
         }
         let known = Known {
             proof: self.store.pop3_proof(user.as_str()).await?,
@@ -143,23 +183,18 @@ impl Pop3Reader {
             return Ok(Ok(pairing));
         }
         for read in 1.. {
-            let paired = self.in_turn(user, self.read_old(inbox, &known, content)).await?;
-            let doubt = match paired {
-                Ok((pairing, unproved)) => {
-                    if content == Content::Proved {
-                        let below = unproved.map_or(inbox.contents.uid_next, |uid| UidNext(uid.0));
-                        self.remember(user, &pairing, below).await?;
-                    }
-                    return Ok(Ok(pairing));
+            let paired = self.in_turn(user, Box::pin(self.read_old(inbox, &known, content))).await?;
+            let whole = paired.as_ref().is_ok_and(|(pairing, _)| pairing.is_whole());
+            if whole || inbox.is_still().await? {
+                let (pairing, unproved) = match paired {
+                    Ok(paired) => paired,
+                    Err(doubt) => return Ok(Err(doubt)),
+                };
+                if content == Content::Proved {
+                    let below = unproved.map_or(inbox.contents.uid_next, |uid| UidNext(uid.0));
+                    self.remember(user, &pairing, below).await?;
                 }
-                Err(doubt) => doubt,
-            };
-            let now = inbox.status().await?;
-            let still = now.uid_validity == inbox.contents.uid_validity
-                && now.uid_next == inbox.contents.uid_next
-                && now.messages == inbox.contents.messages.len() as u64;
-            if still {
-                return Ok(Err(doubt));
+                return Ok(Ok(pairing));
             }
             if read >= READS_MAX {
                 break;
@@ -169,6 +204,30 @@ impl Pop3Reader {
         Err(Stop::Later("INBOX changes while its POP3 list is read".to_owned()))
     }
 
+    /// The list of a server that keeps UIDLs in its messages and whose POP3 can't be opened without harm.
+    async fn by_fields(
+        &self,
+        user: &CanonicalUser,
+        inbox: &mut Inbox<'_>,
+        content: Content,
+    ) -> Result<Certain<Pairing>, Stop> {
+        let uids: Vec<Uid> = inbox.contents.messages.iter().map(|message| message.uid).collect();
+        let told = fields(inbox, &uids, Part::XUidl).await?;
+        inbox.reader.close().await?;
+        let unshown = uids.into_iter().filter(|uid| !told.contains_key(uid)).collect();
+        let shown: Vec<Uid> = told.keys().copied().collect();
+        let sizes: Vec<u64> = shown.iter().filter_map(|uid| inbox.size(*uid)).collect();
+        let list = match Pop3List::new(told.into_values().zip(sizes)) {
+            Ok(list) => list,
+            Err(bad) => return Ok(Err(bad.into())),
+        };
+        let pairing = Pairing::of_fields(&list, &shown, &inbox.contents, unshown);
+        if content == Content::Proved {
+            self.remember(user, &pairing, inbox.contents.uid_next).await?;
+        }
+        Ok(Ok(pairing))
+    }
+
     /// The list, and the first message of it that could not be read.
     async fn read_old(
         &self,
@@ -176,8 +235,7 @@ impl Pop3Reader {
         known: &Known,
         content: Content,
     ) -> Result<Certain<(Pairing, Option<Uid>)>, Stop> {
-        let access = self.old.as_ref().map_err(|why| Stop::Later(format!("POP3: {why}")))?;
-        let mut maildrop = Maildrop::open(&self.sides.old, access).await?;
+        let mut maildrop = Maildrop::open(&self.sides.old, self.may_read_old()?).await?;
         crate::fault::point("pop3-open").await;
         let list = match maildrop.list().await {
             Err(MaildropError::BadList { bad, .. }) => {
@@ -195,23 +253,30 @@ impl Pop3Reader {
             let numbers = inbox.numbers().await?;
             return Ok(numbered(&list, &snapshot, &numbers).map(|pairing| (pairing, None)));
         }
-        let certain = match pair(&list, &snapshot) {
-            Ok(pairing) => {
+        let proof = known.proof.as_ref();
+        let certain = match if known.by_content(&contents) { None } else { pair(&list, &snapshot).ok() } {
+            Some(pairing) => {
                 // A template that was never proved can't be trusted in the gate either.
-                let proof = known.proof.as_ref();
                 let content = if same_proof(proof, &pairing).is_some() { content } else { Content::Proved };
                 let proved = proved_before(proof, &pairing);
-                let proof = prove(&mut maildrop, inbox, &pairing, proved, content).await?;
+                let proof = Box::pin(prove(&mut maildrop, inbox, &pairing, proved, content)).await?;
                 proof.map(|unreadable| (pairing, unreadable.first().copied()))
             }
-            Err(Doubt::NoTemplate { .. }) => {
-                // What was never found before can't be trusted in the gate either.
-                let content = if known.uidls.is_empty() { Content::Proved } else { content };
-                let matching = Matching::begin(&list, &snapshot, &known.uidls, content == Content::Proved);
-                matched(&mut maildrop, inbox, matching, content).await?.map(|pairing| (pairing, None))
-            }
-            Err(doubt) => Err(doubt),
+            None => Err(Doubt::NoTemplate),
         };
+        let mut certain = match certain {
+            // The template hits by chance, or POP3 shows the messages otherwise than IMAP does: they tell themselves.
+            Err(Doubt::NoTemplate | Doubt::Sizes(_) | Doubt::Contents { .. }) => {
+                let how = (known, content, &contents);
+                Box::pin(matched(&mut maildrop, inbox, &list, how, uid_next_after))
+                    .await?
+                    .map(|pairing| (pairing, None))
+            }
+            certain => certain,
+        };
+        if let (Ok((pairing, _)), Content::Proved) = (&mut certain, content) {
+            Box::pin(elsewhere(&mut maildrop, inbox, pairing)).await?;
+        }
         maildrop.quit().await;
         Ok(certain)
     }
@@ -232,7 +297,7 @@ impl Pop3Reader {
             list => list?,
         };
         let pairing = old.carried_to(&list, &inbox.contents);
-        let proved = prove(&mut maildrop, inbox, &pairing, |_| false, content).await?;
+        let proved = Box::pin(prove(&mut maildrop, inbox, &pairing, |_| false, content)).await?;
         maildrop.quit().await;
         let all = |unreadable: BTreeSet<Uid>| {
             let why = "the new side does not give their text".to_owned();
@@ -268,7 +333,8 @@ impl Pop3Reader {
     async fn remember(&self, user: &CanonicalUser, pairing: &Pairing, proved_below: UidNext) -> Result<(), Stop> {
         let (uid_validity, templates) = (pairing.uid_validity, pairing.templates.clone());
         if templates.is_empty() {
-            let uidls = pairing.messages.iter().map(|paired| (paired.uid, paired.uidl.clone())).collect();
+            let uidls = pairing.messages.iter().map(|paired| (paired.uid, (paired.uidl.clone(), paired.method)));
+            let uidls = uidls.collect();
             self.store.put_pop3_uidls(user.as_str(), uid_validity, uidls).await?;
         }
         let proof = Pop3Proof { uid_validity, templates, proved_below, follows_uid: pairing.is_ascending() };
@@ -291,84 +357,31 @@ fn same_proof<'a>(known: Option<&'a Pop3Proof>, pairing: &Pairing) -> Option<&'a
 
 /// What is known of a user's list from before.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     proof: Option<Pop3Proof>,
     /// Where no template gives them.
-    uidls: KnownUidls,
+    pub(super) uidls: KnownUidls,
+}
+
+impl Known {
+    /// The messages told which is which before, not a template.
+    fn by_content(&self, contents: &Contents) -> bool {
+        let proof = self.proof.as_ref().filter(|proof| proof.uid_validity == contents.uid_validity);
+        !self.uidls.is_empty() && proof.is_some_and(|proof| proof.templates.is_empty())
+    }
 }
 
 /// A list that passed by will do if it has every message that is there now, and nothing has to be read to prove it.
 fn harvested(list: &Pop3List, contents: &Contents, known: &Known) -> Option<Pairing> {
     let snapshot = Snapshot { contents, uid_next_after: contents.uid_next, list_is_older: true };
-    let pairing = match pair(list, &snapshot) {
-        Ok(pairing) => pairing,
-        Err(Doubt::NoTemplate { .. }) if !known.uidls.is_empty() => {
-            return Matching::begin(list, &snapshot, &known.uidls, false).finish().ok();
-        }
-        Err(_) => return None,
-    };
-    let proof = Proof::begin(&pairing, proved_before(known.proof.as_ref(), &pairing)).ok()?;
+    if !known.uidls.is_empty() {
+        let pairing = Matching::begin(list, &snapshot, &known.uidls, None, Looks::None).finish();
+        return pairing.ok().filter(|pairing| pairing.hidden.is_empty());
+    }
+    let pairing = pair(list, &snapshot).ok().filter(|pairing| pairing.hidden.is_empty())?;
+    let proof = Proof::begin(&pairing, proved_before(known.proof.as_ref(), &pairing), Looks::None).ok()?;
     let enough = proof.headers().is_empty() && proof.wholes().is_empty();
     enough.then_some(pairing)
-}
-
-/// Proves a pairing on the messages, reading both protocols at once. Gives those that it could not be proved on because IMAP
-/// can't give them.
-async fn prove(
-    maildrop: &mut Maildrop,
-    inbox: &mut Inbox<'_>,
-    pairing: &Pairing,
-    proved: impl Fn(Uid) -> bool,
-    content: Content,
-) -> Result<Certain<BTreeSet<Uid>>, Stop> {
-    let mut proof = match Proof::begin(pairing, proved) {
-        Ok(proof) => proof,
-        Err(doubt) => return Ok(Err(doubt)),
-    };
-    if content == Content::Trusted {
-        return Ok(Ok(BTreeSet::new()));
-    }
-    let asked: Vec<Uid> = proof.headers().iter().chain(proof.wholes()).map(|paired| paired.uid).collect();
-    debug!(headers = proof.headers().len(), wholes = proof.wholes().len(), "proving UIDLs on the messages");
-    let headers = proof.headers().to_vec();
-    let (by_pop3, by_imap) = tokio::join!(texts(maildrop, &headers, Part::Header), inbox.texts(asked));
-    let (by_pop3, (by_imap, unreadable)) = (by_pop3?, by_imap?);
-    proof.leave_out(&unreadable);
-    if let Err(doubt) = proof.compare_headers(&by_pop3, &by_imap) {
-        return Ok(Err(doubt));
-    }
-    let by_pop3 = texts(maildrop, proof.wholes(), Part::Whole).await?;
-    Ok(proof.compare_wholes(&by_pop3, &by_imap).map(|()| unreadable))
-}
-
-/// Finds out by their contents which UID each message is, reading both protocols at once.
-async fn matched(
-    maildrop: &mut Maildrop,
-    inbox: &mut Inbox<'_>,
-    mut matching: Matching<'_>,
-    content: Content,
-) -> Result<Certain<Pairing>, Stop> {
-    if content == Content::Trusted || matching.is_told_apart() {
-        return Ok(matching.finish());
-    }
-    let (numbers, uids) = (matching.numbers_for_headers(), matching.uids());
-    debug!(messages = numbers.len(), "telling messages apart by their headers, no template gives their UIDLs");
-    let (by_pop3, by_imap) = tokio::join!(digests(maildrop, &numbers, Part::Header), inbox.texts(uids));
-    let (by_pop3, (by_imap, _)) = (by_pop3?, by_imap?);
-    matching.by_headers(&by_pop3, &by_imap);
-    let by_pop3 = digests(maildrop, &matching.numbers_for_wholes(), Part::Whole).await?;
-    Ok(matching.by_wholes(&by_pop3, &by_imap).and_then(|()| matching.finish()))
-}
-
-async fn digests(maildrop: &mut Maildrop, numbers: &[u32], part: Part) -> Result<HashMap<u32, TextDigest>, Stop> {
-    let digests = maildrop.texts(numbers, part).await?;
-    Ok(numbers.iter().copied().zip(digests).filter_map(|(number, digest)| Some((number, digest?))).collect())
-}
-
-async fn texts(maildrop: &mut Maildrop, messages: &[&Paired], part: Part) -> Result<Texts, Stop> {
-    let numbers: Vec<u32> = messages.iter().map(|paired| paired.number).collect();
-    let digests = maildrop.texts(&numbers, part).await?;
-    Ok(messages.iter().zip(digests).filter_map(|(paired, digest)| Some((paired.uid, digest?))).collect())
 }
 
 #[cfg(test)]
@@ -381,7 +394,7 @@ mod tests {
     use super::*;
     use crate::config::Endpoint;
     use crate::mailbox::diff::tests::{contents, message};
-    use crate::mailbox::pop3::{Template, Uidl};
+    use crate::mailbox::pop3::{Method, Policy, Template, Uidl};
     use crate::mailbox::{Side, UidValidity};
     use crate::net::Access;
     use crate::net::pop3::Pop3Server;
@@ -429,7 +442,7 @@ mod tests {
         let odd = list(&[("UID9-7", 30), ("UID8-7", 30), ("UID7-7", 40)]);
         assert!(harvested(&odd, &alike, &Known::default()).is_none());
         let uidl = |text: &str| Uidl::from_octets(text.as_bytes()).unwrap();
-        let uidls = [(Uid(3), uidl("UID8-7")), (Uid(5), uidl("UID9-7"))].into();
+        let uidls = [(Uid(3), (uidl("UID8-7"), Method::Size)), (Uid(5), (uidl("UID9-7"), Method::Size))].into();
         let pairing = harvested(&odd, &alike, &Known { uidls, ..Known::default() }).unwrap();
         assert_eq!(pairing.messages.iter().map(|paired| paired.uid.0).collect::<Vec<_>>(), [5, 3]);
     }
@@ -444,6 +457,7 @@ mod tests {
             store,
             registry,
             harvests: Harvests::default(),
+            policy: Policy::default(),
             hidden: None,
         }
     }

@@ -42,7 +42,7 @@ fn flag_change(change: &FlagChange, guid: Guid, modseq: ModSeq) -> Change {
 
 /// A message's GUID: the same in every run, and no other message's (dsync reference §8: two messages with one GUID
 /// would get one UIDL). The mailbox GUID is random, so the account needs no mention.
-pub(super) fn guid_of(mailbox: Guid, uid_validity: UidValidity, uid: Uid) -> Guid {
+pub(in crate::migrate) fn guid_of(mailbox: Guid, uid_validity: UidValidity, uid: Uid) -> Guid {
     let mut hash = Sha1::new();
     hash.update(mailbox.0);
     hash.update(uid_validity.0.to_be_bytes());

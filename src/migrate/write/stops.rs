@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::mailbox::{Contents, MailboxName, Uid, UidNext, UidValidity};
+use crate::mailbox::{Contents, Filter, MailboxName, Uid, UidNext, UidValidity};
 use crate::migrate::quarantine::Quarantine;
 use crate::migrate::{Job, Platform, Stop};
 
@@ -14,6 +14,10 @@ pub(in crate::migrate) struct Stops {
     /// Messages that were listed, and not there when they were asked for.
     vanished: BTreeSet<(MailboxName, UidValidity, Uid)>,
     pub(in crate::migrate) left_out: Quarantine,
+    /// What is left out by the operator's wish.
+    pub(in crate::migrate) filter: Filter,
+    /// Mailboxes of which a part was copied that was all that this run wants.
+    part: BTreeSet<MailboxName>,
 }
 
 /// Where a mailbox can't be read on.
@@ -49,7 +53,21 @@ impl Stops {
 
     /// Whether a mailbox can't be read on, or any of its messages is left out.
     pub(super) fn concern(&self, name: &MailboxName) -> bool {
-        self.stopped.contains_key(name) || self.left_out.concerns(name)
+        self.stopped.contains_key(name) || self.left_out.concerns(name) || !self.filter.takes_all_messages()
+    }
+
+    /// The target has all of a mailbox that the filter takes. False if that is everything.
+    pub(super) fn filtered(&mut self, name: &MailboxName) -> bool {
+        let part = !self.filter.takes_all_messages();
+        if part {
+            self.part.insert(name.clone());
+        }
+        part
+    }
+
+    /// Whether there is nothing more to be done in a mailbox in this run.
+    pub(in crate::migrate) fn is_done(&self, name: &MailboxName) -> bool {
+        self.part.contains(name) || self.get(name).is_some_and(|stopped| stopped.reached)
     }
 
     /// A message can't be read: it is left out, if it may be, or its mailbox ends there.

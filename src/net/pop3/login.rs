@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use super::{Pop3Answer, Pop3Connection, Pop3Error, printable};
 use crate::net::Stream;
 use crate::wire::pop3::Capabilities;
-use crate::wire::pop3::reply::{Reply, reply};
-use crate::wire::sasl;
+use crate::wire::pop3::reply::reply;
+use crate::wire::sasl::{self, Bearer};
 
 /// Octets of a command line with its end (RFC 2449 §4); a longer SASL message goes on a line of its own (RFC 5034 §4).
 const COMMAND_MAX: usize = 255;
@@ -74,12 +74,17 @@ impl Pop3Connection {
         // What it announces after the login may be something else.
         self.capabilities = None;
         if known.has_sasl("PLAIN") {
-            return self.auth_plain(user, authzid, password).await;
+            let message = sasl::plain(authzid, user, password).map_err(|e| self.server.protocol(e.to_string()))?;
+            return self.authenticate("PLAIN", &message, None).await;
         }
         if authzid.is_some() {
             return Err(self
                 .server
                 .protocol("offers no way to log in as somebody else (SASL PLAIN is missing)".into()));
+        }
+        if known.has("SASL") && !known.has("USER") && !known.want_tls_first() {
+            let what = "offers no way to log in with a password: neither SASL PLAIN nor USER is in its CAPA";
+            return Err(self.server.protocol(what.into()));
         }
         if password.iter().any(|octet| b"\r\n\0".contains(octet)) {
             let what = "a password with a line end can't be sent without SASL PLAIN, which is not offered";
@@ -99,29 +104,74 @@ impl Pop3Connection {
         self.answer().await
     }
 
-    async fn auth_plain(
+    /// Logs in with a token in place of a password.
+    ///
+    /// # Errors
+    /// If the connection breaks, or the server takes no such tokens. A refusal is an answer, not an error.
+    pub async fn login_with_token(
         &mut self,
+        mechanism: Bearer,
         user: &str,
-        authzid: Option<&str>,
-        password: &[u8],
+        token: &[u8],
     ) -> Result<Pop3Answer, Pop3Error> {
-        const COMMAND: &[u8] = b"AUTH PLAIN ";
-        let message = sasl::plain(authzid, user, password).map_err(|error| self.server.protocol(error.to_string()))?;
-        let message = sasl::to_base64(&message);
-        if COMMAND.len() + message.len() + 2 <= COMMAND_MAX {
-            self.secret(&[COMMAND, &message]).await?;
-            return self.answer().await;
+        let known = match self.capabilities.take() {
+            Some(known) => known,
+            None => self.capabilities().await?,
+        };
+        // What it announces after the login may be something else.
+        self.capabilities = None;
+        let name = mechanism.name();
+        if !known.has_sasl(name) {
+            return Err(self.server.protocol(format!("does not take tokens by {name}: its CAPA has no SASL {name}")));
         }
-        self.send("AUTH PLAIN")?;
-        self.flush().await?;
-        let line = self.line().await?;
-        if line.starts_with(b"+ ") || line.as_ref() == b"+" {
+        let endpoint = &self.server.endpoint;
+        let message = mechanism.message(user, (&endpoint.host, endpoint.port), token);
+        self.authenticate(name, &message, Some(mechanism.after_error())).await
+    }
+
+    /// `after_error` is what ends a mechanism that tells in a challenge why it refuses.
+    async fn authenticate(
+        &mut self,
+        mechanism: &'static str,
+        message: &[u8],
+        after_error: Option<&'static [u8]>,
+    ) -> Result<Pop3Answer, Pop3Error> {
+        let command = format!("AUTH {mechanism}");
+        let message = sasl::to_base64(message);
+        if command.len() + message.len() + 3 <= COMMAND_MAX {
+            self.secret(&[command.as_bytes(), b" ", &message]).await?;
+        } else {
+            self.send(&command)?;
+            self.flush().await?;
+            if let Some(refused) = self.challenge(mechanism).await?.err() {
+                return Ok(refused);
+            }
             self.secret(&[&message]).await?;
-            return self.answer().await;
+        }
+        let Some(after_error) = after_error else { return self.answer().await };
+        match self.challenge(mechanism).await? {
+            Err(answer) => Ok(answer),
+            Ok(challenge) => {
+                self.secret(&[&sasl::to_base64(after_error)]).await?;
+                Ok(match self.answer().await? {
+                    Pop3Answer::Refused { raw } => {
+                        Pop3Answer::Refused { raw: [&raw, b" ".as_slice(), &sasl::told(&challenge)].concat() }
+                    }
+                    accepted @ Pop3Answer::Accepted { .. } => accepted,
+                })
+            }
+        }
+    }
+
+    /// A challenge (RFC 5034 §4); the error is an answer that comes in place of one.
+    async fn challenge(&mut self, mechanism: &str) -> Result<Result<Vec<u8>, Pop3Answer>, Pop3Error> {
+        let line = self.line().await?;
+        if let Some(challenge) = line.strip_prefix(b"+ ").or_else(|| line.strip_prefix(b"+").filter(|l| l.is_empty())) {
+            return Ok(Ok(challenge.to_vec()));
         }
         match reply(&line) {
-            Some(reply @ Reply::Err(_)) => Ok(Pop3Answer::read(&line, reply)),
-            _ => Err(self.server.protocol("answered AUTH PLAIN with neither `+` nor `-ERR`".into())),
+            Some(answer) => Ok(Err(Pop3Answer::read(&line, answer))),
+            None => Err(self.server.protocol(format!("answered AUTH {mechanism} with nothing that POP3 knows"))),
         }
     }
 

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::{Pop3Answer, Pop3Connection, Pop3Error, Pop3Server};
 use crate::config::Endpoint;
 use crate::mailbox::Side;
+use crate::wire::sasl::Bearer;
 
 /// Greets with the first text, and answers each line of the client with the next one; gives the lines it heard.
 async fn peer(script: &[&str]) -> (Pop3Server, JoinHandle<Vec<String>>) {
@@ -135,4 +136,39 @@ async fn an_endless_line_is_not_held() {
     assert!(error.to_string().contains("longer than 16384 octets"), "{error}");
     let mut connection = opened(&["+OK\r\n", &"x".repeat(60_000)]).await;
     assert!(matches!(connection.command("STAT").await, Err(Pop3Error::Protocol { .. })));
+}
+
+/// RFC 2449 §6.3: a server that lists what it knows, and neither PLAIN nor USER in it, would call every password wrong.
+#[tokio::test]
+async fn a_server_that_takes_no_password_we_can_send_gets_none() {
+    let capa = "+OK\r\nTOP\r\nSASL CRAM-MD5 GSSAPI\r\n.\r\n";
+    let (said, heard) = logged_in(&["+OK\r\n", capa], None, "geheim").await;
+    assert!(said.ends_with("neither SASL PLAIN nor USER is in its CAPA") && said.starts_with("error"), "{said}");
+    assert_eq!(heard, ["CAPA"]);
+    let capa = "+OK\r\nUSER\r\nSASL CRAM-MD5\r\n.\r\n";
+    let (said, heard) = logged_in(&["+OK\r\n", capa, "+OK\r\n", "+OK in\r\n"], None, "geheim").await;
+    assert_eq!((said.as_str(), heard.len()), ("accepted: in", 3));
+}
+
+/// RFC 7628 §3.2.3 in POP3's clothes (RFC 5034 §4), and the empty line of XOAUTH2.
+#[tokio::test]
+async fn a_token_that_is_refused_is_refused_with_what_the_server_told() {
+    for (mechanism, end) in [(Bearer::OAuthBearer, "AQ=="), (Bearer::XOAuth2, "")] {
+        let capa = format!("+OK\r\nSASL {}\r\n.\r\n", mechanism.name());
+        for (token, lines) in [("tok", 2), (&*"x".repeat(300), 3)] {
+            let (challenge, no) = ("+ eyJzdGF0dXMiOiI0MDEifQ==\r\n", "-ERR [AUTH] no\r\n");
+            let script: &[&str] = if lines == 2 {
+                &["+OK\r\n", &capa, challenge, no]
+            } else {
+                &["+OK\r\n", &capa, "+ \r\n", challenge, no]
+            };
+            let (server, heard) = peer(script).await;
+            let mut connection = server.connect().await.unwrap();
+            let answer = connection.login_with_token(mechanism, "u1", token.as_bytes()).await.unwrap();
+            assert_eq!(answer, Pop3Answer::Refused { raw: b"-ERR [AUTH] no {\"status\":\"401\"}".to_vec() });
+            drop(connection);
+            let heard = heard.await.unwrap();
+            assert_eq!((heard.len(), heard[lines].as_str()), (lines + 1, end), "{heard:?}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! certificates its resolver ([`choice`](super::choice)) gives out.
 
 use std::fmt;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::Ticketer;
 use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ServerConfig, ServerConnection};
 
 use super::choice::{Choice, Offer, covers};
 use super::{HANDSHAKE, TlsError, VERSIONS, pem, provider};
@@ -105,10 +106,20 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`], which names the client's address.
     pub async fn accept(&self, tcp: TcpStream) -> Result<Stream, TlsError> {
+        self.accept_saying(tcp, b"").await
+    }
+
+    /// The same, with the first words inside TLS, which go out together with what ends the handshake. At most some thousand octets.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the client's address.
+    pub async fn accept_saying(&self, tcp: TcpStream, words: &[u8]) -> Result<Stream, TlsError> {
         let peer = tcp.peer_addr().map_or_else(|_| "a client".to_owned(), |address| address.to_string());
         self.look_if_due().await;
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
-        match timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+        // Into memory, until there is TLS; what fails there fails in the handshake as well.
+        let say = |tls: &mut ServerConnection| drop(tls.writer().write_all(words));
+        match timeout(HANDSHAKE, acceptor.accept_with(tcp, say)).await {
             Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),
             Ok(Err(error)) => Err(TlsError::handshake(peer, &error)),
             Err(_) => Err(TlsError::Timeout { peer }),

@@ -14,6 +14,9 @@ use crate::wire::imap::scan::{self, ListItem, Namespaces, Response, StatusItems}
 /// Mailboxes of one account: far more than any user has, and little memory.
 const MAILBOXES_MAX: usize = 100_000;
 
+/// Namespaces of others that are asked for by name.
+const PREFIXES_MAX: usize = 16;
+
 /// STATUS commands on the way at once: hides the round trips without filling a slow server's buffers.
 const STATUS_WINDOW: usize = 64;
 
@@ -30,6 +33,16 @@ impl ImapReader {
     /// # Errors
     /// If the server refuses to list, or refuses the STATUS of a mailbox that it lists.
     pub async fn account(&mut self) -> Result<Account, ReadError> {
+        match self.account_once().await {
+            Ok(account) => Ok(account),
+            Err(error) => {
+                self.connect_anew_after(error).await?;
+                self.account_once().await
+            }
+        }
+    }
+
+    async fn account_once(&mut self) -> Result<Account, ReadError> {
         self.close().await?;
         let Lists { namespaces, items, subscribed } = self.lists().await?;
         let personal = namespaces.personal.first();
@@ -110,10 +123,43 @@ impl ImapReader {
         }
         self.connection.flush().await?;
         let mut lists = self.lists_answered(sent).await?;
+        self.with_unlisted(&mut lists).await?;
         if extended && lists.subscribed.iter().any(|item| has(item, "\\NonExistent")) {
             self.without_hidden(&mut lists).await?;
         }
         Ok(lists)
+    }
+
+    /// Adds the mailboxes of namespaces that are others' and of which LIST shows nothing unless it is asked for them by name (a
+    /// Dovecot's `list = no`).
+    async fn with_unlisted(&mut self, lists: &mut Lists) -> Result<(), ReadError> {
+        if self.unlisted.is_none() {
+            let Namespaces { other, shared, .. } = &lists.namespaces;
+            let listed =
+                |prefix: &[u8]| prefix.is_empty() || lists.items.iter().any(|item| item.name.starts_with(prefix));
+            let prefixes = other.iter().chain(shared).map(|space| &space.prefix);
+            let prefixes: Vec<Vec<u8>> =
+                prefixes.filter(|prefix| !listed(prefix)).take(PREFIXES_MAX).cloned().collect();
+            let mut found = Vec::new();
+            for prefix in prefixes {
+                let tag = self.connection.tag();
+                let command = self.connection.encoded(command::list(&tag, &[prefix.as_slice(), b"*"].concat()))?;
+                self.connection.send(command).await?;
+                self.connection.flush().await?;
+                match self.lists_answered([("LIST", tag)].into()).await {
+                    Ok(lists) => found.extend(lists.items),
+                    Err(ReadError::Imap(ImapError::Refused { text, .. })) => {
+                        tracing::debug!(prefix = printable(&prefix), "LIST refused: {text}");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            self.unlisted = Some(found);
+        }
+        let known: BTreeSet<Vec<u8>> = lists.items.iter().map(|item| item.name.clone()).collect();
+        let unlisted = self.unlisted.iter().flatten().filter(|item| !known.contains(&item.name));
+        lists.items.extend(unlisted.cloned());
+        Ok(())
     }
 
     /// Leaves out subscriptions to mailboxes that don't exist where the server's own LSUB does (Cyrus): clients that ask by LSUB

@@ -50,8 +50,7 @@ impl ImapReader {
                 Err(Broken::Left(what)) => return Err(self.in_mailbox(listed, what)),
                 Err(Broken::Connection(ImapError::Lost { what, .. })) => {
                     // A server may hang up on one mailbox; the others can be read all the same.
-                    self.connection = Self::connect(&self.server, &self.access).await?;
-                    self.open = None;
+                    self.reconnect().await?;
                     return Err(self.in_mailbox(listed, format!("while messages were listed: {what}")));
                 }
                 Err(Broken::Connection(ImapError::Refused { command, text, .. })) => {

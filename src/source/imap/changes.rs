@@ -216,7 +216,7 @@ pub(super) fn range(first: u32, end: u32) -> Option<UidRange> {
 }
 
 /// UIDs (ascending) as ranges; where that would be too many, as one that holds others, too.
-fn ranges(uids: &[Uid]) -> Vec<UidRange> {
+pub(super) fn ranges(uids: &[Uid]) -> Vec<UidRange> {
     let mut ranges: Vec<UidRange> = Vec::new();
     for uid in uids.iter().filter_map(|uid| NonZeroU32::new(uid.0)) {
         match ranges.last_mut() {

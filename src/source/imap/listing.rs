@@ -127,6 +127,7 @@ pub(super) fn merge(known: Fetch, more: Fetch) -> Fetch {
         internal_date: more.internal_date.or(known.internal_date),
         size: more.size.or(known.size),
         modseq: more.modseq.or(known.modseq),
+        guid: None,
         gm_msgid: more.gm_msgid.or(known.gm_msgid),
         body: None,
     }

@@ -47,6 +47,14 @@ async fn no_gate_closes_on_a_pop3_session() {
     gate.without_pop3().await;
 }
 
+/// Waits until the session of `pass` is to stand still.
+async fn closing(pass: &SessionPass) {
+    let mut changes = pass.changes();
+    while pass.standing() != Standing::Closing {
+        changes = changes.next().await;
+    }
+}
+
 #[tokio::test]
 async fn a_live_gate_waits_for_every_session_to_stand_still() {
     let (_folder, registry, user) = registry();
@@ -55,7 +63,7 @@ async fn a_live_gate_waits_for_every_session_to_stand_still() {
     let gate = registry.gate(&user).await.unwrap();
 
     let parking = async {
-        one.changed().await;
+        closing(&one).await;
         assert_eq!(one.standing(), Standing::Closing);
         one.park();
         one.park();
@@ -68,14 +76,14 @@ async fn a_live_gate_waits_for_every_session_to_stand_still() {
 
     // What stood still for the first closing does not stand still for the second.
     let parking = async {
-        two.changed().await;
+        closing(&two).await;
         two.park();
     };
     let (closed, ()) = tokio::join!(gate.close(Close::Live, soon()), parking);
     assert!(matches!(closed.map(drop), Err(Busy::Unparked { busy: 1, .. })));
 
     let parking = async {
-        one.changed().await;
+        closing(&one).await;
         one.park();
         drop(two);
     };
@@ -91,7 +99,7 @@ async fn a_session_that_ends_while_it_stands_still_leaves_no_trace() {
     let two = enter(&registry, &user, Protocol::Imap).await;
     let gate = registry.gate(&user).await.unwrap();
     let parking = async {
-        one.changed().await;
+        closing(&one).await;
         one.park();
         drop(one);
     };

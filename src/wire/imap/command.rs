@@ -4,8 +4,10 @@
 //! synchronising literal, which every server takes; nothing here needs LITERAL+ or UTF8=ACCEPT.
 //! Mailbox names are raw octets, as the server gave them.
 
+mod about;
 mod append;
 mod gmail;
+mod parts;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +16,6 @@ use std::ops::RangeInclusive;
 
 use imap_codec::CommandCodec;
 use imap_codec::encode::{Encoder as _, Fragment as CodecFragment};
-use imap_codec::imap_types::auth::AuthMechanism;
 use imap_codec::imap_types::command::{Command, CommandBody, FetchModifier, SelectParameter};
 use imap_codec::imap_types::core::{AString, Atom, IString, Literal, NString, Quoted, Tag, Vec1};
 use imap_codec::imap_types::extensions::enable::CapabilityEnable;
@@ -24,8 +25,10 @@ use imap_codec::imap_types::sequence::{Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItemName;
 use zeroize::Zeroizing;
 
+pub use about::{About, about};
 pub use append::{Append, append, create};
 pub use gmail::{uid_fetch_gm_msgid, uid_search_popped};
+pub use parts::{Part, uid_fetch_parts};
 
 use crate::wire::sasl;
 
@@ -107,21 +110,40 @@ pub fn login(tag: &str, user: &str, password: &[u8]) -> Fragments {
     Ok(line.finish())
 }
 
-/// `AUTHENTICATE PLAIN`, with the message in the command (only to servers with SASL-IR, RFC 4959), or without.
+/// `AUTHENTICATE` by a mechanism, with the message in the command (only to servers with SASL-IR, RFC 4959), or without.
 /// Without, wait for `+` and send [`authenticate_data`].
 ///
 /// # Errors
 /// [`CommandError::Tag`].
-pub fn authenticate_plain(tag: &str, initial: Option<&[u8]>) -> Fragments {
-    let Some(initial) = initial else {
-        return encode(tag, CommandBody::authenticate(AuthMechanism::Plain));
-    };
+pub fn authenticate(tag: &str, mechanism: &'static str, initial: Option<&[u8]>) -> Fragments {
     checked_tag(tag)?;
-    let message = if initial.is_empty() { Zeroizing::new(b"=".to_vec()) } else { sasl::to_base64(initial) };
-    let mut line = Line::with_room(tag.len() + message.len() + 32);
+    let message = match initial {
+        None => Zeroizing::default(),
+        Some([]) => Zeroizing::new(b"=".to_vec()),
+        Some(initial) => sasl::to_base64(initial),
+    };
+    let mut line = Line::with_room(tag.len() + mechanism.len() + message.len() + 32);
     line.text(tag.as_bytes());
-    line.text(b" AUTHENTICATE PLAIN ");
+    line.text(b" AUTHENTICATE ");
+    line.text(mechanism.as_bytes());
+    if initial.is_some() {
+        line.text(b" ");
+    }
     line.text(&message);
+    line.text(b"\r\n");
+    Ok(line.finish())
+}
+
+/// `PROXYAUTH user`, which no standard describes.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::Nul`].
+pub fn proxyauth(tag: &str, user: &str) -> Fragments {
+    checked_tag(tag)?;
+    let mut line = Line::with_room(tag.len() + user.len() * 2 + 32);
+    line.text(tag.as_bytes());
+    line.text(b" PROXYAUTH ");
+    line.string(user.as_bytes(), "user name")?;
     line.text(b"\r\n");
     Ok(line.finish())
 }
@@ -316,6 +338,42 @@ pub fn uid_fetch_bodies(tag: &str, uids: &[NonZeroU32]) -> Fragments {
     fetch(tag, set, vec![MessageDataItemName::Uid, body], Vec::new())
 }
 
+/// `UID FETCH a:b,c:d… (UID X-GUID)`: only to Dovecot, whose name for messages it is.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`].
+pub fn uid_fetch_guids(tag: &str, uids: &[UidRange]) -> Fragments {
+    uid_fetch_by_hand(tag, uids, "X-GUID")
+}
+
+/// `UID FETCH a:b,c:d… (UID BODY.PEEK[HEADER.FIELDS (DATE MESSAGE-ID)])`.
+///
+/// # Errors
+/// [`CommandError::Tag`], [`CommandError::EmptyRange`], [`CommandError::Atom`] for what is no name of a field.
+pub fn uid_fetch_header_fields(tag: &str, uids: &[UidRange], fields: &[String]) -> Fragments {
+    let fits = |field: &String| {
+        !field.is_empty() && field.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+    };
+    if let Some(wrong) = fields.iter().find(|field| !fits(field)) {
+        return Err(CommandError::Atom(wrong.clone()));
+    }
+    uid_fetch_by_hand(tag, uids, &format!("BODY.PEEK[HEADER.FIELDS ({})]", fields.join(" ")))
+}
+
+/// What imap-codec has no type for, or would write in quotes that old servers don't expect.
+fn uid_fetch_by_hand(tag: &str, uids: &[UidRange], item: &str) -> Fragments {
+    checked_tag(tag)?;
+    let range = |uids: &UidRange| ends(uids).map(|(first, last)| format!("{first}:{last}"));
+    let set = uids.iter().map(range).collect::<Result<Vec<_>, _>>()?;
+    if set.is_empty() {
+        return Err(CommandError::EmptyRange(0, 0));
+    }
+    let text = format!("{tag} UID FETCH {} (UID {item})\r\n", set.join(","));
+    let mut line = Line::with_room(text.len());
+    line.text(text.as_bytes());
+    Ok(line.finish())
+}
+
 /// A way to ask for one message's octets, or for a part of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Octets {
@@ -495,9 +553,9 @@ impl Line {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::{
-        CommandError, Extended, Fragment, Fragments, Simple, authenticate_data, authenticate_plain, enable, examine,
-        id, list, list_extended, login, lsub, simple, status, uid_fetch_bodies, uid_fetch_changed, uid_fetch_flags,
-        uid_fetch_metadata, uid_fetch_metadata_of, uid_search,
+        CommandError, Extended, Fragment, Fragments, Simple, authenticate, authenticate_data, enable, examine, id,
+        list, list_extended, login, lsub, proxyauth, simple, status, uid_fetch_bodies, uid_fetch_changed,
+        uid_fetch_flags, uid_fetch_metadata, uid_fetch_metadata_of, uid_search,
     };
     use imap_codec::encode::Encoder as _;
     use imap_codec::imap_types::command::{Command, CommandBody};
@@ -531,10 +589,11 @@ mod tests {
         assert_eq!(login("a", "me", b"a\0b"), Err(CommandError::Nul("password")));
         assert_eq!(login("a", "m\0e", b"a"), Err(CommandError::Nul("user name")));
         assert_eq!(login("a b", "me", b"a"), Err(CommandError::Tag("a b".to_owned())));
-        assert_eq!(wire(authenticate_plain("a", None)), "a AUTHENTICATE PLAIN\r\n");
-        assert_eq!(wire(authenticate_plain("a", Some(b"\0u\0p"))), "a AUTHENTICATE PLAIN AHUAcA==\r\n");
-        assert_eq!(wire(authenticate_plain("a", Some(b""))), "a AUTHENTICATE PLAIN =\r\n");
+        assert_eq!(wire(authenticate("a", "PLAIN", None)), "a AUTHENTICATE PLAIN\r\n");
+        assert_eq!(wire(authenticate("a", "PLAIN", Some(b"\0u\0p"))), "a AUTHENTICATE PLAIN AHUAcA==\r\n");
+        assert_eq!(wire(authenticate("a", "PLAIN", Some(b""))), "a AUTHENTICATE PLAIN =\r\n");
         assert_eq!(authenticate_data(b"\0u\0p").as_slice(), b"AHUAcA==\r\n");
+        assert_eq!(wire(proxyauth("a", "u\"1")), "a PROXYAUTH \"u\\\"1\"\r\n");
     }
 
     #[test]
@@ -626,6 +685,15 @@ mod tests {
             assert_eq!(wire(super::uid_fetch_octets("a", uid(9), what)), format!("a UID FETCH 9 (UID {item})\r\n"));
         }
         assert_eq!(wire(super::fetch_uid("a", uid(9))), "a FETCH 9 UID\r\n");
+        let some = [uid(7)..=uid(7), uid(9)..=NonZeroU32::MAX];
+        assert_eq!(wire(super::uid_fetch_guids("a", &some)), "a UID FETCH 7:7,9:4294967294 (UID X-GUID)\r\n");
+        let fields = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            wire(super::uid_fetch_header_fields("a", &some[..1], &fields(&["Date", "Message-ID"]))),
+            "a UID FETCH 7:7 (UID BODY.PEEK[HEADER.FIELDS (Date Message-ID)])\r\n"
+        );
+        assert!(super::uid_fetch_header_fields("a", &some, &fields(&["Da te"])).is_err());
+        assert!(super::uid_fetch_guids("a", &[]).is_err());
         assert_eq!(uid_fetch_flags("a", uid(3)..=uid(2)), Err(CommandError::EmptyRange(3, 2)));
     }
 

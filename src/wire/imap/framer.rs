@@ -139,6 +139,22 @@ impl Framer {
         matches!(self.place, Place::Literal(_))
     }
 
+    /// Octets of the current literal that complete no event: they may be [passed](Self::pass) unseen.
+    #[must_use]
+    pub fn unseen(&self) -> u64 {
+        match self.place {
+            Place::Literal(left) => left.saturating_sub(1),
+            _ => 0,
+        }
+    }
+
+    /// Takes `count` octets for seen, at most [`Self::unseen`].
+    pub fn pass(&mut self, count: u64) {
+        if let Place::Literal(left) = &mut self.place {
+            *left = left.saturating_sub(count).max(1);
+        }
+    }
+
     /// No octet of the next logical line has been seen.
     #[must_use]
     pub fn at_line_start(&self) -> bool {

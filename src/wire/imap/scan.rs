@@ -10,6 +10,7 @@
 mod cursor;
 mod fetch;
 mod list;
+mod rights;
 mod search;
 
 use std::ops::RangeInclusive;
@@ -18,6 +19,7 @@ pub(in crate::wire::imap) use cursor::{Cursor, number};
 
 pub use fetch::{Body, Fetch, announces_body};
 pub use list::{ListItem, Namespace, Namespaces, StatusItems};
+pub use rights::{AclItem, QuotaItem};
 
 /// Stands for a literal whose octets the caller has streamed away. A server could write it too: only the caller knows if it did stream one.
 pub const STREAMED: &[u8] = b"~STREAMED";
@@ -73,6 +75,12 @@ pub enum Response<'a> {
     Search(Vec<RangeInclusive<u32>>),
     /// `* NAMESPACE …`
     Namespace(Namespaces),
+    /// `* QUOTA root (…)`
+    Quota(QuotaItem),
+    /// `* MYRIGHTS name rights`: the raw name, and the rights.
+    MyRights(Vec<u8>, Vec<u8>),
+    /// `* ACL name …`
+    Acl(AclItem),
     /// `* ENABLED …`
     Enabled(Vec<&'a [u8]>),
     /// `* ID (…)`; empty for `* ID NIL`.
@@ -181,6 +189,9 @@ fn named<'a>(word: &[u8], cursor: &mut Cursor<'a>) -> Option<Response<'a>> {
         b"SEARCH" => Some(Response::Search(search::search(cursor))),
         b"ESEARCH" => Some(Response::Search(search::esearch(cursor))),
         b"FLAGS" => cursor.flags().map(Response::Flags),
+        b"QUOTA" => rights::quota(cursor).map(Response::Quota),
+        b"MYRIGHTS" => rights::my_rights(cursor).map(|(name, rights)| Response::MyRights(name, rights)),
+        b"ACL" => rights::acl(cursor).map(Response::Acl),
         b"NAMESPACE" => Some(Response::Namespace(list::namespaces(cursor))),
         b"ID" => Some(Response::Id(list::id(cursor))),
         _ => None,

@@ -216,6 +216,17 @@ impl Relay {
         BackendStep::Forward(self.backend_octets(octets))
     }
 
+    /// The next octets of the backend, so many of them, belong to a literal: they may go on without being shown.
+    #[must_use]
+    pub fn backend_unseen(&self) -> u64 {
+        self.backend.unseen()
+    }
+
+    /// So many of them have gone on.
+    pub fn backend_passed(&mut self, count: u64) {
+        self.backend.pass(count);
+    }
+
     /// No command is in flight, and the client has begun none.
     #[must_use]
     pub fn idle(&self) -> bool {

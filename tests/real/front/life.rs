@@ -196,7 +196,7 @@ fn few_descriptors_are_raised_or_else_said_with_the_number_of_clients_that_fit()
     };
     let (numbers, _) = serve_with("-Sn 100");
     assert_eq!(numbers[0], numbers[1], "the soft limit is raised to the hard one");
-    let (numbers, log) = serve_with("-n 1096");
-    assert_eq!(numbers[..2], ["1096", "1096"]);
-    assert!(log.contains("only 500 clients fit into 1096 file descriptors, not limits.connections = 10000"), "{log}");
+    let (numbers, log) = serve_with("-n 1128");
+    assert_eq!(numbers[..2], ["1128", "1128"]);
+    assert!(log.contains("only 500 clients fit into 1128 file descriptors, not limits.connections = 10000"), "{log}");
 }

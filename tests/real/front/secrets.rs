@@ -66,7 +66,8 @@ fn no_password_stands_in_the_log_even_where_everything_is_traced() {
         format!("LOGIN u1 {WRONG} more"),
         format!("LOGON u1 {WRONG}"),
         format!("AUTHENTICATE PLAIN {}", base64::engine::general_purpose::STANDARD.encode(WRONG)),
-        format!("AUTHENTICATE LOGIN {}", base64::engine::general_purpose::STANDARD.encode(WRONG)),
+        // With the password where the name belongs, and that thought better of.
+        format!("AUTHENTICATE LOGIN {}\r\n*", base64::engine::general_purpose::STANDARD.encode(WRONG)),
     ] {
         let tagged = wrong.cmd(&command).0;
         assert!(tagged.starts_with("NO ") || tagged.starts_with("BAD "), "{command}: {tagged}");

@@ -17,6 +17,8 @@ pub struct Fetch {
     pub size: Option<u64>,
     /// MODSEQ
     pub modseq: Option<u64>,
+    /// X-GUID, which is Dovecot's own.
+    pub guid: Option<Vec<u8>>,
     /// X-GM-MSGID: the same for one message in all its mailboxes (Gmail).
     pub gm_msgid: Option<u64>,
     /// The first of BODY\[…\], BINARY\[…\], RFC822, RFC822.HEADER, RFC822.TEXT.
@@ -74,6 +76,7 @@ impl Fetch {
             b"UID" => self.uid = value_number(cursor).and_then(|uid| u32::try_from(uid).ok()),
             b"RFC822.SIZE" => self.size = value_number(cursor),
             b"MODSEQ" => self.modseq = value_number(cursor),
+            b"X-GUID" => self.guid = cursor.token().and_then(Token::octets).map(Into::into),
             b"X-GM-MSGID" => self.gm_msgid = value_number(cursor),
             b"INTERNALDATE" => self.internal_date = cursor.token().and_then(Token::octets).map(Into::into),
             _ if is_body(name) => {

@@ -116,10 +116,19 @@ fn metadata_of_a_message() {
             internal_date: Some(b" 7-Jul-1996 02:44:25 -0700".to_vec()),
             size: Some(4_294_967_296),
             modseq: Some(9),
+            guid: None,
             gm_msgid: None,
             body: None,
         }
     );
+}
+
+#[test]
+fn a_message_of_a_dovecot_has_a_guid() {
+    let read = |line: &str| fetch(line).guid;
+    assert_eq!(read("* 1 FETCH (UID 5 X-GUID 0123456789abcdef0123456789abcdef)\r\n").unwrap().len(), 32);
+    assert_eq!(read("* 1 FETCH (X-GUID \"1.M2P3.host\" UID 5)\r\n"), Some(b"1.M2P3.host".to_vec()));
+    assert_eq!(read("* 1 FETCH (UID 5)\r\n"), None);
 }
 
 #[test]
@@ -322,4 +331,26 @@ proptest! {
         let Response::Fetch(fetch) = response(&line) else { panic!("not a FETCH") };
         prop_assert_eq!((fetch.uid, fetch.body), (Some(uid), Some(Body::Inline(body))));
     }
+}
+
+#[test]
+fn quotas_and_rights() {
+    let quota = |line: &[u8]| match response(line) {
+        Response::Quota(item) => item,
+        other => panic!("{other:?}"),
+    };
+    let item = quota(b"* QUOTA \"User quota\" (STORAGE 10 512 MESSAGE 3 1000 X-ODD 1 2)\r\n");
+    assert_eq!(
+        (item.root.as_slice(), item.storage, item.messages),
+        (&b"User quota"[..], Some((10, 512)), Some((3, 1000)))
+    );
+    let item = quota(b"* QUOTA \"\" ()\r\n");
+    assert_eq!((item.storage, item.messages), (None, None));
+    assert!(matches!(response(b"* QUOTA \"\"\r\n"), Response::Other(_)));
+    let rights = Response::MyRights(b"a b".to_vec(), b"lrs".to_vec());
+    assert_eq!(response(b"* MYRIGHTS \"a b\" lrs\r\n"), rights);
+    let Response::Acl(item) = response(b"* ACL INBOX ben lrs \"anyone\" \"\"\r\n") else { panic!() };
+    assert_eq!(item.name, b"INBOX");
+    let entries = [(b"ben".to_vec(), b"lrs".to_vec()), (b"anyone".to_vec(), Vec::new())];
+    assert_eq!(item.entries, entries);
 }
