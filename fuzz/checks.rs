@@ -6,10 +6,12 @@
 
 use std::collections::VecDeque;
 
+use mailferry::wire::dsync::Role as DsyncRole;
 use mailferry::wire::dsync::doveadm::{Channels, Login, Progress};
 use mailferry::wire::dsync::escape;
 use mailferry::wire::dsync::item::Mode;
 use mailferry::wire::dsync::master::{Master, Opening};
+use mailferry::wire::dsync::reader::Reader;
 use mailferry::wire::imap::framer::{Event, Framer, HEAD_MAX, Role};
 use mailferry::wire::imap::{date, mutf7, prelogin as imap, scan, tracker as imap_tracker};
 use mailferry::wire::pop3::multiline::{Multiline, Piece};
@@ -364,23 +366,27 @@ pub fn doveadm(octets: &[u8]) {
     });
     // (dsync's own octets also come without a login and channels around them.)
     for bare in [false, true] {
-        however_split(octets, |size| {
-            let mut master = Master::new(opening());
-            let (mut channels, mut events) = (Channels::new(!bare), Vec::new());
-            for piece in octets.chunks(size) {
-                let mut out = Vec::new();
-                channels.input(piece, &mut out);
-                let ended = master.input(&out).is_err();
-                while let Some(event) = master.poll() {
-                    events.push(event);
-                }
-                if ended {
-                    break;
-                }
-            }
-            events
-        });
+        however_split(octets, |size| events_of(Master::new(opening()), bare, octets.chunks(size)));
+        let mut reader = Reader::new(Vec::new());
+        let _ = reader.input(octets);
     }
+}
+
+/// What happens in a session whose slave says this.
+fn events_of<'a, R: DsyncRole>(mut role: R, bare: bool, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<R::Event> {
+    let (mut channels, mut events) = (Channels::new(!bare), Vec::new());
+    for piece in pieces {
+        let mut out = Vec::new();
+        channels.input(piece, &mut out);
+        let ended = role.input(&out).is_err();
+        while let Some(event) = role.poll() {
+            events.push(event);
+        }
+        if ended {
+            break;
+        }
+    }
+    events
 }
 
 fn opening() -> Opening {
