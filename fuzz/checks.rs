@@ -6,10 +6,12 @@
 
 use std::collections::VecDeque;
 
+use mailferry::wire::dsync::Role as DsyncRole;
 use mailferry::wire::dsync::doveadm::{Channels, Login, Progress};
 use mailferry::wire::dsync::escape;
 use mailferry::wire::dsync::item::Mode;
 use mailferry::wire::dsync::master::{Master, Opening};
+use mailferry::wire::dsync::reader::Reader;
 use mailferry::wire::imap::framer::{Event, Framer, HEAD_MAX, Role};
 use mailferry::wire::imap::{date, mutf7, prelogin as imap, scan, tracker as imap_tracker};
 use mailferry::wire::pop3::multiline::{Multiline, Piece};
@@ -17,12 +19,13 @@ use mailferry::wire::pop3::{Capabilities, prelogin as pop3, reply, tracker as po
 use mailferry::wire::proxy::{self, Step};
 use mailferry::wire::sasl::exchange::{self, Exchange};
 use mailferry::wire::sasl::{self, Plain};
+use mailferry::wire::sieve::scan as sieve_scan;
 
 /// A check, and the name of its target.
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const CHECKS: [Check; 11] = [
+pub const CHECKS: [Check; 12] = [
     ("imap_framer", imap_framer),
     ("imap_prelogin", imap_prelogin),
     ("imap_response", imap_response),
@@ -32,6 +35,7 @@ pub const CHECKS: [Check; 11] = [
     ("pop3_answers", pop3_answers),
     ("sasl", sasl),
     ("proxy", proxy),
+    ("sieve", sieve),
     ("doveadm", doveadm),
     ("dsync_fields", dsync_fields),
 ];
@@ -76,7 +80,7 @@ pub fn imap_framer(octets: &[u8]) {
 /// What a client hears before its login, with each login that it tries.
 pub fn imap_prelogin(octets: &[u8]) {
     for (tls_available, tls_active, cleartext_allowed) in [(true, false, false), (false, false, true)] {
-        let config = imap::PreLoginConfig { tls_available, tls_active, cleartext_allowed };
+        let config = imap::PreLoginConfig { tls_available, tls_active, cleartext_allowed, tokens: true };
         however_split(octets, |size| {
             let (mut machine, mut heard, mut over) = (imap::PreLogin::new(config), Vec::new(), false);
             for piece in octets.chunks(size.min(imap::INPUT_MAX)) {
@@ -124,7 +128,7 @@ pub fn imap_prelogin(octets: &[u8]) {
 /// The same for POP3.
 pub fn pop3_prelogin(octets: &[u8]) {
     for (tls_available, tls_active, cleartext_allowed) in [(true, false, false), (false, false, true)] {
-        let config = pop3::PreLoginConfig { tls_available, tls_active, cleartext_allowed };
+        let config = pop3::PreLoginConfig { tls_available, tls_active, cleartext_allowed, tokens: true };
         however_split(octets, |size| {
             let (mut machine, mut heard, mut over) = (pop3::PreLogin::new(config), Vec::new(), false);
             for piece in octets.chunks(size.min(pop3::INPUT_MAX)) {
@@ -279,8 +283,8 @@ pub fn pop3_answers(octets: &[u8]) {
 
 /// SASL messages.
 pub fn sasl(octets: &[u8]) {
-    for name in exchange::MECHANISMS {
-        let mut next = Exchange::begin(name.as_bytes());
+    for name in exchange::offered(true) {
+        let mut next = Exchange::begin(name.as_bytes(), true);
         for line in octets.split(|octet| *octet == b'\n') {
             let Some(exchange) = next.take() else { break };
             assert!(sasl::from_base64(exchange.challenge().as_bytes()).is_ok());
@@ -321,6 +325,17 @@ pub fn proxy(octets: &[u8]) {
     }
 }
 
+/// Lines of a ManageSieve server: each is known as soon as it is there, and not before.
+pub fn sieve(octets: &[u8]) {
+    let mut rest = octets;
+    while let Ok(Some((line, taken))) = sieve_scan::line(rest) {
+        assert!(0 < taken && taken <= rest.len(), "it goes on");
+        assert_eq!(sieve_scan::line(&rest[..taken]), Ok(Some((line, taken))), "what follows means nothing to it");
+        assert!(!matches!(sieve_scan::line(&rest[..taken - 1]), Ok(Some((_, other))) if other == taken));
+        rest = &rest[taken..];
+    }
+}
+
 /// A doveadm server and the dsync in it.
 pub fn doveadm(octets: &[u8]) {
     however_split(octets, |size| {
@@ -351,23 +366,27 @@ pub fn doveadm(octets: &[u8]) {
     });
     // (dsync's own octets also come without a login and channels around them.)
     for bare in [false, true] {
-        however_split(octets, |size| {
-            let mut master = Master::new(opening());
-            let (mut channels, mut events) = (Channels::new(!bare), Vec::new());
-            for piece in octets.chunks(size) {
-                let mut out = Vec::new();
-                channels.input(piece, &mut out);
-                let ended = master.input(&out).is_err();
-                while let Some(event) = master.poll() {
-                    events.push(event);
-                }
-                if ended {
-                    break;
-                }
-            }
-            events
-        });
+        however_split(octets, |size| events_of(Master::new(opening()), bare, octets.chunks(size)));
+        let mut reader = Reader::new(Vec::new());
+        let _ = reader.input(octets);
     }
+}
+
+/// What happens in a session whose slave says this.
+fn events_of<'a, R: DsyncRole>(mut role: R, bare: bool, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<R::Event> {
+    let (mut channels, mut events) = (Channels::new(!bare), Vec::new());
+    for piece in pieces {
+        let mut out = Vec::new();
+        channels.input(piece, &mut out);
+        let ended = role.input(&out).is_err();
+        while let Some(event) = role.poll() {
+            events.push(event);
+        }
+        if ended {
+            break;
+        }
+    }
+    events
 }
 
 fn opening() -> Opening {

@@ -23,9 +23,9 @@ pub use credentials::{Credentials, Form, Master, MasterUser};
 pub use diagnose::{ConfigError, Problem};
 pub use login_name::SideNames;
 pub use model::{
-    Admin, Bodies, BodiesError, Config, DayBudget, DsyncTarget, Endpoint, Enroll, Limits, Listen, Migration, NewSide,
-    OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, StoreConfig, Switch, Tls, TlsFiles, TlsVersion, Trust,
-    Unmatched, Unreadable, Users, Verify,
+    Admin, Bodies, BodiesError, Config, DayBudget, Doveadm, Endpoint, Enroll, Limits, Listen, Migration, NewSide,
+    OldSide, Passthrough, Pin, PinError, Realm, Security, Sni, Source, StoreConfig, Switch, Tls, TlsFiles, TlsVersion,
+    Trust, Unmatched, Unreadable, Users, Verify,
 };
 pub use network::{Network, NetworkError};
 pub use token_command::TokenCommand;

@@ -20,6 +20,7 @@ pub mod quota;
 pub mod rebuild;
 mod rename;
 pub mod scripts;
+mod sight;
 pub mod supervisor;
 pub mod sweep;
 mod tally;
@@ -31,24 +32,24 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::mailbox::Side;
 use crate::net::imap::ImapServer;
 use crate::net::{Refusal, TlsError};
-use crate::source::{Login, ReadError, Reader, is_spent};
+use crate::source::{DsyncServer, Login, ReadError, is_spent};
 use crate::store::{Store, StoreError};
 use crate::target::{DsyncTarget, TargetError};
 use crate::user::{CanonicalUser, NameRules, Realms, Registry};
 
-use copies::Copies;
-pub use credentials::{Masters, side_without_password};
+pub use credentials::{Masters, PasswordFor, side_without_password};
 pub use progress::ProgressMeter;
-use scripts::ScriptSides;
 pub use scripts::SieveSides;
+pub use sight::Readers;
 pub use supervisor::{Order, Outcome, Supervisor};
-use tally::Tally;
-use uidl::Pop3Reader;
 pub use uidl::{Harvests, Pop3Sides};
+
+/// How long an old side that is read by dsync may say nothing: it may have to make the sizes of a huge mailbox first.
+const SOURCE_SILENCE: Duration = Duration::from_secs(300);
 
 /// How long the target may take nothing and say nothing: it commits message after message, and the old side may take long
 /// to open a huge mailbox meanwhile.
@@ -63,6 +64,8 @@ pub struct Platform {
     pub store: Store,
     /// The old side over IMAP.
     pub old: ImapServer,
+    /// The old side's doveadm service, where mail is read there.
+    pub source: Option<DsyncServer>,
     /// The new side over IMAP.
     pub new: ImapServer,
     /// The new side for writing.
@@ -103,6 +106,15 @@ impl Platform {
     pub fn new(config: Arc<Config>, store: Store) -> Result<Self, TlsError> {
         Ok(Self {
             old: ImapServer::new(Side::Old, &config.old.imap)?,
+            source: match &config.old.source {
+                Source::Imap => None,
+                Source::Dsync(doveadm) => Some(DsyncServer::new(
+                    Side::Old,
+                    doveadm.endpoint.clone(),
+                    doveadm.password.clone(),
+                    SOURCE_SILENCE,
+                )?),
+            },
             new: ImapServer::new(Side::New, &config.new.imap)?,
             target: Arc::new(DsyncTarget::new(
                 config.new.target.endpoint.clone(),
@@ -119,52 +131,6 @@ impl Platform {
             config,
             store,
         })
-    }
-}
-
-/// One user's account on both sides, open for reading.
-#[derive(Debug)]
-pub struct Readers {
-    /// The old side.
-    pub old: Reader,
-    /// The new side.
-    pub new: Reader,
-    /// Both over POP3, where the platform has it; connected only while it is read.
-    pop3: Option<Pop3Reader>,
-    /// What the new side has of messages that are in several mailboxes of the old side.
-    copies: Copies,
-    /// What the old side has given us today.
-    tally: Tally,
-    /// The scripts of both, where the platform has them; connected when they are first read.
-    scripts: Option<ScriptSides>,
-}
-
-impl Readers {
-    /// Logs in to both sides. The new side is asked first: its refusal is the more likely one, and the old server is
-    /// spared then.
-    ///
-    /// # Errors
-    /// [`Stop`].
-    pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
-        let tally = Tally::of(platform, &platform.names.canonical(&login.name)).await?;
-        let new = credentials::open(platform, Side::New, login).await?;
-        let mut old = credentials::open(platform, Side::Old, login).await?;
-        tally.watch(platform, &mut old)?;
-        if let Some(keyword) = &platform.config.new.pop3_deleted_flag {
-            old.mark_popped_as(keyword);
-        }
-        let (pop3, scripts) = (Pop3Reader::of(platform, login)?, ScriptSides::of(platform, login)?);
-        Ok(Self { old, new, pop3, copies: Copies::default(), tally, scripts })
-    }
-
-    /// Says goodbye to both.
-    pub async fn close(self) {
-        let Self { old, new, tally, scripts, .. } = self;
-        tokio::join!(old.logout(), new.logout());
-        if let Some(scripts) = scripts {
-            scripts.close().await;
-        }
-        tally.save().await;
     }
 }
 

@@ -4,6 +4,7 @@ pub mod access;
 pub mod breaker;
 pub mod descriptors;
 pub mod dial;
+pub mod doveadm;
 pub mod imap;
 pub mod inherit;
 pub mod listen;

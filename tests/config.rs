@@ -101,6 +101,7 @@ fn every_key_arrives() {
     let networks: Vec<String> = config.listen.allow_cleartext.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["127.0.0.0/8", "::1/128", "fd00::/8"]);
     assert_eq!(config.listen.proxy_protocol, ["10.0.0.0/8".parse().unwrap()]);
+    assert!(config.listen.tokens);
     let tls = config.tls.unwrap();
     let pair = |cert: &str, key: &str| (here.join(cert), here.join(key));
     let pairs = |pairs: &[TlsFiles]| -> Vec<(PathBuf, PathBuf)> {
@@ -276,6 +277,7 @@ fn the_example_file_loads() {
     assert!(all_on.old.imap.trust.ca.is_some() && all_on.old.pop3.is_some() && all_on.new.pop3.is_some());
     assert!(!all_on.listen.pop3.is_empty() && !all_on.listen.pop3s.is_empty());
     assert_eq!((all_on.listen.allow_cleartext.len(), all_on.listen.proxy_protocol.len()), (1, 1));
+    assert_eq!(all_on.listen.tokens, as_shipped.listen.tokens);
     assert_eq!(all_on.store, as_shipped.store);
     assert_eq!(all_on.admin, as_shipped.admin);
     assert_eq!(all_on.migration.parallel, as_shipped.migration.parallel);

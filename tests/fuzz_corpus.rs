@@ -104,7 +104,7 @@ macro_rules! targets {
 }
 
 targets! {
-    imap_framer imap_prelogin imap_response imap_relay pop3_prelogin pop3_relay pop3_answers sasl proxy doveadm dsync_fields
+    imap_framer imap_prelogin imap_response imap_relay pop3_prelogin pop3_relay pop3_answers sasl proxy sieve doveadm dsync_fields
 }
 
 #[test]

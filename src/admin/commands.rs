@@ -20,7 +20,7 @@ pub use sync::{How, sync};
 
 use crate::admin::{ClientError, TokenError};
 use crate::config::{self, Config};
-use crate::migrate::{Platform, side_without_password};
+use crate::migrate::{PasswordFor, Platform, side_without_password};
 use crate::net::InheritError;
 use crate::store::{Store, StoreError};
 use crate::user::Realms;
@@ -96,8 +96,13 @@ fn load(path: &Path) -> Result<Arc<Config>, config::ConfigError> {
 }
 
 /// The user's password, if it is given; it must be, where a side is asked with it.
-fn own_password(config: &Config, user: &str, file: Option<&Path>) -> anyhow::Result<Option<Arc<SecretSlice<u8>>>> {
-    match (file, side_without_password(config)) {
+fn own_password(
+    config: &Config,
+    work: PasswordFor,
+    user: &str,
+    file: Option<&Path>,
+) -> anyhow::Result<Option<Arc<SecretSlice<u8>>>> {
+    match (file, side_without_password(config, work)) {
         (Some(file), _) => password(file).map(Some),
         (None, None) => Ok(None),
         (None, Some(side)) => Err(UsageError(format!(

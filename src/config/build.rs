@@ -12,7 +12,7 @@ use super::doors;
 use super::endpoint;
 use super::login_name::{SideNames, side_names};
 use super::model::{
-    Admin, Bodies, Config, DsyncTarget, Endpoint, Enroll, Listen, Migration, NewSide, OldSide, StoreConfig, Switch,
+    Admin, Bodies, Config, Doveadm, Endpoint, Enroll, Listen, Migration, NewSide, OldSide, Source, StoreConfig, Switch,
     Unmatched, Unreadable, Users, Verify,
 };
 use super::raw::{Entry, Keys, Section};
@@ -55,7 +55,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     (
         "listen",
         &Keys {
-            known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext", "proxy_protocol"],
+            known: &["imap", "imaps", "pop3", "pop3s", "allow_cleartext", "proxy_protocol", "tokens"],
             later: &["lmtp", "socketmap"],
         },
     ),
@@ -95,7 +95,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
 
 const PERCENT_ONLY: Keys = Keys { known: &["percent"], later: &[] };
 const KIND_ONLY: Keys = Keys { known: &["kind"], later: &[] };
-const TARGET: Keys = Keys { known: with_tls_keys!(["kind", "url", "password_file"], []), later: &[] };
+const DOVEADM: Keys = Keys { known: with_tls_keys!(["kind", "url", "password_file"], []), later: &[] };
 
 /// Where the database lies unless the file says so.
 const STORE: &str = "/var/lib/mailferry/state.db";
@@ -233,9 +233,7 @@ fn sieve_on_both(root: &Section<'_>, old: &OldSide, new: &NewSide) -> Option<()>
 /// `[old]`, and a realm's own.
 pub(super) fn old_side(section: &Section<'_>, default_domain: Option<&str>) -> Option<OldSide> {
     let sides = side(section, "imaps://old.example:993", default_domain);
-    if let Some(source) = section.get("source").and_then(|entry| entry.section()) {
-        kind(&source, "imap", &["dsync"], &KIND_ONLY);
-    }
+    let source = section.or("source", Source::Imap, |entry| entry.section().and_then(|section| source(&section)));
     let octets_per_day = section.or("octets_per_day", None, |entry| entry.parse(scalar::day_budget).map(Some));
     let overquota_pause = section.or("overquota_pause", OVERQUOTA_PAUSE, |entry| {
         let pause = entry.parse(scalar::duration)?;
@@ -243,7 +241,8 @@ pub(super) fn old_side(section: &Section<'_>, default_domain: Option<&str>) -> O
     });
     let Side { imap, pop3, sieve, credentials, names } = sides?;
     let (octets_per_day, overquota_pause) = (octets_per_day?, overquota_pause?);
-    Some(OldSide { imap, pop3, sieve, credentials, names, octets_per_day, overquota_pause })
+    let source = source?;
+    Some(OldSide { imap, pop3, sieve, credentials, names, octets_per_day, overquota_pause, source })
 }
 
 /// `[new]`, and a realm's own; `old` is the side it must not be.
@@ -266,6 +265,12 @@ pub(super) fn new_side(section: &Section<'_>, old: Option<&OldSide>, default_dom
     }
     let example = "{ kind = \"dsync\", url = \"doveadm://10.0.0.5:24245\", password_file = \"doveadm.secret\" }";
     let target = section.require("target", example).and_then(|entry| entry.section()).and_then(|s| target(&s));
+    if let (Some(target), Some(OldSide { source: Source::Dsync(source), .. })) = (&target, old)
+        && target.endpoint.is_same_server(&source.endpoint)
+    {
+        let twice = format!("{} is old.source: the two sides must be two servers", target.endpoint);
+        section.get("target")?.fail::<()>(twice);
+    }
     let pop3_deleted_flag = section.or("pop3_deleted_flag", None, |entry| match entry.text()? {
         name if keyword_fits(name) => Some(Some(Arc::from(name))),
         name => entry.fail(format!("\"{name}\" is no keyword such as \"$POP3Deleted\"")),
@@ -321,9 +326,34 @@ fn kind(section: &Section<'_>, wanted: &str, later: &[&str], keys: &Keys) -> Opt
     }
 }
 
-fn target(section: &Section<'_>) -> Option<DsyncTarget> {
-    kind(section, "dsync", &["imap"], &TARGET)?;
-    let url = section.require("url", "\"doveadm://10.0.0.5:24245\"").and_then(|entry| entry.parse(endpoint::doveadm));
+fn source(section: &Section<'_>) -> Option<Source> {
+    match section.get("kind").map(|entry| entry.parse(kind_of_source)) {
+        None | Some(Some(false)) => kind(section, "imap", &[], &KIND_ONLY).map(|()| Source::Imap),
+        Some(Some(true)) => {
+            section.check(&DOVEADM, &[]);
+            doveadm(section, "doveadm://old.example:24245").map(Source::Dsync)
+        }
+        Some(None) => None,
+    }
+}
+
+/// Whether it is dsync.
+fn kind_of_source(text: &str) -> Result<bool, String> {
+    match text {
+        "imap" => Ok(false),
+        "dsync" => Ok(true),
+        other => Err(format!("\"{other}\" is none of \"imap\", \"dsync\"")),
+    }
+}
+
+fn target(section: &Section<'_>) -> Option<Doveadm> {
+    kind(section, "dsync", &["imap"], &DOVEADM)?;
+    doveadm(section, "doveadm://10.0.0.5:24245")
+}
+
+/// Where a doveadm service is, and its password.
+fn doveadm(section: &Section<'_>, example: &str) -> Option<Doveadm> {
+    let url = section.require("url", &format!("\"{example}\"")).and_then(|entry| entry.parse(endpoint::doveadm));
     let password = section.require("password_file", "\"/etc/mailferry/doveadm.secret\"").and_then(|entry| {
         let path = entry.path()?;
         entry.parse(|_| scalar::secret(&path))
@@ -331,7 +361,7 @@ fn target(section: &Section<'_>) -> Option<DsyncTarget> {
     let trust = trust::written(section);
     let mut endpoint = url?;
     trust?.give([&mut endpoint], "url is not inside TLS (doveadm+tls://, doveadm+starttls://)")?;
-    Some(DsyncTarget { endpoint, password: password? })
+    Some(Doveadm { endpoint, password: password? })
 }
 
 fn users(section: &Section<'_>) -> Option<Users> {

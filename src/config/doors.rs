@@ -81,6 +81,7 @@ pub(super) fn listen(section: &Section<'_>, without_tls: bool) -> Option<Listen>
     let (pop3, pop3s) = (addresses("pop3"), addresses("pop3s"));
     let networks = |key: &str| section.or(key, Vec::new(), |entry| each(entry, |item| item.parse(str::parse)));
     let (allow_cleartext, proxy_protocol) = (networks("allow_cleartext"), networks("proxy_protocol"));
+    let tokens = section.or("tokens", false, Entry::boolean);
     let listen = Listen {
         imap: imap?,
         imaps: imaps?,
@@ -88,6 +89,7 @@ pub(super) fn listen(section: &Section<'_>, without_tls: bool) -> Option<Listen>
         pop3s: pop3s?,
         allow_cleartext: allow_cleartext?,
         proxy_protocol: proxy_protocol?,
+        tokens: tokens?,
     };
     if without_tls {
         for (key, addresses, start) in [("imap", &listen.imap, "STARTTLS"), ("pop3", &listen.pop3, "STLS")] {

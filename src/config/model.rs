@@ -81,6 +81,8 @@ pub struct Listen {
     pub allow_cleartext: Vec<Network>,
     /// Networks whose connections begin with a PROXY header that names the client.
     pub proxy_protocol: Vec<Network>,
+    /// Clients may log in with tokens: the servers of both sides take them.
+    pub tokens: bool,
 }
 
 impl Listen {
@@ -152,10 +154,21 @@ pub struct OldSide {
     pub credentials: Credentials,
     /// By which names it knows users.
     pub names: SideNames,
+    /// How mail is read there.
+    pub source: Source,
     /// How much of a user's account our own connections may receive a day; `None`: as is usual with its server.
     pub octets_per_day: Option<DayBudget>,
     /// How long an account rests that has had what it is given.
     pub overquota_pause: Duration,
+}
+
+/// `source = { kind = …, … }`: how mail is read on the old side.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// `imap`: as clients do.
+    Imap,
+    /// `dsync`: over its doveadm service, if it is a Dovecot.
+    Dsync(Doveadm),
 }
 
 /// Octets a day.
@@ -179,7 +192,7 @@ pub struct NewSide {
     /// By which names it knows users.
     pub names: SideNames,
     /// How the new server is written.
-    pub target: DsyncTarget,
+    pub target: Doveadm,
     /// Its `pop3_deleted_flag`: the keyword of messages that POP3 hides; `None`: it hides none.
     pub pop3_deleted_flag: Option<Arc<str>>,
 }
@@ -303,9 +316,9 @@ impl fmt::Debug for Pin {
 #[error("\"{0}\" is not \"sha256:\" and 64 hexadecimal digits")]
 pub struct PinError(String);
 
-/// `target = { kind = "dsync", … }`: a Dovecot's doveadm service.
+/// `{ kind = "dsync", … }`: a Dovecot's doveadm service, which is read or written by dsync.
 #[derive(Clone, Debug)]
-pub struct DsyncTarget {
+pub struct Doveadm {
     /// Where the service is.
     pub endpoint: Endpoint,
     /// Dovecot's `doveadm_password`, read from `password_file` with its line end removed.

@@ -18,6 +18,7 @@ use crate::user::{EnterError, LoginName, LoginSucceeded, Protocol, SessionPass};
 use crate::wire::imap::prelogin::Login;
 use crate::wire::imap::scan::Status;
 use crate::wire::imap::tracker;
+use crate::wire::sasl::Bearer;
 
 /// A side must have answered a login by then: less than clients wait, more than a Dovecot lets an address wait that has
 /// given many wrong passwords (15 s).
@@ -43,7 +44,7 @@ pub(super) struct LoggedIn {
 
 /// Tries `login`. Gives the session and the answer for the client, or only the answer if it was refused.
 pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(LoggedIn, Vec<u8>), Vec<u8>> {
-    let Login { tag, user, authzid, password } = login;
+    let Login { tag, user, authzid, password, bearer } = login;
     let name = session.front.names.login(&user, authzid.as_deref());
     let shown = printable(name.user.as_str().as_bytes());
     let front = session.front;
@@ -62,19 +63,20 @@ pub(super) async fn log_in(session: Session<'_>, login: Login) -> Result<(Logged
     let attempt = front.registry.attempt(&name.user, Protocol::Imap, front.patience).await.map_err(not_let_in)?;
     let side = attempt.side();
     let ask = async |side| {
-        answered(session, side, &name, authzid.as_deref(), &password).await.map_err(|said| said.under(&tag))
+        let proof = (authzid.as_deref(), password.as_slice(), bearer);
+        answered(session, side, &name, proof).await.map_err(|said| said.under(&tag))
     };
     let mut accepted = ask(side).await?;
     let seat = front.guard.seat(&name.user).map_err(|full| {
         warn!(user = shown, "login refused: {full}");
         format!("{tag} NO [LIMIT] You have too many sessions open, close one of them.\r\n").into_bytes()
     })?;
-    tell(session, &name, &password, side);
+    tell(session, &name, (&password, bearer), side);
     let pass = attempt.admit(front.patience).await.map_err(not_let_in)?;
     if pass.side != side {
         // The switch came first: the side that accepted this login serves the user no more.
         accepted = ask(pass.side).await?;
-        tell(session, &name, &password, pass.side);
+        tell(session, &name, (&password, bearer), pass.side);
     }
     let (connection, raw) = accepted;
     info!(user = shown, side = %pass.side, "logged in");
@@ -103,16 +105,18 @@ impl Said {
     }
 }
 
+/// As whom to act, and the password, or a token in its place with its mechanism.
+type Proof<'a> = (Option<&'a str>, &'a [u8], Option<Bearer>);
+
 /// Logs in at a side, within its deadline.
 async fn answered(
     session: Session<'_>,
     side: Side,
     name: &LoginName,
-    authzid: Option<&str>,
-    password: &[u8],
+    proof: Proof<'_>,
 ) -> Result<(ImapConnection, Vec<u8>), Said> {
     let shown = printable(name.user.as_str().as_bytes());
-    match timeout(SIDE_DEADLINE, at_side(session, side, name, authzid, password)).await {
+    match timeout(SIDE_DEADLINE, at_side(session, side, name, proof)).await {
         Ok(Ok((connection, LoginAnswer::Accepted { raw }))) => {
             session.front.guard.logged_in(session.peer.ip(), &name.user);
             Ok((connection, raw))
@@ -149,8 +153,7 @@ async fn at_side(
     session: Session<'_>,
     side: Side,
     name: &LoginName,
-    authzid: Option<&str>,
-    password: &[u8],
+    (authzid, password, bearer): Proof<'_>,
 ) -> Result<(ImapConnection, LoginAnswer), ImapError> {
     let backends = session.front.backends.of(&name.user);
     let (user, authzid) = session.front.names.both_at(backends.names.of(side), &name.typed, authzid);
@@ -164,7 +167,10 @@ async fn at_side(
         let connect = || server.connect_for(Some(session.ends()));
         let mut connection = registry.crowd().connect(connect, ImapError::is_turned_away).await?;
         connection.identify(&fields).await?;
-        let answer = connection.login(&user, authzid.as_deref(), password).await?;
+        let answer = match bearer {
+            None => connection.login(&user, authzid.as_deref(), password).await?,
+            Some(mechanism) => connection.login_with_token(mechanism, &user, password).await?,
+        };
         if answer.is_turned_away() { Err(Away::Full(Box::new((connection, answer)))) } else { Ok((connection, answer)) }
     };
     // Only the user's own sessions count here, and only what we do for this user gives way.
@@ -213,8 +219,9 @@ fn unavailable(tag: &str, text: &str) -> Vec<u8> {
 }
 
 /// Lets whoever moves users know. A client never waits for it: the next login is as good.
-pub(super) fn tell(session: Session<'_>, login: &LoginName, password: &[u8], side: Side) {
-    let password: Arc<SecretSlice<u8>> = Arc::new(password.to_vec().into());
+pub(super) fn tell(session: Session<'_>, login: &LoginName, (secret, bearer): (&[u8], Option<Bearer>), side: Side) {
+    // A token is over before it could be of any use.
+    let password: Option<Arc<SecretSlice<u8>>> = bearer.is_none().then(|| Arc::new(secret.to_vec().into()));
     let login = LoginSucceeded { login: login.clone(), password, client: session.peer, side };
     if session.front.logins.try_send(login).is_err() {
         warn!("too many logins at once: this one starts no move, the user's next one will");

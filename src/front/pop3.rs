@@ -79,7 +79,12 @@ type Ready = (Client, LoggedIn, Zeroizing<Vec<u8>>);
 async fn log_in(session: Session<'_>, tcp: TcpStream, entry: Entry) -> io::Result<Option<Ready>> {
     let cleartext_allowed = session.front.may_send_cleartext(session.peer);
     let tls_available = entry == Entry::Clear && session.front.tls.is_some();
-    let config = PreLoginConfig { tls_available, tls_active: entry == Entry::Tls, cleartext_allowed };
+    let config = PreLoginConfig {
+        tls_available,
+        tls_active: entry == Entry::Tls,
+        cleartext_allowed,
+        tokens: session.front.listen.tokens,
+    };
     let mut talk = PreLogin::new(config);
     let mut client = Client::accept(session.front, tcp, entry, &talk.greeting(), LAST_WORDS).await?;
     loop {

@@ -136,9 +136,15 @@ impl Pair {
             }
             match standing {
                 Standing::Moved => return Why::Moved,
-                Standing::Closing if self.relay.at_boundary() && self.is_all_said().await => {
-                    pass.park();
-                    continue;
+                Standing::Closing if self.relay.at_boundary() => {
+                    if self.hears_more().await {
+                        // It goes on before anything is waited for.
+                        continue;
+                    }
+                    if !self.client.wants_writing() {
+                        pass.park();
+                        continue;
+                    }
                 }
                 _ => {}
             }
@@ -169,13 +175,13 @@ impl Pair {
         }
     }
 
-    /// Whether the client has no more to say just now. A command that has arrived already is still executed where the
-    /// client sent it, with all that were pipelined behind it.
-    async fn is_all_said(&mut self) -> bool {
+    /// Whether the client has said something more by now. A command that has arrived already is still executed where the client
+    /// sent it, with all that were pipelined behind it.
+    async fn hears_more(&mut self) -> bool {
         let said = self.client.input.len();
         let readable = self.client.may_be_read(&self.backend);
         let _ = poll_fn(|cx| Poll::Ready(self.client.poll_step(cx, readable))).await;
-        self.client.input.len() == said && !self.client.wants_writing()
+        self.client.input.len() != said
     }
 
     /// When to end the session if nothing happens until then, and why.

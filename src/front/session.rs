@@ -84,7 +84,12 @@ impl Session<'_> {
     async fn log_in(self, tcp: TcpStream, entry: Entry) -> io::Result<Option<(Client, LoggedIn)>> {
         let cleartext_allowed = self.front.may_send_cleartext(self.peer);
         let tls_available = entry == Entry::Clear && self.front.tls.is_some();
-        let config = PreLoginConfig { tls_available, tls_active: entry == Entry::Tls, cleartext_allowed };
+        let config = PreLoginConfig {
+            tls_available,
+            tls_active: entry == Entry::Tls,
+            cleartext_allowed,
+            tokens: self.front.listen.tokens,
+        };
         let mut talk = PreLogin::new(config);
         let mut client = Client::accept(self.front, tcp, entry, &talk.greeting(), LAST_WORDS).await?;
         loop {

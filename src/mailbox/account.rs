@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::message::Message;
-use super::model::{ModSeq, UidNext, UidValidity};
+use super::model::{Guid, ModSeq, UidNext, UidValidity};
 use super::name::MailboxName;
 
 /// An account as its server lists it, without any message.
@@ -50,6 +50,8 @@ pub struct Status {
     pub unseen: u64,
     /// HIGHESTMODSEQ (RFC 7162 §3.1.7); none where the server has no mod-sequences.
     pub highest_modseq: Option<ModSeq>,
+    /// The mailbox's GUID, where it is told: by dsync.
+    pub guid: Option<Guid>,
 }
 
 impl Status {
@@ -70,9 +72,13 @@ impl Status {
     #[must_use]
     pub fn stored(stored: &str) -> Option<Self> {
         let mut words = stored.split(' ');
-        let mut numbers = BTreeMap::new();
-        while let Some((name, number)) = words.next().zip(words.next()) {
-            numbers.insert(name, number.parse::<u64>().ok()?);
+        let (mut numbers, mut guid) = (BTreeMap::new(), None);
+        while let Some((name, value)) = words.next().zip(words.next()) {
+            if name == "guid" {
+                guid = Some(Guid::from_hex(value)?);
+            } else {
+                numbers.insert(name, value.parse::<u64>().ok()?);
+            }
         }
         let small = |name| numbers.get(name).and_then(|number| u32::try_from(*number).ok());
         Some(Self {
@@ -81,6 +87,7 @@ impl Status {
             messages: *numbers.get("messages")?,
             unseen: numbers.get("unseen").copied().unwrap_or_default(),
             highest_modseq: numbers.get("highestmodseq").copied().map(ModSeq),
+            guid,
         })
     }
 }
@@ -88,9 +95,10 @@ impl Status {
 /// The form that is stored and compared.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { uid_validity, uid_next, messages, unseen, highest_modseq } = self;
+        let Self { uid_validity, uid_next, messages, unseen, highest_modseq, guid } = self;
         write!(f, "uidvalidity {uid_validity} uidnext {uid_next} messages {messages} unseen {unseen}")?;
-        highest_modseq.map_or(Ok(()), |modseq| write!(f, " highestmodseq {modseq}"))
+        highest_modseq.map_or(Ok(()), |modseq| write!(f, " highestmodseq {modseq}"))?;
+        guid.map_or(Ok(()), |guid| write!(f, " guid {guid}"))
     }
 }
 
@@ -121,13 +129,14 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_read_back() {
-        for highest_modseq in [None, Some(ModSeq(u64::MAX))] {
+        for (highest_modseq, guid) in [(None, None), (Some(ModSeq(u64::MAX)), Some(Guid([0xab; 16])))] {
             let status = Status {
                 uid_validity: UidValidity(u32::MAX),
                 uid_next: UidNext(7),
                 messages: 3,
                 unseen: 2,
                 highest_modseq,
+                guid,
             };
             assert_eq!(Status::stored(&status.to_string()), Some(status));
         }

@@ -274,6 +274,7 @@ mod tests {
                 messages: 1,
                 unseen: 0,
                 highest_modseq: None,
+                guid: None,
             }),
             ..open.clone()
         };

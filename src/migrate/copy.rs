@@ -31,6 +31,17 @@ pub struct Copied {
     pub settled: bool,
 }
 
+impl Copied {
+    /// Whether it is whole.
+    ///
+    /// # Errors
+    /// [`Stop::Later`] with the first message that is not there.
+    pub(super) fn readable(&self) -> Result<(), Stop> {
+        let unreadable = self.unreadable.first();
+        unreadable.map_or(Ok(()), |first| Err(Stop::Later(format!("the old side can't give {first}"))))
+    }
+}
+
 /// Copies all of the account, for a user who shall be switched one day.
 ///
 /// # Errors
@@ -60,13 +71,21 @@ pub async fn converge_part(
     let mut whole_passes = 0;
     for passes in 0..PASSES_MAX {
         crate::fault::point("copy-pass").await;
-        let mut old = readers.old.account().await?;
+        let mut records = records(platform, job).await?;
+        let mut old = source(readers, &records).await?;
         let new = readers.new.account().await?;
+        if records.is_empty()
+            && passes == 0
+            && let Some(unlike) = readers.unlike(&mut old).await?
+        {
+            return Err(Stop::Refused(unlike));
+        }
         if passes == 0 {
             filter_by_use(readers, &old, filter)?;
             stops.left_out.tend((platform, job), readers, (&old, &new)).await?;
+            // What can be read again is looked for in full.
+            records = self::records(platform, job).await?;
         }
-        let mut records = records(platform, job).await?;
         for name in rename::left_behind(&new, &records) {
             platform.store.delete_mailbox(job.user.as_str(), &name).await?;
             records.remove(&name);
@@ -176,6 +195,15 @@ pub async fn doubt(platform: &Platform, job: &Job, verified: &Verified) -> Resul
     let names: BTreeSet<MailboxName> = differing.map(|(name, _)| name.clone()).collect();
     platform.store.forget_seen(job.user.as_str(), names.iter().cloned().collect()).await?;
     Ok(names)
+}
+
+/// The old side as the copy reads it, at a cost that grows with what happened since.
+///
+/// # Errors
+/// If it can't be read.
+pub(super) async fn source(readers: &mut Readers, records: &Records) -> Result<Account, Stop> {
+    readers.old.know(records.values().filter_map(|record| record.old_seen.as_deref()));
+    Ok(readers.old.account().await?)
 }
 
 /// A user's mailbox records by name.

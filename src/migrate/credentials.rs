@@ -13,10 +13,10 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::time::Instant;
 
 use super::{Job, Platform, Stop};
-use crate::config::{Config, Credentials, Master, MasterUser};
+use crate::config::{Config, Credentials, Master, MasterUser, Source};
 use crate::mailbox::Side;
 use crate::net::{Access, Tokens};
-use crate::source::{Login, ReadError, Reader};
+use crate::source::{ImapReader, Login, ReadError, Reader};
 use crate::target::TargetError;
 use crate::target::dsync::{Opening, Session};
 
@@ -132,16 +132,35 @@ fn of(config: &Config, side: Side) -> &Credentials {
     }
 }
 
-/// A side that can only be asked with the user's own password.
-#[must_use]
-pub fn side_without_password(config: &Config) -> Option<Side> {
-    [Side::Old, Side::New].into_iter().find(|side| of(config, *side).master().is_none())
+/// What a password may be needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordFor {
+    /// Copying and following: the old side is read as `old.source` says.
+    Copy,
+    /// Comparing as well: the old side is read over IMAP.
+    Verify,
 }
 
-/// Whether all work can be done without any user's password.
+/// A side that can only be asked with the user's own password.
+#[must_use]
+pub fn side_without_password(config: &Config, work: PasswordFor) -> Option<Side> {
+    let spared = |side: &Side| {
+        let by_dsync = *side == Side::Old && work == PasswordFor::Copy && matches!(config.old.source, Source::Dsync(_));
+        by_dsync || of(config, *side).master().is_some()
+    };
+    [Side::Old, Side::New].into_iter().find(|side| !spared(side))
+}
+
+/// Whether mail can be copied without any user's password.
 #[must_use]
 pub(super) fn need_no_password(config: &Config) -> bool {
-    side_without_password(config).is_none()
+    side_without_password(config, PasswordFor::Copy).is_none()
+}
+
+/// Whether a user can be verified with what is known of their login.
+#[must_use]
+pub(super) fn may_verify(platform: &Platform, login: &Login) -> bool {
+    login.password.is_some() || side_without_password(&platform.config, PasswordFor::Verify).is_none()
 }
 
 /// A login without the user's own password, where none is needed and the user's name is known.
@@ -152,7 +171,8 @@ pub(super) fn without_password(platform: &Platform, name: &str) -> Option<Login>
 
 /// What is kept of a login once nothing but reading and writing is to be done.
 pub(super) fn spared(platform: &Platform, login: Login) -> Login {
-    without_password(platform, &login.name).unwrap_or(login)
+    let enough = side_without_password(&platform.config, PasswordFor::Verify).is_none();
+    if enough { without_password(platform, &login.name).unwrap_or(login) } else { login }
 }
 
 impl Platform {
@@ -218,7 +238,7 @@ pub(super) async fn open(platform: &Platform, side: Side, login: &Login) -> Resu
         Side::Old => &platform.old,
         Side::New => &platform.new,
     };
-    let opened = Reader::open(server, &access).await;
+    let opened = ImapReader::open(server, &access).await;
     if access.is_master() {
         platform.masters.with(side, |refused| match &opened {
             Ok(_) => refused.accepted(),
@@ -227,7 +247,7 @@ pub(super) async fn open(platform: &Platform, side: Side, login: &Login) -> Resu
             Err(_) => {}
         });
     }
-    Ok(opened?)
+    Ok(Reader::Imap(Box::new(opened?)))
 }
 
 /// Whether the user can be expected to log in on the new side after a switch (DESIGN §3): with their own password where it
@@ -265,7 +285,7 @@ pub(super) async fn own_login(platform: &Platform, login: &Login) -> Result<Opti
         return Ok(None);
     };
     let name = platform.name_at(Side::New, login);
-    match Reader::open(&platform.new, &Access::own(&name, Arc::clone(password))).await {
+    match ImapReader::open(&platform.new, &Access::own(&name, Arc::clone(password))).await {
         Ok(reader) => {
             reader.logout().await;
             Ok(Some(Ok(())))

@@ -114,10 +114,15 @@ pub async fn foretell(
     readers: &mut Readers,
     filter: &Filter,
 ) -> Result<Foretold, Stop> {
-    let whole = readers.old.account().await?;
-    let new = readers.new.account().await?;
-    filter_by_use(readers, &whole, filter)?;
     let mut records = records(platform, job).await?;
+    let mut whole = readers.old.account().await?;
+    let new = readers.new.account().await?;
+    if records.is_empty()
+        && let Some(unlike) = readers.unlike(&mut whole).await?
+    {
+        return Err(Stop::Refused(unlike));
+    }
+    filter_by_use(readers, &whole, filter)?;
     for name in rename::left_behind(&new, &records) {
         records.remove(&name);
     }

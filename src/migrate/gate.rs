@@ -219,9 +219,7 @@ async fn before(
     let mut doubted = BTreeSet::new();
     for round in 1.. {
         let copied = copy::converge(platform, job, readers).await?;
-        if let Some(first) = copied.unreadable.first() {
-            return Err(Stop::Later(format!("the old side can't give {first}")));
-        }
+        copied.readable()?;
         if !copied.settled {
             return Err(Stop::Later("the account keeps changing".to_owned()));
         }
@@ -241,7 +239,7 @@ async fn before(
         let differing = copy::doubt(platform, job, &verified).await?;
         let fresh = !differing.is_subset(&doubted);
         doubted.extend(differing);
-        let moved = readers.old.account().await? != verified.old;
+        let moved = readers.seen().await?.0.account().await? != verified.old;
         if !(moved || fresh) || round >= ROUNDS {
             platform.store.add_report(job.user.as_str(), &row(&report)?).await?;
             return Err(Stop::Later(format!("the two sides differ: {}", report.summary())));
@@ -314,7 +312,8 @@ async fn inside(
 }
 
 pub(super) async fn both(readers: &mut Readers) -> Result<(Account, Account), Stop> {
-    let (old, new) = tokio::join!(readers.old.account(), readers.new.account());
+    let (old, new, _) = readers.seen().await?;
+    let (old, new) = tokio::join!(old.account(), new.account());
     Ok((old?, new?))
 }
 
@@ -348,6 +347,8 @@ async fn delta(
 ) -> Result<(), Stop> {
     let mut records = copy::records(platform, job).await?;
     super::preflight::check(old, new, &records)?;
+    let told = if readers.old.is_imap() { None } else { Some(copy::source(readers, &records).await?) };
+    let old = told.as_ref().unwrap_or(old);
     let work = Work::of(old, new, &records, &BTreeSet::new());
     let look: Vec<_> = work.look.into_iter().filter(|name| moved.contains(name)).collect();
     if look.is_empty() && !work.tree {

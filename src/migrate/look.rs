@@ -7,7 +7,7 @@
 use super::Readers;
 use crate::mailbox::diff::{self, MailboxPlan};
 use crate::mailbox::{Contents, Listed, ModSeq, Status, Uid};
-use crate::source::{Changes, ReadError, Reader, Seen};
+use crate::source::{Changes, Left, ReadError, Reader, Seen};
 use crate::store::MailboxRecord;
 
 /// What was proved equal, if only the old side can have changed since.
@@ -120,8 +120,9 @@ impl Sides {
         changes: Changes,
     ) -> Result<Option<Self>, ReadError> {
         let Changes { contents: source, total, left } = changes;
+        let (mut gone, told) = (Vec::new(), !matches!(left, Left::Only(_)));
         let mut concerned: Vec<Uid> = match left {
-            Some(left) => {
+            Left::Only(left) => {
                 let Some(there) = new.uids(target, &known.new).await? else { return Ok(None) };
                 // A message that the new side never had is no expunge, and can't be added any more.
                 if left.iter().any(|uid| there.binary_search(uid).is_err()) {
@@ -129,8 +130,13 @@ impl Sides {
                 }
                 there.into_iter().filter(|uid| left.binary_search(uid).is_err()).collect()
             }
-            None => Vec::new(),
+            Left::Without(these) => {
+                gone.clone_from(&these);
+                these.into_iter().filter(|uid| uid.0 < known.new.uid_next.0).collect()
+            }
+            Left::All => Vec::new(),
         };
+        let arrived = source.messages.iter().filter(|message| message.uid.0 >= known.new.uid_next.0).count();
         concerned.extend(source.messages.iter().map(|message| message.uid).filter(|uid| uid.0 < known.new.uid_next.0));
         concerned.sort_unstable();
         concerned.dedup();
@@ -139,7 +145,14 @@ impl Sides {
         } else {
             new.some(target, &known.new, &concerned).await?
         };
-        Ok(before.map(|before| Self { source, before, total, whole: false }))
+        let Some(before) = before else { return Ok(None) };
+        // What is there, what came and what went must add up.
+        let went = before.messages.iter().filter(|message| gone.binary_search(&message.uid).is_ok()).count();
+        let adds_up = (known.new.messages + arrived as u64).checked_sub(went as u64) == Some(u64::from(total));
+        if told && !adds_up {
+            return Ok(None);
+        }
+        Ok(Some(Self { source, before, total, whole: false }))
     }
 
     /// All flags of both sides.

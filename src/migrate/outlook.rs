@@ -83,9 +83,10 @@ impl Outlook {
         let enrolled = if begun { None } else { Some(is_enrolled(platform, &job.user).await?) };
         let mut readers = Readers::open(platform, &job.login).await?;
         let words = |reader: &Reader| reader.capabilities().map(str::to_owned).collect::<BTreeSet<_>>();
-        let capabilities = [words(&readers.old), words(&readers.new)];
-        let (old, new) = (readers.old.account().await?, readers.new.account().await?);
-        let mut blocks = Vec::new();
+        let (seen, new, _) = readers.seen().await?;
+        let capabilities = [words(seen), words(new)];
+        let (mut old, new) = (readers.old.account().await?, readers.new.account().await?);
+        let mut blocks: Vec<String> = readers.unlike(&mut old).await?.into_iter().collect();
         if record.as_ref().is_none_or(|record| record.phase != Phase::New && record.phase != Phase::Settled) {
             let records = super::copy::records(platform, job).await?;
             match preflight::check(&old, &new, &records) {
@@ -127,7 +128,8 @@ impl Outlook {
             }
             known
         });
-        let rights = (readers.old.sharing(&old).await?, readers.new.sharing(&new).await?);
+        let (seen, new_side, _) = readers.seen().await?;
+        let rights = (seen.sharing(&old).await?, new_side.sharing(&new).await?);
         readers.close().await;
         if let Some(Err(refusal)) = own_login(platform, &job.login).await? {
             blocks.push(refusal);
@@ -240,8 +242,9 @@ async fn pop3(job: &Job, readers: &mut Readers, old: &Account) -> Result<Result<
         return Ok(Ok("not configured: UIDLs are not carried over".to_owned()));
     };
     let Some(listed) = old.mailboxes.get(&MailboxName::inbox()) else { return Ok(Ok("no INBOX".to_owned())) };
-    let contents = readers.old.contents(listed).await?;
-    let mut inbox = Inbox { reader: &mut readers.old, listed, contents };
+    let (reader, ..) = readers.seen().await?;
+    let contents = reader.contents(listed).await?;
+    let mut inbox = Inbox { reader, listed, contents };
     // (What was never proved is proved all the same, but not remembered.)
     let pairing = Box::pin(pop3.old_pairing(&job.user, &mut inbox, Content::Trusted)).await?;
     inbox.reader.close().await?;

@@ -145,6 +145,7 @@ mod tests {
             messages: 1,
             unseen: 0,
             highest_modseq: modseq.map(ModSeq),
+            guid: None,
         }
     }
 

@@ -126,6 +126,7 @@ mod tests {
                 messages,
                 unseen: 0,
                 highest_modseq: None,
+                guid: None,
             };
             let name = MailboxName::from_parts(vec![name.to_owned()]).unwrap();
             (name, Listed { selectable: true, status: Some(status), ..Listed::default() })

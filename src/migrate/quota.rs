@@ -21,7 +21,7 @@ impl Room {
     /// # Errors
     /// If a side can't be read.
     pub(super) async fn of(readers: &mut Readers) -> Result<Self, Stop> {
-        Ok(Self { new: readers.new.quota().await?, old: readers.old.quota().await? })
+        Ok(Self { new: readers.new.quota().await?, old: readers.old_quota().await? })
     }
 
     /// What is in the way, in words. `octets` is what the sizes of the old side's messages add up to; it counts where the old
@@ -43,7 +43,7 @@ pub async fn check(readers: &mut Readers) -> Result<(), Stop> {
     if !new.is_limited() {
         return Ok(());
     }
-    let room = Room { new, old: readers.old.quota().await? };
+    let room = Room { new, old: readers.old_quota().await? };
     let old = readers.old.account().await?;
     // Every size is asked for only where it counts.
     let octets = if room.old.octets().is_some() { 0 } else { octets(&mut readers.old, &old).await? };

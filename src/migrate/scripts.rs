@@ -52,7 +52,8 @@ pub(super) struct ScriptSides {
 #[derive(Debug)]
 struct End {
     server: SieveServer,
-    access: Access,
+    /// Or why there is nothing to log in with.
+    access: Result<Access, String>,
     /// And when it was used last.
     connection: Option<(SieveConnection, Instant)>,
 }
@@ -65,7 +66,12 @@ impl ScriptSides {
     pub(super) fn of(platform: &Platform, login: &Login) -> Result<Option<Self>, Stop> {
         let Some(SieveSides { old, new }) = platform.sieve.clone() else { return Ok(None) };
         let end = |server, side| -> Result<End, Stop> {
-            Ok(End { server, access: platform.access(side, login)?, connection: None })
+            let access = match platform.access(side, login) {
+                // Mail can be read without a login.
+                Err(Stop::LoginRefused(why)) if side == Side::Old && platform.source.is_some() => Err(why),
+                access => Ok(access?),
+            };
+            Ok(End { server, access, connection: None })
         };
         Ok(Some(Self { old: end(old, Side::Old)?, new: end(new, Side::New)? }))
     }
@@ -104,7 +110,8 @@ impl End {
     }
 
     async fn open(&self) -> Result<SieveConnection, Stop> {
-        self.server.log_in(&self.access).await.map_err(|error| match error {
+        let access = self.access.as_ref().map_err(|why| Stop::Later(format!("ManageSieve: {why}")))?;
+        self.server.log_in(access).await.map_err(|error| match error {
             LoginError::Server(error) => error.into(),
             LoginError::Refused(refusal) => refusal.into(),
             busy @ LoginError::Busy(..) => Stop::Later(busy.to_string()),
@@ -130,6 +137,9 @@ impl From<SieveError> for Stop {
 pub async fn carry(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Vec<String>, Stop> {
     let Some(sides) = &mut readers.scripts else { return Ok(Vec::new()) };
     let user = job.user.as_str();
+    if let Err(why) = &sides.old.access {
+        return Ok(vec![format!("the scripts wait for the user's next login: {why}")]);
+    }
     let (old, new) = sides.read().await?;
     if old == new {
         return Ok(Vec::new());

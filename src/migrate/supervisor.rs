@@ -84,7 +84,7 @@ impl Supervisor {
     pub async fn logged_in(&self, login: LoginSucceeded) {
         // A master login never starts a move, and its password is not the user's.
         let platform = self.platforms.of(&login.login.user);
-        if login.login.master || platform.is_master_password(&login.password) {
+        if login.login.master || login.password.as_ref().is_some_and(|password| platform.is_master_password(password)) {
             return;
         }
         let user = login.login.user.clone();
@@ -95,6 +95,10 @@ impl Supervisor {
 
     async fn take_login(&self, login: LoginSucceeded) -> Result<(), Stop> {
         let user = &login.login.user;
+        if login.password.is_none() && !need_no_password(&self.platforms.of(user).config) {
+            // A token is nothing that a copy could log in with.
+            return Ok(());
+        }
         let mut record = self.store.user(user.as_str()).await?;
         if login.side == Side::Old && record.as_ref().is_none_or(|record| record.phase == Phase::Old) {
             if !is_enrolled(self.platforms.of(user), user).await?.0 {
@@ -107,10 +111,13 @@ impl Supervisor {
             "" => self.store.name_login(user.as_str(), &login.login.typed).await?,
             name => name.to_owned(),
         };
-        let newest = Login { name, password: Some(Arc::clone(&login.password)) };
+        let newest = login.password.clone().map(|password| Login { name, password: Some(password) });
         loop {
             let ear = self.worker(&record).await?;
-            ear.login.send_replace(Some(newest.clone()));
+            // (Without one the worker goes on with what it has.)
+            if let Some(newest) = &newest {
+                ear.login.send_replace(Some(newest.clone()));
+            }
             if !ear.orders.is_closed() {
                 return Ok(());
             }

@@ -105,7 +105,7 @@ impl From<StoreError> for Failed {
 pub async fn round(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<Swept, Stop> {
     let user = job.user.as_str();
     readers.old.revive().await?;
-    let old = readers.old.account().await?;
+    let old = super::copy::source(readers, &super::copy::records(platform, job).await?).await?;
     let plan = plan(&old, &platform.store.fences(user).await?);
     for fence in &plan.appeared {
         platform.store.watch_new_mailbox(user, fence).await?;

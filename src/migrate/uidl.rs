@@ -49,7 +49,8 @@ impl Pop3Sides {
 #[derive(Clone, Debug)]
 pub(super) struct Pop3Reader {
     sides: Pop3Sides,
-    old: Access,
+    /// Or why there is nothing to log in with: mail can be read without.
+    old: Result<Access, String>,
     new: Access,
     store: Store,
     /// Where the user's own sessions are known: ours must not lock them out.
@@ -70,7 +71,10 @@ impl Pop3Reader {
         let Some(sides) = platform.pop3.clone() else { return Ok(None) };
         Ok(Some(Self {
             sides,
-            old: platform.access(Side::Old, login)?,
+            old: match platform.access(Side::Old, login) {
+                Err(Stop::LoginRefused(why)) if platform.source.is_some() => Err(why),
+                access => Ok(access?),
+            },
             new: platform.access(Side::New, login)?,
             store: platform.store.clone(),
             registry: platform.registry.clone(),
@@ -81,6 +85,14 @@ impl Pop3Reader {
             },
             hidden: platform.config.new.pop3_deleted_flag.clone(),
         }))
+    }
+
+    /// With what to log in at the old side.
+    ///
+    /// # Errors
+    /// [`Stop::Later`] if there is nothing.
+    fn may_read_old(&self) -> Result<&Access, Stop> {
+        self.old.as_ref().map_err(|why| Stop::Later(format!("POP3: {why}")))
     }
 
     /// What is in doubt of a pairing, as the configuration wants it.

@@ -1,4 +1,5 @@
-//! Verification: reads both sides back over IMAP, independent of whoever wrote them, and reports every finding.
+//! Verification: reads both sides over IMAP, as clients see them, independent of whoever read and wrote the copy, and reports every
+//! finding.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -97,16 +98,17 @@ impl Verification<'_> {
     /// # Errors
     /// If a side can't be read: that is no finding, it is no verification.
     pub async fn full(&mut self) -> Result<Verified, Stop> {
-        if self.readers.old.profile().has(Quirk::RewritesMessages) {
+        let (old, new, _) = self.readers.seen().await?;
+        if old.profile().has(Quirk::RewritesMessages) {
             // What it writes may be as long as what it takes out.
             self.known.clear();
         }
-        let old = self.readers.old.account().await?;
-        let new = self.readers.new.account().await?;
+        let (old, new) = (old.account().await?, new.account().await?);
         let mut account = Report::new(self.user, self.depth.strict);
         let names = compare::accounts(&old, &new, &mut account);
         let scripts = scripts::compared(self.readers, &mut account).await?;
-        let sharing = (self.readers.old.sharing(&old).await?, self.readers.new.sharing(&new).await?);
+        let (old_side, new_side, _) = self.readers.seen().await?;
+        let sharing = (old_side.sharing(&old).await?, new_side.sharing(&new).await?);
         compare::sharing(&sharing.0, &sharing.1, &mut account);
         let mut sample = Sample::of(self.depth.bodies, &names, &old);
         let mut mailboxes = BTreeMap::new();
@@ -115,8 +117,9 @@ impl Verification<'_> {
             let report = self.mailbox(&name, &old, &new, &drawn).await?;
             mailboxes.insert(name, report);
         }
-        self.readers.old.close().await?;
-        self.readers.new.close().await?;
+        let (old_side, new_side, _) = self.readers.seen().await?;
+        old_side.close().await?;
+        new_side.close().await?;
         Ok(Verified { account, mailboxes, old, new, sharing, scripts })
     }
 
@@ -138,8 +141,9 @@ impl Verification<'_> {
         let mut report = Report::new(self.user, self.depth.strict);
         let Some(listed) = old.mailboxes.get(name) else { return Ok(report) };
         let target = on_new_side(name, new);
-        let mut source = self.readers.old.contents(listed).await?;
-        let copy = self.readers.new.contents(&target).await?;
+        let (old_side, new_side, _) = self.readers.seen().await?;
+        let mut source = old_side.contents(listed).await?;
+        let copy = new_side.contents(&target).await?;
         let has = |uid| copy.messages.binary_search_by_key(&uid, |message: &Message| message.uid).is_ok();
         let (there, left_out) =
             self.left_out.take_from(name, &mut source).into_iter().partition(|message| has(message.uid));
@@ -168,7 +172,7 @@ impl Verification<'_> {
             self.judge(name, uid, (&source, &copy), &mut report);
         }
         if name.is_inbox() {
-            report_hidden(self.readers.old.popped(), name, &source, &mut report);
+            report_hidden(self.readers.seen().await?.0.popped(), name, &source, &mut report);
             put_back(&mut source, left_out);
             self.pop3((listed, source), (&target, copy), drawn, &mut report).await?;
         }
@@ -184,7 +188,7 @@ impl Verification<'_> {
         drawn: &Drawn,
         report: &mut Report,
     ) -> Result<(), Stop> {
-        let Readers { old, new, pop3, .. } = &mut *self.readers;
+        let (old, new, pop3) = self.readers.seen().await?;
         let Some(pop3) = pop3 else {
             report.pop3 = "not configured".to_owned();
             return Ok(());
@@ -224,7 +228,7 @@ impl Verification<'_> {
         if unread.is_empty() {
             return Ok(());
         }
-        let Readers { old, new, .. } = &mut *self.readers;
+        let (old, new, _) = self.readers.seen().await?;
         let (old, new) = tokio::join!(
             digests(old, listed, (source.uid_validity, &source.messages), unread.clone()),
             digests(new, target, (source.uid_validity, &copy.messages), unread)

@@ -200,11 +200,12 @@ impl Worker {
             }
             let following = self.life.phase == Phase::Following;
             let auto = following && self.platform.config.switch.auto;
-            self.gate.set_ready(auto && now >= self.backoff.until() && self.locked_out.is_none());
+            let ready = auto && now >= self.backoff.until() && self.locked_out.is_none() && self.may_verify();
+            self.gate.set_ready(ready);
             if let Some(task) = self.task(now) {
                 return Next::Task(task);
             }
-            if self.login.is_none() {
+            if self.login.is_none() || self.waiting.is_some() && !self.may_verify() {
                 self.answer(Outcome::TryAgain("waiting for the user's next login".to_owned()));
             }
             if self.life.phase == Phase::New && self.watch_until.is_none_or(|end| end <= now) {
@@ -239,9 +240,10 @@ impl Worker {
         let urged = self.asked_for(&Order::Switch);
         let back = self.waiting.as_ref().is_some_and(|asked| matches!(asked.order, Order::Rollback { .. }));
         let rested = now >= self.backoff.until();
+        let back = back && self.may_verify();
         match self.life.phase {
             Phase::Copying if urged || rested => Some(Task::Copy),
-            Phase::Following if urged => Some(Task::Switch(Close::Live)),
+            Phase::Following if urged && self.may_verify() => Some(Task::Switch(Close::Live)),
             Phase::Following if rested => {
                 let switch = self.moment(now).map(Task::Switch);
                 switch.or_else(|| (now >= self.rounds.next()).then_some(Task::Round))
@@ -252,12 +254,17 @@ impl Worker {
         }
     }
 
+    /// Whether the old side can be seen as clients see it, which a change of authority takes.
+    fn may_verify(&self) -> bool {
+        self.login.as_ref().is_some_and(|login| credentials::may_verify(&self.platform, login))
+    }
+
     /// How the gate may be closed now, if switches happen by themselves: the best moment is one without sessions (DESIGN §3).
     fn moment(&self, now: Instant) -> Option<Close> {
         let sessions = self.gate.sessions();
         let switch = &self.platform.config.switch;
         match (sessions.none(), sessions.pop3) {
-            _ if !switch.auto || self.locked_out.is_some() => None,
+            _ if !switch.auto || self.locked_out.is_some() || !self.may_verify() => None,
             (true, _) => Some(Close::WhenIdle),
             (false, 0) if now >= self.patient_since + switch.wait_for_idle => Some(Close::Live),
             _ => None,
@@ -364,13 +371,13 @@ impl Worker {
         lease.during(quota::check(readers)).await?;
         let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
-        readable(&copied)?;
+        copied.readable()?;
         let in_the_way = lease.during(scripts::carry(platform, job, readers)).await?;
         self.life = advance(platform, &self.user, &self.life, &Event::Copied, None).await?;
         self.scripts_in_the_way(in_the_way).await?;
-        let account = readers.old.account().await?;
-        let with = readers.old.sharing(&account).await?.with_whom();
-        platform.store.set_shared_with(self.user.as_str(), with).await?;
+        if let Some(sharing) = readers.old_sharing().await? {
+            platform.store.set_shared_with(self.user.as_str(), sharing.with_whom()).await?;
+        }
         let now = Instant::now();
         self.backoff.worked(now);
         self.rounds = Rounds::new(now);
@@ -388,7 +395,7 @@ impl Worker {
         let began = Instant::now();
         let copied = lease.during(Box::pin(copy::converge(platform, job, readers))).await?;
         platform.store.set_progress(self.user.as_str(), self.progress.read()).await?;
-        readable(&copied)?;
+        copied.readable()?;
         let in_the_way = lease.during(scripts::carry(platform, job, readers)).await?;
         let now = Instant::now();
         self.rounds.done(now, now - began, copied.passes > 0);
@@ -566,12 +573,6 @@ impl Worker {
         }
         self.answer(Outcome::TryAgain(reason));
     }
-}
-
-/// Whether a copy is whole.
-fn readable(copied: &copy::Copied) -> Result<(), Stop> {
-    let unreadable = copied.unreadable.first();
-    unreadable.map_or(Ok(()), |first| Err(Stop::Later(format!("the old side can't give {first}"))))
 }
 
 /// Puts a user's record right whose gate was closed when the process ended, or whose password was lost with it.

@@ -28,7 +28,7 @@ use listing::Listing;
 
 use bodies::Suspect;
 pub use bodies::{Bodies, BodyEvent};
-pub use changes::{Changes, Seen};
+pub use changes::{Changes, Left, Seen};
 
 use crate::mailbox::{Contents, Listed, Message, ModSeq, Uid, UidNext, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, ImapServer, printable};
@@ -53,6 +53,9 @@ pub enum ReadError {
     /// The server can't be talked to.
     #[error(transparent)]
     Imap(#[from] ImapError),
+    /// The doveadm service can't be used.
+    #[error(transparent)]
+    Dsync(#[from] super::dsync::DsyncError),
     /// The server refused the login: don't try again with the same password.
     #[error("{0}")]
     LoginRefused(Refusal),
@@ -73,6 +76,9 @@ pub enum ReadError {
         /// Its name as the server gave it.
         mailbox: String,
     },
+    /// dsync does not tell it.
+    #[error("dsync does not tell {0}: it is asked over IMAP")]
+    NotToldByDsync(&'static str),
     /// The account has had what it is given for now, or what we take of it.
     #[error("{0}")]
     Spent(String),
@@ -96,7 +102,7 @@ impl From<LoginError<ImapError>> for ReadError {
 
 /// A logged-in connection that reads.
 #[derive(Debug)]
-pub struct Reader {
+pub struct ImapReader {
     connection: ImapConnection,
     /// For connecting again.
     server: ImapServer,
@@ -129,7 +135,7 @@ pub struct Reader {
 /// 30 minutes, and old ones do sooner), and a large mailbox takes long to be written on the other side.
 const STALE: Duration = Duration::from_secs(300);
 
-impl Reader {
+impl ImapReader {
     /// Connects and logs in.
     ///
     /// # Errors
@@ -182,7 +188,7 @@ impl Reader {
     /// Makes the connection anew if it has lain idle for long. Call it only between two pieces of work.
     ///
     /// # Errors
-    /// As [`Reader::open`].
+    /// As [`ImapReader::open`].
     pub async fn revive(&mut self) -> Result<(), ReadError> {
         if self.used.elapsed() > STALE {
             self.reconnect().await?;

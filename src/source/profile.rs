@@ -289,6 +289,12 @@ pub fn detect(facts: Facts<'_>) -> &'static Profile {
     known.unwrap_or(&UNKNOWN)
 }
 
+/// The profile of a server that speaks dsync: no other brand does.
+#[must_use]
+pub fn dovecot() -> &'static Profile {
+    detect(Facts { id_name: Some("Dovecot"), ..Facts::default() })
+}
+
 impl Profile {
     /// Whether it has this quirk.
     #[must_use]

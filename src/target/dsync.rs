@@ -5,7 +5,6 @@
 //! answers are checked as they come, but an empty result proves nothing (dsync reference §16b): read back.
 
 mod error;
-mod link;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -15,9 +14,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sha1::{Digest as _, Sha1};
 
-use crate::config::{Endpoint, Security};
+use crate::config::Endpoint;
 use crate::mailbox::{Guid, MailboxName, ModSeq, SystemFlags, Uid, UidNext, UidValidity};
-use crate::net::{ClientTls, TlsError};
+use crate::net::TlsError;
+use crate::net::doveadm::Doveadm;
 use crate::wire::dsync::{item, master};
 
 pub use crate::wire::dsync::item::Mode;
@@ -37,10 +37,7 @@ const INFLATION: u32 = 1_000_000;
 /// A Dovecot's doveadm service.
 #[derive(Clone, Debug)]
 pub struct DsyncTarget {
-    endpoint: Endpoint,
-    tls: Option<ClientTls>,
-    password: SecretString,
-    idle: Duration,
+    doveadm: Doveadm,
 }
 
 /// What a session begins with.
@@ -219,23 +216,13 @@ impl DsyncTarget {
     /// # Errors
     /// If the certificates to trust can't be read.
     pub fn new(endpoint: Endpoint, password: SecretString, idle: Duration) -> Result<Self, TlsError> {
-        Ok(Self { tls: ClientTls::towards(&endpoint)?, endpoint, password, idle })
+        Ok(Self { doveadm: Doveadm::new(endpoint, password, idle)? })
     }
 
     /// `host:port`, for messages.
     #[must_use]
     pub fn address(&self) -> String {
-        self.endpoint.to_string()
-    }
-
-    /// As it stands in the configuration, for messages.
-    fn url(&self) -> String {
-        let scheme = match self.endpoint.security {
-            Security::Clear => "doveadm",
-            Security::StartTls => "doveadm+starttls",
-            Security::Tls => "doveadm+tls",
-        };
-        format!("{scheme}://{}", self.endpoint)
+        self.doveadm.address()
     }
 
     /// Connects and logs in to the doveadm service, and does nothing there.
@@ -243,7 +230,8 @@ impl DsyncTarget {
     /// # Errors
     /// [`TargetError`]
     pub async fn probe(&self) -> Result<(), TargetError> {
-        session::probe(self).await
+        let probed = self.doveadm.probe().await;
+        probed.map_err(|reason| TargetError::new("", &self.doveadm.url(), reason.into(), Vec::new()))
     }
 
     /// Connects, logs in and exchanges the trees for `user`. The target creates, renames, deletes, subscribes and

@@ -30,8 +30,8 @@ const POP3_PATIENCE: Duration = Duration::from_secs(10);
 pub struct LoginSucceeded {
     /// Who logged in.
     pub login: LoginName,
-    /// With which password; zeroized when the last holder lets go.
-    pub password: Arc<SecretSlice<u8>>,
+    /// With which password; zeroized when the last holder lets go. None: with a token.
+    pub password: Option<Arc<SecretSlice<u8>>>,
     /// From where.
     pub client: SocketAddr,
     /// Which side accepted it.

@@ -2,12 +2,13 @@
 
 use zeroize::Zeroizing;
 
+use super::sasl::Bearer;
 use super::sasl::{self, SaslError};
 
 /// Octets of a user name; an e-mail address has at most 254.
 pub const USER_MAX: usize = 512;
 
-/// A name and a password that may be tried at a backend.
+/// A name and a password, or a token in its place, that may be tried at a backend.
 #[derive(PartialEq, Eq)]
 pub struct Credentials {
     /// The user name as it was typed.
@@ -16,11 +17,15 @@ pub struct Credentials {
     pub authzid: Option<String>,
     /// The password's octets, without NUL; zeroized when dropped.
     pub password: Zeroizing<Vec<u8>>,
+    /// It is no password but a token, which goes on by this mechanism.
+    pub bearer: Option<Bearer>,
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).field("authzid", &self.authzid).finish_non_exhaustive()
+        let Self { user, authzid, password: _, bearer } = self;
+        let mut shown = f.debug_struct("Credentials");
+        shown.field("user", user).field("authzid", authzid).field("bearer", bearer).finish_non_exhaustive()
     }
 }
 
@@ -45,7 +50,7 @@ impl Credentials {
     /// [`Unfit::User`], [`Unfit::Nul`].
     pub fn new(user: &[u8], password: Zeroizing<Vec<u8>>) -> Result<Self, Unfit> {
         let user = std::str::from_utf8(user).map_err(|_| Unfit::User)?.to_owned();
-        Self { user, authzid: None, password }.checked()
+        Self { user, authzid: None, password, bearer: None }.checked()
     }
 
     /// A SASL PLAIN message in base64.
@@ -55,7 +60,17 @@ impl Credentials {
     pub fn from_plain(line: &[u8]) -> Result<Self, Unfit> {
         let message = sasl::from_base64(line)?;
         let sasl::Plain { authzid, authcid, password } = sasl::Plain::decode(&message)?;
-        Self { user: authcid, authzid, password }.checked()
+        Self { user: authcid, authzid, password, bearer: None }.checked()
+    }
+
+    /// An XOAUTH2 or OAUTHBEARER message in base64.
+    ///
+    /// # Errors
+    /// [`Unfit`]
+    pub fn from_bearer(mechanism: Bearer, line: &[u8]) -> Result<Self, Unfit> {
+        let message = sasl::from_base64_up_to(line, sasl::BEARER_MAX)?;
+        let (user, token) = mechanism.read(&message).ok_or(SaslError::Bearer)?;
+        Self { user, authzid: None, password: token, bearer: Some(mechanism) }.checked()
     }
 
     fn checked(self) -> Result<Self, Unfit> {

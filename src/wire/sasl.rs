@@ -11,7 +11,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-pub use bearer::{Bearer, told};
+pub use bearer::{BEARER_MAX, Bearer, told};
 
 /// Octets of a message that is decoded: RFC 4616 wants 255 for each part; tokens used as passwords are longer.
 pub const MESSAGE_MAX: usize = 4096;
@@ -54,6 +54,9 @@ pub enum SaslError {
     /// Not three parts with a NUL between them.
     #[error("not a PLAIN message of three parts")]
     Parts,
+    /// Not the parts of a message with a token.
+    #[error("not a message with a name and a bearer token")]
+    Bearer,
     /// A user name that is empty, or not UTF-8.
     #[error("the user name is empty or not UTF-8")]
     UserName,
@@ -126,7 +129,12 @@ pub fn to_base64(message: &[u8]) -> Zeroizing<Vec<u8>> {
 /// # Errors
 /// [`SaslError::TooLong`] above [`LINE_MAX`], [`SaslError::Base64`].
 pub fn from_base64(line: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
-    if line.len() > LINE_MAX {
+    from_base64_up_to(line, MESSAGE_MAX)
+}
+
+/// The same, of up to so many octets.
+pub(in crate::wire) fn from_base64_up_to(line: &[u8], most: usize) -> Result<Zeroizing<Vec<u8>>, SaslError> {
+    if line.len() > most.div_ceil(3) * 4 {
         return Err(SaslError::TooLong);
     }
     let mut message = Zeroizing::new(vec![0; line.len().div_ceil(4).saturating_mul(3)]);

@@ -41,6 +41,9 @@ pub struct FerrySpec<'a> {
     pub new_pop3: Option<String>,
     /// Inline tables for `credentials` under `[old]` and `[new]`.
     pub credentials: [&'a str; 2],
+    /// URL of the old side's doveadm service, where mail is read there; more keys may follow behind it, as in
+    /// `doveadm://…", ca_file = "…`.
+    pub source: Option<String>,
     /// URL of the new side's doveadm service instead of its own port.
     pub doveadm: Option<String>,
     /// More keys of `target`, as `ca_file = "…"`.
@@ -67,6 +70,7 @@ impl<'a> FerrySpec<'a> {
             old_pop3: None,
             new_pop3: None,
             credentials: ["{ kind = \"user\" }"; 2],
+            source: None,
             doveadm: None,
             doveadm_trust: None,
             extra: Vec::new(),
@@ -332,10 +336,16 @@ impl Ferry {
             (
                 "old",
                 format!(
-                    "imap = \"{}\"\n{}credentials = {}\n",
+                    "imap = \"{}\"\n{}credentials = {}\n{}",
                     url(&spec.old_imap, "imap", spec.old.imap_port()),
                     ca_file(&[&spec.old_imap, &spec.old_pop3], spec.old),
                     spec.credentials[0],
+                    spec.source
+                        .as_ref()
+                        .map(|url| format!(
+                            "source = {{ kind = \"dsync\", password_file = \"{dir}/doveadm.secret\", url = \"{url}\" }}\n"
+                        ))
+                        .unwrap_or_default(),
                 ),
             ),
             (

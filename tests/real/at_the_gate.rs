@@ -154,7 +154,9 @@ fn a_literal_half_sent_is_finished_first_with_all_that_is_pipelined_behind_it() 
             }
         }
         scene.hold.wait(LONG);
-        assert!(!half.hears_within(SILENCE) && !other.hears_within(SILENCE), "told before the transaction");
+        for session in [&mut half, &mut other] {
+            assert!(!session.hears_within(SILENCE), "told before the transaction: {:?}", lossy(&session.response()));
+        }
         scene.hold.release();
         assert_farewell(half);
         let (last, untagged) = other.finish(&held);

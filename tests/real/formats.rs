@@ -51,7 +51,13 @@ fn settle(ferry: &Ferry, pair: &Pair) {
 /// A user with an IMAP and a POP3 client is copied, followed while mail comes and changes, compared and switched.
 pub(crate) fn whole_way(pair: &Pair) {
     nasty::small(&pair.old, "u1");
-    let ferry = Ferry::start(FerrySpec { auto: false, pop3: true, ..FerrySpec::between(&pair.old, &pair.new) });
+    whole_way_read_from(pair, None);
+}
+
+/// The same, where the old side's mail is there already, and may be read over its doveadm service.
+pub(crate) fn whole_way_read_from(pair: &Pair, source: Option<String>) {
+    let spec = FerrySpec { auto: false, pop3: true, source, ..FerrySpec::between(&pair.old, &pair.new) };
+    let ferry = Ferry::start(spec);
     let password = pair.old.password("u1");
     let (imap_client, pop3_client) = (Mbsync::new(ferry.imap(), "u1", password), Mpop::new());
     let first = imap_client.run();

@@ -16,6 +16,7 @@ mod crash;
 mod cyrus;
 mod damage;
 mod doveadm_tls;
+mod dsync_source;
 mod every_phase;
 mod follow;
 mod formats;

@@ -9,7 +9,7 @@ use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Release, Spec, World, nasty};
 const LONG: Duration = Duration::from_secs(60);
 
 /// A quota that sessions see, and copies don't; `rules` are what is limited.
-fn limited(rules: &str) -> String {
+pub(crate) fn limited(rules: &str) -> String {
     format!(
         "mail_plugins = quota\nprotocol imap {{\n  mail_plugins = quota imap_quota\n}}\n\
          protocol doveadm {{\n  mail_plugins =\n}}\n\

@@ -20,7 +20,8 @@ const SHARING: &str = "mail_plugins = acl\nprotocol imap {\n  mail_plugins = acl
     subscriptions = no\n  list = no\n}\n\
     plugin {\n  acl = vfile\n  acl_shared_dict = file:{dir}/mail/shared-mailboxes.db\n}\n";
 
-fn pair() -> Pair {
+/// INBOX of `u1` on the old side is shared with `u2` there.
+pub(crate) fn pair() -> Pair {
     // (A Dovecot 2.4 has other words for it.)
     let users = ["u1", "u2"];
     let old = Dovecot::start(Spec { extra: SHARING.to_owned(), ..Spec::old(&users) });
@@ -49,7 +50,7 @@ fn session(server: &Dovecot, user: &str) -> Imap {
 }
 
 /// The findings of a rule: mailbox, old side, new side.
-fn of_rule(report: &Value, rule: &str) -> Vec<[String; 3]> {
+pub(crate) fn of_rule(report: &Value, rule: &str) -> Vec<[String; 3]> {
     let findings = report["findings"].as_array().unwrap().iter().filter(|finding| finding["rule"] == rule);
     let word = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
     findings.map(|finding| ["mailbox", "old", "new"].map(|key| word(finding, key))).collect()

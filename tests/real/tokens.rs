@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -62,6 +63,12 @@ impl Issuer {
     fn credentials(&self, kind: &str, arguments: &str) -> String {
         let path = self.folder.path().join("token");
         format!("{{ kind = \"{kind}\", token_command = [\"{}\"{arguments}] }}", path.display())
+    }
+
+    /// A token for a client.
+    fn token(&self, user: &str) -> String {
+        let output = Command::new(self.folder.path().join("token")).arg(user).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned()
     }
 
     fn calls(&self) -> Vec<String> {
@@ -246,4 +253,108 @@ fn a_copy_goes_on_when_its_token_is_over() {
         assert_eq!((porter.refused(), issuer.calls().len()), (1, 2), "{word} {end:?}");
         assert_eq!(World::of(&new, "u1"), World::of(&pair.old, "u1"), "{word} {end:?}");
     }
+}
+
+/// Lets clients of `ferry` log in with tokens.
+fn offer_tokens(ferry: &mut Ferry) {
+    let config = ferry.config_text().replacen("[listen]\n", "[listen]\ntokens = true\n", 1);
+    assert!(config.contains("tokens = true"));
+    fs::write(ferry.config_path(), config).unwrap();
+    ferry.start_again();
+}
+
+/// curl with a token, in clear and inside TLS, over IMAP and POP3.
+fn by_curl(ferry: &Ferry, mechanism: &str, token: &str) {
+    let (imap, imaps) = (ferry.imap(), ferry.imaps());
+    let (pop3, pop3s) = (ferry.pop3(), ferry.pop3s());
+    for url in [
+        format!("imap://localhost:{imap}/INBOX;UID=1"),
+        format!("imaps://localhost:{imaps}/INBOX;UID=1"),
+        format!("pop3://localhost:{pop3}/1"),
+        format!("pop3s://localhost:{pop3s}/1"),
+    ] {
+        for more in [&[][..], &["--sasl-ir"]] {
+            let login = ["--login-options".to_owned(), format!("AUTH={mechanism}")];
+            let output = Command::new("curl")
+                .args(["--silent", "--show-error", "--max-time", "60", "--user", "u1", "--oauth2-bearer", token])
+                .args(login)
+                .args(more)
+                .arg("--cacert")
+                .arg(&ferry.tls().ca)
+                .arg(&url)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !output.stdout.is_empty(), "{url} {mechanism} {more:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn clients_log_in_with_tokens_and_with_such_credentials_on_both_sides_that_starts_a_move() {
+    let pair = pair(&["u1"]);
+    nasty::small(&pair.old, "u1");
+    let issuer = Issuer::signing(KEY);
+    let both = ["xoauth2", "oauthbearer"].map(|kind| issuer.credentials(kind, ", \"%u\""));
+    let mut ferry = Ferry::prepare(FerrySpec {
+        credentials: [&both[0], &both[1]],
+        pop3: true,
+        auto: false,
+        env: vec![("RUST_LOG", "mailferry=trace")],
+        ..FerrySpec::between(&pair.old, &pair.new)
+    });
+    offer_tokens(&mut ferry);
+    let token = issuer.token("u1");
+    for mechanism in ["OAUTHBEARER", "XOAUTH2"] {
+        by_curl(&ferry, mechanism, &token);
+    }
+    ferry.wait_phase("u1", "following", LONG);
+    ferry.run_ok(&["switch", "u1"]);
+    by_curl(&ferry, "OAUTHBEARER", &token);
+    assert_eq!(
+        World::of(&pair.new, "u1").mailboxes["INBOX"].mails.len(),
+        World::of(&pair.old, "u1").mailboxes["INBOX"].mails.len()
+    );
+    assert_silent(&ferry.log(), &token);
+}
+
+#[test]
+fn a_token_that_is_refused_is_refused_as_the_standard_says_and_a_token_alone_moves_nobody() {
+    let pair = pair(&["u1"]);
+    nasty::small(&pair.old, "u1");
+    let mut ferry = Ferry::prepare(FerrySpec { pop3: true, ..FerrySpec::between(&pair.old, &pair.new) });
+    offer_tokens(&mut ferry);
+    let mut imap = Imap::connect(ferry.imap());
+    assert!(imap.greeting.contains("AUTH=PLAIN AUTH=LOGIN AUTH=OAUTHBEARER AUTH=XOAUTH2"), "{}", imap.greeting);
+    let bad = Issuer::signing("another key").token("u1");
+    for (mechanism, message, why, end) in [
+        ("OAUTHBEARER", format!("n,a=u1,\u{1}auth=Bearer {bad}\u{1}\u{1}"), "{\"status\":\"invalid_token\"}", "AQ=="),
+        ("XOAUTH2", format!("user=u1\u{1}auth=Bearer {bad}\u{1}\u{1}"), "{\"status\":\"401\"", ""),
+    ] {
+        let tag = imap.start(&format!("AUTHENTICATE {mechanism} {}", base64(&message)));
+        let told = String::from_utf8(imap.response()).unwrap();
+        let told = unbase64(told.strip_prefix("+ ").expect("a challenge"));
+        assert!(told.starts_with(why), "{mechanism}: {told}");
+        imap.send(format!("{end}\r\n").as_bytes());
+        assert!(imap.finish(&tag).0.starts_with("NO [AUTHENTICATIONFAILED]"), "{mechanism}");
+        let tag = imap.start(&format!("AUTHENTICATE {mechanism}"));
+        assert_eq!(imap.response(), b"+ ");
+        imap.send(b"*\r\n");
+        assert!(imap.finish(&tag).0.starts_with("BAD "), "cancelled");
+    }
+    let good = Issuer::signing(KEY).token("u1");
+    imap.ok(&format!("AUTHENTICATE XOAUTH2 {}", base64(&format!("user=u1\u{1}auth=Bearer {good}\u{1}\u{1}"))));
+    imap.ok("LOGOUT");
+    // With it nothing could be copied: only a login with the password starts the move.
+    let password = pair.old.password("u1");
+    let mut imap = Imap::connect(ferry.imap());
+    assert_eq!(ferry.status("u1")["phase"], "old");
+    imap.login("u1", password);
+    imap.ok("LOGOUT");
+    ferry.wait_phase("u1", "new", LONG);
+}
+
+fn unbase64(text: &str) -> String {
+    use ::base64::Engine as _;
+    String::from_utf8(::base64::engine::general_purpose::STANDARD.decode(text.trim()).unwrap()).unwrap()
 }

@@ -12,7 +12,7 @@ use crate::admin::text;
 use crate::config::Config;
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Labelled, Labels, Outlook};
-use crate::migrate::{Platform, SieveSides, Stop};
+use crate::migrate::{PasswordFor, Platform, SieveSides, Stop};
 use crate::net::ServerTls;
 use crate::net::imap::{ImapError, ImapServer};
 use crate::net::pop3::{Pop3Error, Pop3Server};
@@ -157,6 +157,7 @@ async fn sides(platform: &Platform) -> (bool, Vec<Seen>) {
     if let Some(sieve) = &platform.sieve {
         good &= self::sieve(sieve).await;
     }
+    good &= source(platform).await;
     good &= target(platform).await;
     capabilities(&sides);
     for Seen { side, us, profile, .. } in &sides {
@@ -274,6 +275,18 @@ async fn sieve(sides: &SieveSides) -> bool {
     true
 }
 
+/// The old side's doveadm service, where it is read.
+async fn source(platform: &Platform) -> bool {
+    let Some(source) = &platform.source else { return true };
+    match source.probe().await {
+        Ok(()) => {
+            println!("{:<14} ok: {}; mail is read there, and compared over IMAP", "old doveadm", source.address());
+            true
+        }
+        Err(error) => failed("old doveadm", &error),
+    }
+}
+
 async fn target(platform: &Platform) -> bool {
     match platform.target.probe().await {
         Ok(()) => {
@@ -324,7 +337,7 @@ async fn user(
     user: CanonicalUser,
     password_file: Option<&Path>,
 ) -> anyhow::Result<bool> {
-    let job = one_user::job(platform, user, typed, password_file).await?;
+    let job = one_user::job(platform, user, typed, password_file, PasswordFor::Verify).await?;
     println!("\n{}", job.user);
     match Outlook::of(platform, &job).await {
         Ok(outlook) => Ok(show(&outlook, &platform.config)),

@@ -7,7 +7,7 @@ use crate::config::Bodies;
 use crate::mailbox::{Class, Finding};
 use crate::migrate::quarantine::Quarantine;
 use crate::migrate::verify::{Depth, KnownBodies, Verification};
-use crate::migrate::{Job, Platform, ProgressMeter, Readers, Stop, copy};
+use crate::migrate::{Job, PasswordFor, Platform, ProgressMeter, Readers, Stop, copy};
 use crate::source::Login;
 use crate::store::{Mark, now};
 use crate::user::{CanonicalUser, NameRules};
@@ -18,11 +18,12 @@ pub(super) async fn job(
     user: CanonicalUser,
     typed: &str,
     password_file: Option<&Path>,
+    work: PasswordFor,
 ) -> anyhow::Result<Job> {
     // The name under which the user's move began, if it did.
     let known = platform.store.user(user.as_str()).await?.map(|record| record.login_name);
     let name = known.filter(|name| !name.is_empty()).unwrap_or_else(|| typed.to_owned());
-    let login = Login { name, password: own_password(&platform.config, typed, password_file)? };
+    let login = Login { name, password: own_password(&platform.config, work, typed, password_file)? };
     Ok(Job { user, login, progress: ProgressMeter::default() })
 }
 
@@ -49,7 +50,7 @@ pub async fn verify(
     let user = NameRules::of(&config).canonical(typed);
     let platforms = platforms(&config)?;
     let platform = platforms.of(&user);
-    let job = job(platform, user.clone(), typed, password_file).await?;
+    let job = job(platform, user.clone(), typed, password_file, PasswordFor::Verify).await?;
     let depth =
         Depth { bodies: bodies.unwrap_or(platform.config.verify.bodies), strict: platform.config.verify.strict };
     let report = match verified(platform, &job, depth).await {

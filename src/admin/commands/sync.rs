@@ -10,7 +10,7 @@ use super::one_user::{ended, job};
 use super::{Exit, load, platforms};
 use crate::mailbox::{Filter, Side};
 use crate::migrate::{
-    Job, Platform, ProgressMeter, Readers, Stop, copy, dry_run, lease, merge, quota, rebuild, scripts,
+    Job, PasswordFor, Platform, ProgressMeter, Readers, Stop, copy, dry_run, lease, merge, quota, rebuild, scripts,
 };
 use crate::store::{Mark, MarkKind, Phase, Progress, Quarantined, UserRecord, now};
 use crate::user::NameRules;
@@ -37,9 +37,16 @@ pub async fn sync(config: &Path, typed: &str, password_file: Option<&Path>, how:
     let user = NameRules::of(&config).canonical(typed);
     let platforms = platforms(&config)?;
     let platform = platforms.of(&user);
-    let job = job(platform, user.clone(), typed, password_file).await?;
+    // (A merge reads the old side over IMAP, however else it is copied.)
+    let work = if how.merge { PasswordFor::Verify } else { PasswordFor::Copy };
+    let job = job(platform, user.clone(), typed, password_file, work).await?;
     // A name that no side knows makes no record: it would be the one that later logins are moved under.
-    let readers = match Readers::open(platform, &job.login).await {
+    let opened = if how.merge {
+        Readers::open_over_imap(platform, &job.login).await
+    } else {
+        Readers::open(platform, &job.login).await
+    };
+    let readers = match opened {
         Ok(readers) => readers,
         Err(stop) => return Ok(ended(&stop)),
     };

@@ -66,7 +66,7 @@ pub(super) async fn log_in(session: Session<'_>, credentials: Credentials) -> Re
     {
         make_room(first).await;
     }
-    tell(session, &name, &credentials.password, side);
+    tell(session, &name, (&credentials.password, credentials.bearer), side);
     let pass = attempt.admit(front.patience).await.map_err(|e| not_let_in(&shown, &e))?;
     let connection = match connection.filter(|_| pass.side == side) {
         Some(connection) => connection,
@@ -74,7 +74,7 @@ pub(super) async fn log_in(session: Session<'_>, credentials: Credentials) -> Re
             let (again, theirs) = ask(pass.side).await?;
             text = theirs;
             if pass.side != side {
-                tell(session, &name, &credentials.password, pass.side);
+                tell(session, &name, (&credentials.password, credentials.bearer), pass.side);
             }
             again
         }
@@ -143,9 +143,12 @@ async fn at_side(
     let mut connection = session.front.registry.crowd().connect(connect, Pop3Error::is_turned_away).await?;
     // Without the client's own address a server would take all clients for one, and punish all for one's wrong password.
     connection.identify(session.peer, session.id).await?;
-    let Credentials { user, authzid, password } = credentials;
+    let Credentials { user, authzid, password, bearer } = credentials;
     let (user, authzid) = session.front.names.both_at(names, user, authzid.as_deref());
-    let answer = connection.login(&user, authzid.as_deref(), password).await?;
+    let answer = match bearer {
+        None => connection.login(&user, authzid.as_deref(), password).await?,
+        Some(mechanism) => connection.login_with_token(*mechanism, &user, password).await?,
+    };
     Ok((connection, answer))
 }
 

@@ -54,8 +54,17 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Template, Self::Field, Self::Guid, Self::Size, Self::Header, Self::Text, Self::Body, Self::Twin];
+    pub const ALL: [Self; 9] = [
+        Self::Template,
+        Self::Field,
+        Self::Guid,
+        Self::Number,
+        Self::Size,
+        Self::Header,
+        Self::Text,
+        Self::Body,
+        Self::Twin,
+    ];
 
     /// The name used in records and reports.
     #[must_use]

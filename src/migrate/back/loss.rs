@@ -139,6 +139,7 @@ mod tests {
             messages: 0,
             unseen: 0,
             highest_modseq: None,
+            guid: None,
         };
         let listed = Listed { selectable: true, status: Some(status), ..Listed::default() };
         let new = Account { mailboxes: [(MailboxName::inbox(), listed)].into(), ..Account::default() };

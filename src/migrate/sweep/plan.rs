@@ -117,6 +117,7 @@ mod tests {
                 messages: 1,
                 unseen: 0,
                 highest_modseq: None,
+                guid: None,
             };
             (name(text), Listed { selectable: true, status: Some(status), ..Listed::default() })
         };

@@ -98,11 +98,18 @@ pub(in crate::migrate) async fn prepare(
         // Nothing is there to be saved; what comes from now on waits for the next pass.
         return Ok(Uidls { others: Others::Later(status.uid_next), ..Uidls::default() });
     }
-    let contents = readers.old.contents(listed).await?;
-    let mut inbox = Inbox { reader: &mut readers.old, listed, contents };
+    pop3.may_read_old()?;
+    // What is compared with POP3 is what clients see over IMAP.
+    let seeing = readers.is_seeing();
+    let (reader, ..) = readers.seen().await?;
+    let contents = reader.contents(listed).await?;
+    let mut inbox = Inbox { reader, listed, contents };
     let pairing = Box::pin(pop3.old_pairing(&job.user, &mut inbox, Content::Proved)).await?;
     let contents = inbox.contents;
     inbox.reader.close().await?;
+    if !seeing {
+        readers.unsee().await;
+    }
     crate::fault::point("pop3-read").await;
     let pairing = match pairing {
         Ok(pairing) => pairing,

@@ -32,7 +32,7 @@ pub(in crate::migrate) enum Content {
     Trusted,
 }
 
-/// One side's INBOX, as IMAP has it.
+/// One side's INBOX, with its UIDs.
 #[derive(Debug)]
 pub(in crate::migrate) struct Inbox<'a> {
     /// The connection.
@@ -235,7 +235,7 @@ impl Pop3Reader {
         known: &Known,
         content: Content,
     ) -> Result<Certain<(Pairing, Option<Uid>)>, Stop> {
-        let mut maildrop = Maildrop::open(&self.sides.old, &self.old).await?;
+        let mut maildrop = Maildrop::open(&self.sides.old, self.may_read_old()?).await?;
         crate::fault::point("pop3-open").await;
         let list = match maildrop.list().await {
             Err(MaildropError::BadList { bad, .. }) => {
@@ -452,7 +452,7 @@ mod tests {
         let server = |side| Pop3Server::new(side, &endpoint).unwrap();
         Pop3Reader {
             sides: Pop3Sides { old: server(Side::Old), new: server(Side::New) },
-            old: Access::own("u1", Arc::new(b"pw".to_vec().into())),
+            old: Ok(Access::own("u1", Arc::new(b"pw".to_vec().into()))),
             new: Access::own("u1", Arc::new(b"pw".to_vec().into())),
             store,
             registry,

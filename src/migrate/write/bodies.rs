@@ -11,7 +11,7 @@ use crate::mailbox::{Listed, Message, Uid};
 use crate::migrate::Stop;
 use crate::migrate::copies::{NUMBER_COSTS, Place};
 use crate::migrate::plan::on_new_side;
-use crate::source::{BodyEvent, ReadError};
+use crate::source::{BodyEvent, ReadError, Stored};
 use crate::target::dsync::Session;
 
 /// The numbers that messages have in all their mailboxes.
@@ -124,7 +124,7 @@ impl Writer<'_> {
         let mut bodies = bodies.expecting(&source.messages);
         while let Some(event) = bodies.next().await? {
             match event {
-                BodyEvent::Start(uid, _) => begin_mail(session, sending, uid).await?,
+                BodyEvent::Start(uid, _) => begin_mail(session, sending, uid, bodies.stored()).await?,
                 BodyEvent::Chunk(octets) => {
                     session.mail_chunk(&octets).await?;
                     self.job.progress.update(|progress| progress.bytes_done += octets.len() as u64);
@@ -177,7 +177,7 @@ impl Writer<'_> {
                 BodyEvent::Start(_, octets) => {
                     fits = Some(octets) == size;
                     if fits {
-                        begin_mail(session, sending, uid).await?;
+                        begin_mail(session, sending, uid, None).await?;
                     }
                 }
                 BodyEvent::Chunk(octets) if fits => {
@@ -203,10 +203,17 @@ impl Writer<'_> {
     }
 }
 
-async fn begin_mail(session: &mut Session, sending: &Sending<'_>, uid: Uid) -> Result<(), Stop> {
+/// Begins a message, of which `stored` came with its body.
+async fn begin_mail(
+    session: &mut Session,
+    sending: &Sending<'_>,
+    uid: Uid,
+    stored: Option<&Stored>,
+) -> Result<(), Stop> {
     let Sending { record, sides, uidls, .. } = sending;
-    let date = message(sending, uid).and_then(|message| message.internal_date).unwrap_or_default();
-    let pop3 = uidls.of(uid).filter(|_| record.name.is_inbox());
+    let date = message(sending, uid).and_then(|message| message.internal_date);
+    let date = date.or(stored.map(|stored| stored.received)).unwrap_or_default();
+    let pop3 = uidls.of(uid).or_else(|| stored?.uidl.clone()).filter(|_| record.name.is_inbox());
     let pop3 = pop3.as_ref().map(|(uidl, order)| (uidl.as_str(), *order));
     let guid = guid_of(record.guid, sides.source.uid_validity, uid);
     Ok(session.begin_mail(guid, date, pop3).await?)

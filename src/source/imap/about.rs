@@ -1,6 +1,6 @@
 //! What is asked of one mailbox beside its messages: the quota that it counts towards.
 
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::quota::{Bound, Quota, QuotaRoot};
 use crate::net::imap::{ImapError, printable};
 use crate::wire::imap::command::{self, About};
@@ -9,7 +9,7 @@ use crate::wire::imap::scan::{self, QuotaItem, Response};
 /// Quota roots of one mailbox.
 const ROOTS_MAX: usize = 64;
 
-impl Reader {
+impl ImapReader {
     /// The quota roots of INBOX; none where the server has no quotas, or doesn't tell of them.
     ///
     /// # Errors

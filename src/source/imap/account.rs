@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::time::Instant;
 
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::{Account, Listed, MailboxName, ModSeq, Status, UidNext, UidValidity};
 use crate::net::imap::{ImapError, printable};
 use crate::wire::imap::command::{self, Extended, Simple};
@@ -27,7 +27,7 @@ struct Lists {
     subscribed: Vec<ListItem>,
 }
 
-impl Reader {
+impl ImapReader {
     /// The mailboxes of the personal namespace with their STATUS, and the subscriptions.
     ///
     /// # Errors
@@ -273,6 +273,7 @@ fn fingerprint(items: &StatusItems) -> Option<Status> {
         unseen: items.unseen.unwrap_or_default(),
         // 0 says that the mailbox keeps none (RFC 7162 §3.1.7): then it proves nothing.
         highest_modseq: items.highest_modseq.filter(|modseq| *modseq > 0).map(ModSeq),
+        guid: None,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use super::listing::{PIECES_MAX, is_whole, merge, message};
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::{Listed, Message, Uid, UidNext, UidValidity};
 use crate::net::imap::ImapError;
 use crate::wire::imap::command;
@@ -30,7 +30,7 @@ pub struct Arrival {
     pub internal_date: Option<Vec<u8>>,
 }
 
-impl Reader {
+impl ImapReader {
     /// The messages of a mailbox with UID `first` and above.
     ///
     /// # Errors

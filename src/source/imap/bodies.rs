@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::info;
 
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::{Listed, Message, Uid, UidValidity};
 use crate::net::imap::{ImapConnection, ImapError, Received};
 use crate::source::profile::{self, Quirk};
@@ -72,7 +72,7 @@ pub enum BodyEvent {
 /// unreadable or begins anew: the connection is then between two commands.
 #[derive(Debug)]
 pub struct Bodies<'a> {
-    reader: &'a mut Reader,
+    reader: &'a mut ImapReader,
     listed: Listed,
     uid_validity: UidValidity,
     waiting: VecDeque<Uid>,
@@ -132,7 +132,7 @@ enum Judged {
 }
 
 impl<'a> Bodies<'a> {
-    pub(super) fn new(reader: &'a mut Reader, listed: Listed, uid_validity: UidValidity, uids: Vec<Uid>) -> Self {
+    pub(super) fn new(reader: &'a mut ImapReader, listed: Listed, uid_validity: UidValidity, uids: Vec<Uid>) -> Self {
         Self {
             reader,
             listed,

@@ -8,7 +8,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 
 use super::listing::Listing;
-use super::{Opened, ReadError, Reader};
+use super::{ImapReader, Opened, ReadError};
 use crate::mailbox::{Contents, Listed, ModSeq, Status, Uid, UidNext, UidValidity};
 use crate::net::imap::ImapError;
 use crate::wire::imap::command::{self, UidRange};
@@ -46,15 +46,26 @@ pub struct Changes {
     pub contents: Contents,
     /// Messages in the mailbox.
     pub total: u32,
-    /// The known messages that are left, ascending; `None` if none is gone.
-    pub left: Option<Vec<Uid>>,
+    /// What is left of the known messages.
+    pub left: Left,
 }
 
-impl Reader {
+/// What is left of the known messages, as it is told. UIDs ascend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// All.
+    All,
+    /// These.
+    Only(Vec<Uid>),
+    /// All but these; there may be some among them that were never known.
+    Without(Vec<Uid>),
+}
+
+impl ImapReader {
     /// What happened since `seen`, told by mod-sequences. `None` if only the full list tells.
     ///
     /// # Errors
-    /// As [`Reader::contents`].
+    /// As [`ImapReader::contents`].
     pub async fn changes(&mut self, listed: &Listed, seen: &Seen) -> Result<Option<Changes>, ReadError> {
         let opened = self.examine(listed).await?;
         let Some(uid_next) = opened.goes_on(listed, seen) else { return Ok(None) };
@@ -82,7 +93,7 @@ impl Reader {
         let arrived = messages.iter().filter(|message| message.uid.0 >= seen.uid_next.0).count() as u64;
         let known = u64::from(opened.exists).checked_sub(arrived);
         let (total, left) = if expunged == 0 && known == Some(seen.messages) {
-            (opened.exists, None)
+            (opened.exists, Left::All)
         } else {
             // Messages can't come below UIDNEXT: more of them than there were is no answer.
             if known.is_none_or(|known| known > seen.messages) {
@@ -96,7 +107,7 @@ impl Reader {
             if come.len() != messages.iter().filter(|message| message.uid.0 >= seen.uid_next.0).count() {
                 return Ok(None);
             }
-            (u32::try_from(present.len()).unwrap_or(u32::MAX), Some(left))
+            (u32::try_from(present.len()).unwrap_or(u32::MAX), Left::Only(left))
         };
         self.mark_popped(listed, &mut messages).await?;
         let contents = opened.contents(seen.uid_validity, UidNext(uid_next), messages);
@@ -106,7 +117,7 @@ impl Reader {
     /// All messages, the known ones with their flags only. `None` if the mailbox is not the one that was seen any more.
     ///
     /// # Errors
-    /// As [`Reader::contents`].
+    /// As [`ImapReader::contents`].
     pub async fn flags(&mut self, listed: &Listed, seen: &Seen) -> Result<Option<Contents>, ReadError> {
         let opened = self.examine(listed).await?;
         let Some(uid_next) = opened.goes_on(listed, seen) else { return Ok(None) };
@@ -133,7 +144,7 @@ impl Reader {
     /// something did.
     ///
     /// # Errors
-    /// As [`Reader::contents`].
+    /// As [`ImapReader::contents`].
     pub async fn some(&mut self, listed: &Listed, seen: &Seen, uids: &[Uid]) -> Result<Option<Contents>, ReadError> {
         let opened = self.examine(listed).await?;
         if opened.goes_on(listed, seen) != Some(seen.uid_next.0) || u64::from(opened.exists) != seen.messages {
@@ -154,7 +165,7 @@ impl Reader {
     /// Which messages there are in a mailbox in which nothing happened since `seen`. `None` if something did.
     ///
     /// # Errors
-    /// As [`Reader::contents`].
+    /// As [`ImapReader::contents`].
     pub async fn uids(&mut self, listed: &Listed, seen: &Seen) -> Result<Option<Vec<Uid>>, ReadError> {
         let opened = self.examine(listed).await?;
         if opened.goes_on(listed, seen) != Some(seen.uid_next.0) || u64::from(opened.exists) != seen.messages {

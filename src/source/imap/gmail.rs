@@ -4,13 +4,13 @@
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::{Keywords, Listed, Message, Uid, UidValidity};
 use crate::source::profile::Quirk;
 use crate::wire::imap::command;
 use crate::wire::imap::scan::Response;
 
-impl Reader {
+impl ImapReader {
     /// Whether the server tells which messages of different mailboxes are the same.
     #[must_use]
     pub fn has_labels(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::changes::ranges;
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::{Guid, Listed, Uid, UidValidity};
 use crate::net::imap::{ImapError, Received};
 use crate::wire::imap::command;
@@ -12,7 +12,7 @@ use crate::wire::imap::scan::{self, Body, Fetch, Response};
 /// Octets of a message's header lines that are kept: what is longer tells nothing more.
 const HEADER_MAX: usize = 8 * 1024;
 
-impl Reader {
+impl ImapReader {
     /// The GUIDs of messages on a Dovecot, those that are 32 hexadecimal digits: dsync gives such ones, and only they can be ours.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::{Listed, MailboxName, UidValidity};
 use crate::source::profile::Quirk;
 use crate::wire::imap::command;
@@ -22,7 +22,7 @@ const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 /// Between two looks: it is made of whole seconds.
 const APART: Duration = Duration::from_millis(1100);
 
-impl Reader {
+impl ImapReader {
     /// Opens those of `mailboxes` whose UIDVALIDITY, read at `read_at` or later, is another one a moment later.
     pub(super) async fn make_lasting(
         &mut self,

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use tracing::debug;
 
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::pop3::{TextDigest, TextHasher};
 use crate::mailbox::{Listed, Uid, UidValidity};
 use crate::net::imap::{ImapError, Received};
@@ -37,7 +37,7 @@ impl Taken for Vec<u8> {
     }
 }
 
-impl Reader {
+impl ImapReader {
     /// Digests of the headers of messages; none for one that the server doesn't give.
     ///
     /// # Errors

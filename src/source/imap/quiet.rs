@@ -3,7 +3,7 @@
 
 use super::changes::range;
 use super::listing::Listing;
-use super::{Opened, ReadError, Reader, Seen};
+use super::{ImapReader, Opened, ReadError, Seen};
 use crate::mailbox::{Contents, Listed, UidNext};
 use crate::net::imap::ImapError;
 use crate::wire::imap::command::{self, Fragment};
@@ -17,7 +17,7 @@ struct Sent {
     fetch: Option<String>,
 }
 
-impl Reader {
+impl ImapReader {
     /// The flags of all messages of `mailboxes`. `None` for one in which something else happened since it was seen, or that
     /// can't be read like this: it must be looked at on its own.
     ///

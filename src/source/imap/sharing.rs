@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ReadError, Reader};
+use super::{ImapReader, ReadError};
 use crate::mailbox::sharing::{Rights, Sharing};
 use crate::mailbox::{Account, Listed, MailboxName};
 use crate::net::imap::{ImapError, printable};
@@ -18,7 +18,7 @@ const OTHERS_MAX: usize = 10_000;
 /// Users on one mailbox.
 const ENTRIES_MAX: usize = 1000;
 
-impl Reader {
+impl ImapReader {
     /// Who may do what in the mailboxes of `account`; nothing where the server has no rights (RFC 4314).
     ///
     /// # Errors

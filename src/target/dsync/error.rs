@@ -1,13 +1,10 @@
 //! What can go wrong while writing a side, in words that a postmaster can act on.
 
 use std::fmt;
-use std::io;
-use std::time::Duration;
 
 use crate::mailbox::Guid;
-use crate::net::TlsError;
-use crate::net::dial::DialError;
-use crate::wire::dsync::doveadm::{Level, LogLine, LoginError};
+use crate::net::doveadm;
+use crate::wire::dsync::doveadm::{LogLine, said};
 use crate::wire::dsync::item::{Finish, MailboxState};
 use crate::wire::dsync::master::{MasterError, Misuse, Refusal};
 
@@ -37,59 +34,9 @@ pub enum Reaction {
 /// Why it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
-    /// No connection.
+    /// The connection.
     #[error(transparent)]
-    Dial(#[from] DialError),
-    /// No TLS.
-    #[error(transparent)]
-    Tls(TlsError),
-    /// No TLS after STARTTLS.
-    #[error(
-        "STARTTLS was refused or failed, and nothing is sent in clear text: {0}; it needs Dovecot 2.3.9 or later there, with ssl = yes"
-    )]
-    StartTls(#[source] TlsError),
-    /// No login.
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    /// The connection was closed instead of starting dsync.
-    #[error(
-        "the target closed the connection instead of starting dsync-server: if doveadm_allowed_commands is set there, \
-         it must contain dsync-server"
-    )]
-    Forbidden,
-    /// The slave sent nothing for too long.
-    #[error("{state}, the target sent nothing for {idle:?}")]
-    Silent {
-        /// What was waited for.
-        state: &'static str,
-        /// How long.
-        idle: Duration,
-    },
-    /// The slave read nothing for too long.
-    #[error("{state}, the target read nothing for {idle:?}")]
-    Stalled {
-        /// What was going on.
-        state: &'static str,
-        /// How long.
-        idle: Duration,
-    },
-    /// The connection ended in the middle.
-    #[error("{state}, the target closed the connection: its dsync-server crashed or was killed")]
-    Closed {
-        /// What was going on.
-        state: &'static str,
-    },
-    /// The connection broke.
-    #[error("{state}, the connection broke: {error}")]
-    Io {
-        /// What was going on.
-        state: &'static str,
-        /// How.
-        error: io::Error,
-    },
-    /// The slave did something else than expected.
-    #[error(transparent)]
-    Peer(MasterError),
+    Link(#[from] doveadm::Reason),
     /// The mailbox is gone on the target, or its stored state is stale.
     #[error("the target can't continue mailbox {0} from its stored state, or has lost it; it needs a full run")]
     MailboxLost(Guid),
@@ -139,12 +86,6 @@ impl Reason {
     }
 }
 
-impl From<MasterError> for Reason {
-    fn from(error: MasterError) -> Self {
-        Self::Peer(error)
-    }
-}
-
 impl TargetError {
     pub(super) fn new(user: &str, url: &str, reason: Reason, log: Vec<LogLine>) -> Self {
         // A login name comes from a client: no control characters into a log.
@@ -167,21 +108,24 @@ impl TargetError {
     /// What can be done.
     #[must_use]
     pub fn reaction(&self) -> Reaction {
+        use doveadm::Reason as Link;
         match &self.0.reason {
             Reason::MailboxLost(_) | Reason::Conflict(_) => Reaction::FullRun,
-            Reason::Finish(finish) | Reason::Peer(MasterError::Failed { finish, .. }) if finish.full_resync => {
+            Reason::Finish(finish) | Reason::Link(Link::Peer(MasterError::Failed { finish, .. }))
+                if finish.full_resync =>
+            {
                 Reaction::FullRun
             }
-            Reason::Login(_)
-            | Reason::Tls(_)
-            | Reason::StartTls(_)
-            | Reason::Forbidden
-            | Reason::Misuse(_)
+            Reason::Misuse(_)
             | Reason::MailboxIgnored(_)
             | Reason::StateDiffers { .. }
-            | Reason::Peer(MasterError::Refused(Refusal::UnknownUser | Refusal::Other(_)) | MasterError::Version(_)) => {
-                Reaction::Operator
-            }
+            | Reason::Link(
+                Link::Login(_)
+                | Link::Tls(_)
+                | Link::StartTls(_)
+                | Link::Forbidden
+                | Link::Peer(MasterError::Refused(Refusal::UnknownUser | Refusal::Other(_)) | MasterError::Version(_)),
+            ) => Reaction::Operator,
             _ => Reaction::Retry,
         }
     }
@@ -194,11 +138,7 @@ impl fmt::Display for TargetError {
             "" => write!(f, "can't use {url}: {reason}")?,
             user => write!(f, "can't write {user} to {url}: {reason}")?,
         }
-        let mut lines = log.iter().filter(|line| line.level >= Level::Warning).peekable();
-        if lines.peek().is_some() {
-            f.write_str("; the target's log says:")?;
-        }
-        lines.try_for_each(|line| write!(f, " {}", line.text))
+        f.write_str(&said(log))
     }
 }
 

@@ -2,26 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout;
-
 use super::error::{Reason, TargetError};
-use super::link::{self, Link};
 use super::{Change, DsyncTarget, MailboxHead, MailboxState, RemoteBox, RemoteNode};
-use crate::config::{Endpoint, Security};
 use crate::mailbox::Guid;
-use crate::net::Stream;
-use crate::net::dial::dial;
-use crate::wire::dsync::doveadm::{self, Level, LogLine, Login};
+use crate::net::doveadm::{self, Link};
+use crate::wire::dsync::Role as _;
+use crate::wire::dsync::doveadm::{Level, LogLine};
 use crate::wire::dsync::item::{Mail, StatusReply};
 use crate::wire::dsync::master::{Event, Master, Opening};
-
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// Seconds of silence after which the slave gives up: it also counts while we wait for the source, whose own deadlines
-/// are shorter.
-const SLAVE_IDLE: u64 = 1800;
 
 /// How long the end of a session that we ended may take; the slave has stored everything before.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -29,65 +17,23 @@ const CLOSING: Duration = Duration::from_secs(10);
 /// A session that is open. Dropping it closes the connection, as [`Session::abort`] does, without waiting.
 #[derive(Debug)]
 pub struct Session {
-    link: Link,
+    link: Link<Master>,
     user: String,
     url: String,
     tree: Vec<RemoteNode>,
 }
 
 pub(super) async fn open(target: &DsyncTarget, user: &str, opening: Opening) -> Result<Session, TargetError> {
-    let url = target.url();
-    let fail = |reason| TargetError::new(user, &url, reason, Vec::new());
-    let (stream, multiplexed, rest) = connect(target, user).await.map_err(fail)?;
-    let mut session = Session {
-        link: Link::new(stream, multiplexed, Master::new(opening), target.idle),
-        user: user.to_owned(),
-        url,
-        tree: Vec::new(),
-    };
-    let opened = match session.link.ingest(&rest) {
-        Ok(()) => session.link.event().await,
-        Err(reason) => Err(reason),
-    };
-    if let Err(reason) = opened {
-        return Err(session.fail(reason).await);
+    let url = target.doveadm.url();
+    let opened = target.doveadm.open(user, Master::new(opening)).await;
+    let link = opened.map_err(|reason| TargetError::new(user, &url, reason.into(), Vec::new()))?;
+    let mut session = Session { link, user: user.to_owned(), url, tree: Vec::new() };
+    if let Err(reason) = session.link.event().await {
+        return Err(session.fail(reason.into()).await);
     }
-    session.tree = session.link.master.tree().iter().map(RemoteNode::from_wire).collect();
+    session.tree = session.link.role().tree().iter().map(RemoteNode::from_wire).collect();
     session.log_warnings();
     Ok(session)
-}
-
-pub(super) async fn probe(target: &DsyncTarget) -> Result<(), TargetError> {
-    let fail = |reason| TargetError::new("", &target.url(), reason, Vec::new());
-    log_in(target).await.map(|_| ()).map_err(fail)
-}
-
-/// Connects and authenticates.
-async fn log_in(target: &DsyncTarget) -> Result<(Stream, bool, Vec<u8>), Reason> {
-    let Endpoint { host, port, security, .. } = &target.endpoint;
-    let password = target.password.clone();
-    let login = if *security == Security::StartTls { Login::starttls(password) } else { Login::new(password) };
-    let tcp = dial(host, *port, CONNECT).await?;
-    let stream = match (&target.tls, security) {
-        (Some(tls), Security::Tls) => tls.connect(tcp, host).await.map_err(Reason::Tls)?,
-        _ => Stream::Plain(tcp),
-    };
-    link::login(stream, login, target.tls.as_ref().map(|tls| (tls, host.as_str())), target.idle).await
-}
-
-/// Connects, authenticates and sends the command.
-async fn connect(target: &DsyncTarget, user: &str) -> Result<(Stream, bool, Vec<u8>), Reason> {
-    let (mut stream, multiplexed, rest) = log_in(target).await?;
-    let state = "sending the command";
-    let command = doveadm::dsync_server(user, SLAVE_IDLE);
-    let sent = timeout(target.idle, async {
-        stream.write_all(&command).await?;
-        stream.flush().await
-    });
-    sent.await
-        .map_err(|_| Reason::Stalled { state, idle: target.idle })?
-        .map_err(|error| Reason::Io { state, error })?;
-    Ok((stream, multiplexed, rest))
 }
 
 impl Session {
@@ -102,16 +48,16 @@ impl Session {
     /// # Errors
     /// [`Reason::MailboxLost`] or [`Reason::MailboxIgnored`]; the session goes on with another mailbox. Others end it.
     pub async fn begin_mailbox(&mut self, head: MailboxHead) -> Result<RemoteBox, TargetError> {
-        let asked = self.link.master.begin_mailbox(&head.to_wire()).map_err(Reason::from);
+        let asked = self.link.role_mut().begin_mailbox(&head.to_wire()).map_err(Reason::from);
         let answer = match asked {
-            Ok(()) => self.link.event().await,
+            Ok(()) => self.link.event().await.map_err(Reason::from),
             Err(reason) => Err(reason),
         };
         let reason = match answer {
             Ok(Event::Status(StatusReply::Known(theirs))) => return Ok(RemoteBox::from_wire(&theirs)),
             Ok(Event::Status(StatusReply::Lost)) => Reason::MailboxLost(head.guid),
             Ok(Event::Status(StatusReply::Ignored)) => Reason::MailboxIgnored(head.guid),
-            Ok(_) => Reason::Closed { state: self.link.master.state() },
+            Ok(_) => self.closed(),
             Err(reason) => return Err(self.fail(reason).await),
         };
         let log = self.link.take_log();
@@ -123,7 +69,7 @@ impl Session {
     /// # Errors
     /// [`TargetError`]; [`Reason::Misuse`] for a change that the target would renumber, ignore or die of.
     pub async fn change(&mut self, change: &Change) -> Result<(), TargetError> {
-        let done = self.link.master.change(&change.to_wire()).map_err(Reason::from);
+        let done = self.link.role_mut().change(&change.to_wire()).map_err(Reason::from);
         self.then(done).await
     }
 
@@ -132,7 +78,7 @@ impl Session {
     /// # Errors
     /// [`TargetError`]
     pub async fn end_changes(&mut self) -> Result<(), TargetError> {
-        let done = self.link.master.end_changes().map_err(Reason::from);
+        let done = self.link.role_mut().end_changes().map_err(Reason::from);
         self.then(done).await
     }
 
@@ -149,7 +95,7 @@ impl Session {
     ) -> Result<(), TargetError> {
         let (uidl, order) = pop3.unzip();
         let mail = Mail { guid: guid.0, received, uidl, order: order.flatten() };
-        let done = self.link.master.begin_mail(&mail).map_err(Reason::from);
+        let done = self.link.role_mut().begin_mail(&mail).map_err(Reason::from);
         self.then(done).await
     }
 
@@ -158,7 +104,7 @@ impl Session {
     /// # Errors
     /// [`TargetError`]
     pub async fn mail_chunk(&mut self, chunk: &[u8]) -> Result<(), TargetError> {
-        let done = self.link.master.mail_chunk(chunk).map_err(Reason::from);
+        let done = self.link.role_mut().mail_chunk(chunk).map_err(Reason::from);
         self.then(done).await
     }
 
@@ -167,7 +113,7 @@ impl Session {
     /// # Errors
     /// [`TargetError`]
     pub async fn end_mail(&mut self) -> Result<(), TargetError> {
-        let done = self.link.master.end_mail().map_err(Reason::from);
+        let done = self.link.role_mut().end_mail().map_err(Reason::from);
         self.then(done).await
     }
 
@@ -178,15 +124,15 @@ impl Session {
     /// [`Reason::StateDiffers`] if the target has something else; the session can go on. Others end it.
     pub async fn end_mailbox(&mut self, ours: MailboxState) -> Result<MailboxState, TargetError> {
         let ours = ours.to_wire();
-        let ended = self.link.master.end_mailbox(&ours).map_err(Reason::from);
+        let ended = self.link.role_mut().end_mailbox(&ours).map_err(Reason::from);
         let answer = match ended {
-            Ok(()) => self.link.event().await,
+            Ok(()) => self.link.event().await.map_err(Reason::from),
             Err(reason) => Err(reason),
         };
         let theirs = match answer {
             Ok(Event::State(theirs)) => theirs,
             Ok(_) => {
-                let reason = Reason::Closed { state: self.link.master.state() };
+                let reason = self.closed();
                 return Err(self.fail(reason).await);
             }
             Err(reason) => return Err(self.fail(reason).await),
@@ -207,9 +153,9 @@ impl Session {
     /// # Errors
     /// [`Reason::Finish`] if it reports a failure.
     pub async fn finish(mut self) -> Result<(), TargetError> {
-        let asked = self.link.master.finish().map_err(Reason::from);
+        let asked = self.link.role_mut().finish().map_err(Reason::from);
         let answer = match asked {
-            Ok(()) => self.link.event().await,
+            Ok(()) => self.link.event().await.map_err(Reason::from),
             Err(reason) => Err(reason),
         };
         match answer {
@@ -220,7 +166,7 @@ impl Session {
             }
             Ok(Event::Finished(finish)) => Err(self.fail(Reason::Finish(finish)).await),
             Ok(_) => {
-                let reason = Reason::Closed { state: self.link.master.state() };
+                let reason = self.closed();
                 Err(self.fail(reason).await)
             }
             Err(reason) => Err(self.fail(reason).await),
@@ -230,7 +176,7 @@ impl Session {
     /// Gives up: messages that were sent as a whole stay on the target, a begun one does not, and the open mailbox's
     /// UIDNEXT and HIGHESTMODSEQ are not raised. Waits until the target has let go.
     pub async fn abort(mut self) {
-        self.link.master.abort();
+        self.link.role_mut().abort();
         let _ = self.link.flush().await;
         self.link.close(CLOSING).await;
         self.log_warnings();
@@ -238,7 +184,7 @@ impl Session {
 
     async fn then(&mut self, done: Result<(), Reason>) -> Result<(), TargetError> {
         let done = match done {
-            Ok(()) => self.link.relieve().await,
+            Ok(()) => self.link.relieve().await.map_err(Reason::from),
             Err(reason) => Err(reason),
         };
         match done {
@@ -248,9 +194,19 @@ impl Session {
     }
 
     async fn fail(&mut self, reason: Reason) -> TargetError {
-        let (reason, log) =
-            if matches!(reason, Reason::Misuse(_)) { (reason, Vec::new()) } else { self.link.last_words(reason).await };
+        let (reason, log) = match reason {
+            Reason::Misuse(_) => (reason, Vec::new()),
+            Reason::Link(reason) => {
+                let (reason, log) = self.link.last_words(Some(reason)).await;
+                (reason.map_or_else(|| self.closed(), Reason::Link), log)
+            }
+            reason => (reason, self.link.last_words(None).await.1),
+        };
         TargetError::new(&self.user, &self.url, reason, log)
+    }
+
+    fn closed(&self) -> Reason {
+        Reason::Link(doveadm::Reason::Closed { state: self.link.role().state() })
     }
 
     fn log_warnings(&mut self) {

@@ -6,7 +6,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::{Pin, Trust};
+use crate::config::{Pin, Security, Trust};
+use crate::net::doveadm;
 use crate::wire::dsync::item::PREAMBLE;
 
 const INBOX: &str = "b62da02bfc33b02cca9f9d32c8247b2d";
@@ -263,7 +264,7 @@ async fn a_silent_slave_is_given_up() {
         slave.drain().await;
     });
     let error = target.open("u1", opening()).await.unwrap_err();
-    assert!(matches!(error.reason(), Reason::Silent { .. }), "{error}");
+    assert!(matches!(error.reason(), Reason::Link(doveadm::Reason::Silent { .. })), "{error}");
     peer.await.unwrap();
 }
 
@@ -287,7 +288,7 @@ async fn a_slave_that_does_not_read_is_given_up() {
             break error;
         }
     };
-    assert!(matches!(error.reason(), Reason::Stalled { .. }), "{error}");
+    assert!(matches!(error.reason(), Reason::Link(doveadm::Reason::Stalled { .. })), "{error}");
     assert!(error.to_string().contains("sending a message"), "{error}");
     let _ = done.send(());
     peer.await.unwrap();

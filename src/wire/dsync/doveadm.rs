@@ -38,7 +38,7 @@ pub enum LoginError {
     #[error("the peer claims that we are logged in before TLS has begun; nothing is sent to it in clear text")]
     BeforeTls,
     /// The password was refused.
-    #[error("the doveadm password was refused: it must equal doveadm_password on the target")]
+    #[error("the doveadm password was refused: it must equal doveadm_password there")]
     Password,
 }
 
@@ -180,6 +180,14 @@ pub struct LogLine {
     pub level: Level,
     /// The text without control characters.
     pub text: String,
+}
+
+/// What a server's log says beside an error of ours; nothing if it says nothing grave.
+#[must_use]
+pub fn said(log: &[LogLine]) -> String {
+    let lines: Vec<&str> =
+        log.iter().filter(|line| line.level >= Level::Warning).map(|line| line.text.as_str()).collect();
+    if lines.is_empty() { String::new() } else { format!("; the log there says: {}", lines.join(" ")) }
 }
 
 /// Separates the packets that a server sends after the authentication: channel 0 is the command's output, channel `L`

@@ -8,10 +8,10 @@ use super::{escape, quoted};
 /// A mailbox's or a message's 128-bit GUID.
 pub type Guid = [u8; 16];
 
-/// What both ends send first: our version and the fields that we write, in our order. The golden of the reference.
-pub const PREAMBLE: &str = "VERSION\tdsync\t3\t5
-Hhostname\tsync_ns_prefix\tsync_box\tsync_box_guid\tsync_type\tdebug\texclude_mailboxes\tsend_mail_requests\tbackup_send\tbackup_recv\tlock_timeout\tno_mail_sync\tno_backup_overwrite\tno_notify\timport_commit_msgs_interval\thashed_headers\talt_char
-Smailbox_guid\tlast_uidvalidity\tlast_common_uid\tlast_common_modseq\tlast_common_pvt_modseq\tlast_messages_count\tchanges_during_sync
+/// The fields that we write of every item but H.
+macro_rules! items {
+    () => {
+        "Smailbox_guid\tlast_uidvalidity\tlast_common_uid\tlast_common_modseq\tlast_common_pvt_modseq\tlast_messages_count\tchanges_during_sync
 Nname\texistence\tmailbox_guid\tuid_validity\tuid_next\tlast_renamed_or_created\tsubscribed\tlast_subscription_change
 Dhierarchy_sep\tescape_char\tmailboxes\tdirs\tunsubscribes
 Bmailbox_guid\tuid_validity\tuid_next\tmessages_count\tfirst_recent_uid\thighest_modseq\thighest_pvt_modseq\tmailbox_lost\tmailbox_ignore\tcache_fields\thave_guids\thave_save_guids\thave_only_guid128
@@ -22,21 +22,31 @@ Mguid\tuid\tpop3_uidl\tpop3_order\treceived_date\tsaved_date\tstream
 Ferror\tmail_error\trequire_full_resync
 cname\tdecision\tlast_used
 .
-";
+"
+    };
+}
+pub(super) use items;
+
+/// What a writer sends first: our version and the fields that we write, in our order. The golden of the reference.
+pub const PREAMBLE: &str = concat!(
+    "VERSION\tdsync\t3\t5\n",
+    "Hhostname\tsync_ns_prefix\tsync_box\tsync_box_guid\tsync_type\tdebug\texclude_mailboxes\tsend_mail_requests\tbackup_send\tbackup_recv\tlock_timeout\tno_mail_sync\tno_backup_overwrite\tno_notify\timport_commit_msgs_interval\thashed_headers\talt_char\n",
+    items!()
+);
 
 /// A line of ours: fields in the order of [`PREAMBLE`], trailing NULLs left out.
-struct Line {
+pub(super) struct Line {
     out: Vec<u8>,
     nulls: usize,
     first: bool,
 }
 
 impl Line {
-    fn new(letter: u8) -> Self {
+    pub(super) fn new(letter: u8) -> Self {
         Self { out: vec![letter], nulls: 0, first: true }
     }
 
-    fn field(mut self, value: Option<&[u8]>) -> Self {
+    pub(super) fn field(mut self, value: Option<&[u8]>) -> Self {
         let Some(value) = value else {
             self.nulls += 1;
             return self;
@@ -51,15 +61,15 @@ impl Line {
         self
     }
 
-    fn text(self, value: impl ToString) -> Self {
+    pub(super) fn text(self, value: impl ToString) -> Self {
         self.field(Some(value.to_string().as_bytes()))
     }
 
-    fn flag(self, set: bool) -> Self {
+    pub(super) fn flag(self, set: bool) -> Self {
         self.field(set.then_some(b""))
     }
 
-    fn null(self) -> Self {
+    pub(super) fn null(self) -> Self {
         self.field(None)
     }
 
@@ -67,13 +77,13 @@ impl Line {
         if bits == 0 { self.null() } else { self.text(format_args!("{bits:x}")) }
     }
 
-    fn end(mut self, out: &mut Vec<u8>) {
+    pub(super) fn end(mut self, out: &mut Vec<u8>) {
         out.append(&mut self.out);
         out.push(b'\n');
     }
 }
 
-fn hex(guid: &Guid) -> String {
+pub(super) fn hex(guid: &Guid) -> String {
     guid.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -92,10 +102,15 @@ pub fn handshake(hostname: &str, mode: Mode, lock_timeout: u32, out: &mut Vec<u8
         Mode::Full => "f",
         Mode::State => "s",
     };
-    let hashed = [escape::join([&b"Date"[..], b"Message-ID"]), b"\t".to_vec()].concat();
+    let hashed = hashed_headers();
     let line = Line::new(b'H').text(hostname).null().null().null().text(kind).null().null().null().null();
     let line = line.flag(true).text(lock_timeout).null().flag(true).flag(true).null();
     line.field(Some(&hashed)).text('_').end(out);
+}
+
+/// Headers by which messages without a GUID are told apart; of no use here, and never left out.
+pub(super) fn hashed_headers() -> Vec<u8> {
+    [escape::join([&b"Date"[..], b"Message-ID"]), b"\t".to_vec()].concat()
 }
 
 /// S: what both sides have in common of a mailbox.
@@ -165,7 +180,9 @@ impl Node {
     pub(super) fn parse(record: &Record<'_>) -> Result<Self, ItemError> {
         let name = record.required("name")?;
         let name = escape::split(&name).iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect();
-        let mailbox = match record.guid("mailbox_guid")? {
+        // One that is being deleted is listed with its GUID, too.
+        let exists = record.required("existence")? == b"y";
+        let mailbox = match record.guid("mailbox_guid")?.filter(|_| exists) {
             Some(guid) => Some(NodeMailbox {
                 guid,
                 uid_validity: record.number("uid_validity")?.unwrap_or(0),

@@ -4,30 +4,17 @@
 //! by [`Master::take_output`]. A call that the state does not allow, or whose content would make the slave crash or
 //! renumber messages, is refused as [`Misuse`] before anything is sent.
 
-mod error;
-
 use std::collections::{HashMap, VecDeque};
 
 use super::escape::DotStuffer;
 use super::item::{
     self, Change, ChangeKind, Deletion, Finish, Guid, Mail, MailboxState, MailboxStatus, Mode, Node, StatusReply,
 };
-use super::layout::{ItemError, Layout, Record};
-use super::quoted;
+use super::layout::{ItemError, Record};
+use super::peer::{MAX_LINE, Peer, Step};
+use super::{Role, quoted};
 
-pub use error::{MasterError, Misuse, Refusal};
-
-/// The longest line of a peer. A `D` has 44 octets for each mailbox that was ever deleted.
-const MAX_LINE: usize = 4 << 20;
-
-/// Names in a peer's tree: far above any account, and they are kept for the whole session.
-const MAX_NODES: usize = 100_000;
-
-/// Octets of all names of a peer's tree together.
-const MAX_TREE: usize = 64 << 20;
-
-/// Header lines of a peer; Dovecot sends eleven.
-const MAX_HEADER_LINES: usize = 64;
+pub use super::error::{MasterError, Misuse, Refusal};
 
 /// What a session begins with.
 #[derive(Clone, Debug)]
@@ -65,18 +52,26 @@ pub enum Event {
 
 #[derive(Debug)]
 enum State {
-    Command { blank: bool },
-    Version,
-    Header { lines: usize },
-    Handshake,
-    Tree { octets: usize },
-    Deletions,
+    /// The slave introduces itself.
+    Opening,
     Idle,
-    Asking { ours: MailboxStatus },
-    Changes { open: OpenMailbox, last: u32 },
-    Mails { open: OpenMailbox },
-    Body { open: OpenMailbox, stuffer: DotStuffer },
-    Storing { guid: Guid },
+    Asking {
+        ours: MailboxStatus,
+    },
+    Changes {
+        open: OpenMailbox,
+        last: u32,
+    },
+    Mails {
+        open: OpenMailbox,
+    },
+    Body {
+        open: OpenMailbox,
+        stuffer: DotStuffer,
+    },
+    Storing {
+        guid: Guid,
+    },
     Finishing,
     Ending,
     Over,
@@ -93,13 +88,9 @@ struct OpenMailbox {
 }
 
 impl State {
-    const fn name(&self) -> &'static str {
+    const fn name(&self, peer: &Peer) -> &'static str {
         match self {
-            Self::Command { .. } => "waiting for dsync-server to start",
-            Self::Version => "waiting for the slave's dsync version",
-            Self::Header { .. } => "reading the slave's header",
-            Self::Handshake => "waiting for the slave's handshake",
-            Self::Tree { .. } | Self::Deletions => "reading the target's mailbox tree",
+            Self::Opening => peer.state(),
             Self::Idle => "between two mailboxes",
             Self::Asking { .. } => "waiting for the status of a mailbox",
             Self::Changes { .. } => "sending the changes of a mailbox",
@@ -119,9 +110,7 @@ pub struct Master {
     state: State,
     opening: Option<Opening>,
     common: HashMap<Guid, u32>,
-    minor: u32,
-    layout: Layout,
-    tree: Vec<Node>,
+    peer: Peer,
     input: Vec<u8>,
     scanned: usize,
     output: Vec<u8>,
@@ -133,12 +122,10 @@ impl Master {
     #[must_use]
     pub fn new(opening: Opening) -> Self {
         Self {
-            state: State::Command { blank: false },
+            state: State::Opening,
             common: opening.states.iter().map(|state| (state.guid, state.last_common_uid)).collect(),
             opening: Some(opening),
-            minor: 0,
-            layout: Layout::default(),
-            tree: Vec::new(),
+            peer: Peer::new(),
             input: Vec::new(),
             scanned: 0,
             output: Vec::new(),
@@ -146,149 +133,47 @@ impl Master {
         }
     }
 
-    /// What the session waits for, for messages.
-    #[must_use]
-    pub const fn state(&self) -> &'static str {
-        self.state.name()
-    }
-
-    /// Whether nothing has come back since the command was sent.
-    #[must_use]
-    pub const fn unanswered(&self) -> bool {
-        matches!(self.state, State::Command { .. })
+    const fn state(&self) -> &'static str {
+        self.state.name(&self.peer)
     }
 
     /// The target's tree as it was before this session; complete after [`Event::Opened`].
     #[must_use]
     pub fn tree(&self) -> &[Node] {
-        &self.tree
-    }
-
-    /// The next thing that happened.
-    pub fn poll(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    /// Octets that wait to be sent.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.output.len()
-    }
-
-    /// What must be sent now.
-    pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.output)
-    }
-
-    /// Takes output of the command. Any split of the bytes gives the same.
-    ///
-    /// # Errors
-    /// [`MasterError`]; the session is then over.
-    pub fn input(&mut self, bytes: &[u8]) -> Result<(), MasterError> {
-        if matches!(self.state, State::Over) {
-            return Ok(());
-        }
-        self.input.extend_from_slice(bytes);
-        let input = std::mem::take(&mut self.input);
-        let mut rest = input.as_slice();
-        let mut from = self.scanned;
-        while let Some(end) = rest.get(from..).and_then(|tail| tail.iter().position(|&byte| byte == b'\n')) {
-            let (line, tail) = rest.split_at(from + end);
-            if let Err(error) = self.line(line) {
-                self.state = State::Over;
-                return Err(error);
-            }
-            rest = tail.get(1..).unwrap_or_default();
-            from = 0;
-        }
-        if rest.len() > MAX_LINE {
-            self.state = State::Over;
-            return Err(MasterError::TooMuch("line"));
-        }
-        self.scanned = rest.len();
-        self.input = rest.to_vec();
-        Ok(())
+        self.peer.tree()
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), MasterError> {
         match self.state {
-            State::Command { .. } => self.command_line(line),
-            State::Version => {
-                let minor = version(line).ok_or_else(|| MasterError::Version(quoted(line)))?;
-                self.minor = minor;
-                self.state = State::Header { lines: 0 };
+            State::Opening => {
+                match self.peer.line(line)? {
+                    Step::Quiet => {}
+                    Step::Started => {
+                        if let Some(opening) = &self.opening {
+                            self.output.extend_from_slice(item::PREAMBLE.as_bytes());
+                            item::handshake(&opening.hostname, opening.mode, opening.lock_timeout, &mut self.output);
+                        }
+                    }
+                    Step::Announced => self.send_tree(),
+                    Step::Opened => self.next(State::Idle, Event::Opened),
+                }
                 Ok(())
             }
-            State::Header { .. } => self.header_line(line),
             _ if line == b"X" => self.done(),
-            State::Handshake | State::Tree { .. } | State::Deletions => self.tree_line(line),
             _ => self.mailbox_line(line),
         }
     }
 
     fn unexpected(&self, line: &[u8]) -> MasterError {
-        MasterError::Unexpected { state: self.state.name(), line: quoted(line) }
+        MasterError::Unexpected { state: self.state(), line: quoted(line) }
     }
 
     fn record<'a>(&'a self, letter: u8, fields: &'a [u8]) -> Result<Record<'a>, MasterError> {
-        self.layout.record(letter, fields).map_err(|error| self.bad(error))
+        self.peer.record(letter, fields, self.state())
     }
 
     fn bad(&self, error: ItemError) -> MasterError {
-        MasterError::Item { state: self.state.name(), error }
-    }
-
-    /// The answer to the command: an empty line, then `+`, or `-` and a code.
-    fn command_line(&mut self, line: &[u8]) -> Result<(), MasterError> {
-        match (&mut self.state, line.split_first()) {
-            (State::Command { blank }, None) if !*blank => *blank = true,
-            (_, Some((b'+', []))) => {
-                self.state = State::Version;
-                if let Some(opening) = &self.opening {
-                    self.output.extend_from_slice(item::PREAMBLE.as_bytes());
-                    item::handshake(&opening.hostname, opening.mode, opening.lock_timeout, &mut self.output);
-                }
-            }
-            (_, Some((b'-', code))) => return Err(MasterError::Refused(refusal(code))),
-            _ => return Err(self.unexpected(line)),
-        }
-        Ok(())
-    }
-
-    fn header_line(&mut self, line: &[u8]) -> Result<(), MasterError> {
-        match (&mut self.state, line.split_first()) {
-            (_, Some((b'.', []))) => {
-                self.state = State::Handshake;
-                self.send_tree();
-            }
-            (State::Header { lines }, Some((&letter, names))) => {
-                *lines += 1;
-                if *lines > MAX_HEADER_LINES {
-                    return Err(MasterError::TooMuch("header"));
-                }
-                self.layout.announce(letter, names).map_err(|error| self.bad(error))?;
-            }
-            _ => return Err(self.unexpected(line)),
-        }
-        Ok(())
-    }
-
-    fn tree_line(&mut self, line: &[u8]) -> Result<(), MasterError> {
-        match (&mut self.state, line.split_first()) {
-            (State::Handshake, Some((b'H', _))) => self.state = State::Tree { octets: 0 },
-            (State::Tree { .. }, Some((b'.', []))) => self.state = State::Deletions,
-            (State::Tree { octets }, Some((b'N', fields))) => {
-                *octets += fields.len();
-                if *octets > MAX_TREE || self.tree.len() >= MAX_NODES {
-                    return Err(MasterError::TooMuch("mailbox tree"));
-                }
-                let node = Node::parse(&self.record(b'N', fields)?).map_err(|error| self.bad(error))?;
-                self.tree.push(node);
-            }
-            (State::Deletions, Some((b'D', _))) => self.next(State::Idle, Event::Opened),
-            _ => return Err(self.unexpected(line)),
-        }
-        Ok(())
+        MasterError::Item { state: self.state(), error }
     }
 
     fn mailbox_line(&mut self, line: &[u8]) -> Result<(), MasterError> {
@@ -315,7 +200,7 @@ impl Master {
                 let finish = Finish::parse(&self.record(letter, fields)?).map_err(|error| self.bad(error))?;
                 if !matches!(state, State::Finishing) {
                     // A slave that fails can end the session at any time; its reason is in it.
-                    return Err(MasterError::Failed { state: state.name(), finish });
+                    return Err(MasterError::Failed { state: state.name(&self.peer), finish });
                 }
                 self.next(State::Ending, Event::Finished(finish));
             }
@@ -333,11 +218,11 @@ impl Master {
         match self.state {
             State::Ending => self.next(State::Over, Event::Done),
             // Before minor 3 there is no F.
-            State::Finishing if self.minor < 3 => {
+            State::Finishing if self.peer.minor() < 3 => {
                 self.events.push_back(Event::Finished(Finish::default()));
                 self.next(State::Over, Event::Done);
             }
-            _ => return Err(MasterError::GaveUp(self.state.name())),
+            _ => return Err(MasterError::GaveUp(self.state())),
         }
         Ok(())
     }
@@ -350,7 +235,7 @@ impl Master {
             opening.states.iter().for_each(|state| state.encode(out));
             out.extend_from_slice(b".\n");
         }
-        let escapes = self.layout.has(b'D', "escape_char");
+        let escapes = self.peer.layout().has(b'D', "escape_char");
         opening.nodes.iter().for_each(|node| node.encode(escapes, out));
         out.extend_from_slice(b".\n");
         item::deletions(&opening.delete, &opening.delete_folders, out);
@@ -358,7 +243,7 @@ impl Master {
 
     fn status(&mut self, ours: MailboxStatus, reply: StatusReply) {
         let state = if let StatusReply::Known(theirs) = reply {
-            if self.minor >= 1 {
+            if self.peer.minor() >= 1 {
                 // No attributes.
                 self.output.extend_from_slice(b".\n");
             }
@@ -376,7 +261,7 @@ impl Master {
     }
 
     fn wrong(&self, call: &'static str) -> Misuse {
-        Misuse::State { call, state: self.state.name() }
+        Misuse::State { call, state: self.state() }
     }
 
     /// Begins a mailbox of the tree. Its answer is [`Event::Status`]; if that is
@@ -530,24 +415,61 @@ impl Master {
     /// Gives up: messages that were stored before stay, the open mailbox's final status is not applied. Inside a
     /// message nothing can be said, closing the connection is all.
     pub fn abort(&mut self) {
-        if !matches!(self.state, State::Body { .. } | State::Command { .. } | State::Over) {
+        if !matches!(self.state, State::Body { .. } | State::Over) && !self.unanswered() {
             self.output.extend_from_slice(b"X\n");
         }
         self.state = State::Over;
     }
 }
 
-fn refusal(code: &[u8]) -> Refusal {
-    match code {
-        b"NOUSER" => Refusal::UnknownUser,
-        b"TEMPFAIL" => Refusal::Temporary,
-        other => Refusal::Other(quoted(other)),
-    }
-}
+impl Role for Master {
+    type Event = Event;
 
-/// The minor version of a dsync 3.
-fn version(line: &[u8]) -> Option<u32> {
-    std::str::from_utf8(line.strip_prefix(b"VERSION\tdsync\t3\t")?).ok()?.parse().ok()
+    fn state(&self) -> &'static str {
+        self.state()
+    }
+
+    fn unanswered(&self) -> bool {
+        matches!(self.state, State::Opening) && self.peer.unanswered()
+    }
+
+    fn poll(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn pending(&self) -> usize {
+        self.output.len()
+    }
+
+    fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    fn input(&mut self, bytes: &[u8]) -> Result<(), MasterError> {
+        if matches!(self.state, State::Over) {
+            return Ok(());
+        }
+        self.input.extend_from_slice(bytes);
+        let input = std::mem::take(&mut self.input);
+        let mut rest = input.as_slice();
+        let mut from = self.scanned;
+        while let Some(end) = rest.get(from..).and_then(|tail| tail.iter().position(|&byte| byte == b'\n')) {
+            let (line, tail) = rest.split_at(from + end);
+            if let Err(error) = self.line(line) {
+                self.state = State::Over;
+                return Err(error);
+            }
+            rest = tail.get(1..).unwrap_or_default();
+            from = 0;
+        }
+        if rest.len() > MAX_LINE {
+            self.state = State::Over;
+            return Err(MasterError::TooMuch("line"));
+        }
+        self.scanned = rest.len();
+        self.input = rest.to_vec();
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,16 @@ pub fn date_time(raw: &[u8]) -> Option<String> {
     Some(format!("{day:0>2}-{rest} {hour:0>2}:{minute:0>2}:{second:0>2} {zone}"))
 }
 
+/// An instant as RFC 3501 §9 `date-time`, in UTC; `None` where its year has not four digits.
+#[must_use]
+pub fn utc(seconds: i64) -> Option<String> {
+    let (year, month, day) = civil(seconds.div_euclid(86_400));
+    let month = MONTHS.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
+    let second = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    (0..=9999).contains(&year).then(|| format!("{day:02}-{month}-{year:04} {hour:02}:{minute:02}:{second:02} +0000"))
+}
+
 /// Year, month and day of the month that lie so many days behind 1970-01-01.
 #[must_use]
 pub const fn civil(days: i64) -> (i64, i64, i64) {
@@ -67,8 +77,9 @@ fn days(date: &str) -> Option<i64> {
     Some(era * 146_097 + day_of_era - 719_468)
 }
 
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 fn month_number(name: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     let at = MONTHS.iter().position(|month| month.eq_ignore_ascii_case(name))?;
     i64::try_from(at).ok().map(|at| at + 1)
 }
@@ -117,7 +128,20 @@ fn number(text: &str, most: usize) -> Option<i64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use super::{date_time, instant};
+    use super::{date_time, instant, utc};
+
+    #[test]
+    fn an_instant_is_written_so_that_it_is_read_back() {
+        for (seconds, text) in [
+            (0, "01-Jan-1970 00:00:00 +0000"),
+            (-1, "31-Dec-1969 23:59:59 +0000"),
+            (1_709_208_000, "29-Feb-2024 12:00:00 +0000"),
+        ] {
+            assert_eq!(utc(seconds).as_deref(), Some(text));
+            assert_eq!(instant(text.as_bytes()), Some(seconds));
+        }
+        assert_eq!(utc(i64::from(u32::MAX) * 1000), None, "a year of more digits");
+    }
 
     #[test]
     fn dates_as_servers_write_them() {

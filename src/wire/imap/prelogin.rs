@@ -21,6 +21,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::framer::{Event, Framer, Role};
 use super::scan::Cursor;
 use crate::wire::credentials::{Credentials, Unfit};
+use crate::wire::sasl::Bearer;
 use crate::wire::sasl::exchange::{Exchange, Step};
 use credentials::Refusal;
 
@@ -49,6 +50,8 @@ pub struct PreLoginConfig {
     pub tls_active: bool,
     /// The client may log in without encryption.
     pub cleartext_allowed: bool,
+    /// Tokens are taken in place of passwords.
+    pub tokens: bool,
 }
 
 /// What the driver has to do next.
@@ -75,12 +78,16 @@ pub struct Login {
     pub authzid: Option<String>,
     /// The password's octets, without NUL.
     pub password: Zeroizing<Vec<u8>>,
+    /// It is no password but a token, which goes on by this mechanism.
+    pub bearer: Option<Bearer>,
 }
 
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { tag, user, authzid, password: _ } = self;
-        f.debug_struct("Login").field("tag", tag).field("user", user).field("authzid", authzid).finish_non_exhaustive()
+        let Self { tag, user, authzid, password: _, bearer } = self;
+        let mut shown = f.debug_struct("Login");
+        shown.field("tag", tag).field("user", user).field("authzid", authzid).field("bearer", bearer);
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -92,7 +99,9 @@ enum State {
     /// The answer to our `+`, for AUTHENTICATE with this tag.
     SaslMessage { tag: String, exchange: Exchange },
     /// Nothing until the driver says how the login ended.
-    LoggingIn,
+    LoggingIn { bearer: Option<Bearer> },
+    /// Whatever ends a login by a token that was refused; then it hears this.
+    TokenRefused { answer: Vec<u8> },
     /// Nothing until TLS is up.
     StartingTls,
     /// Nothing more.
@@ -160,21 +169,29 @@ impl PreLogin {
                 return Some(action);
             }
             match self.state {
-                State::Commands | State::SaslMessage { .. } => {
+                State::Commands | State::SaslMessage { .. } | State::TokenRefused { .. } => {
                     if !self.advance() {
                         return None;
                     }
                 }
-                State::LoggingIn | State::StartingTls | State::Closed => return None,
+                State::LoggingIn { .. } | State::StartingTls | State::Closed => return None,
             }
         }
     }
 
     /// The login didn't succeed: `line` is the whole tagged answer with its line end. The client may go on.
     pub fn login_failed(&mut self, line: &[u8]) {
-        if self.state == State::LoggingIn {
-            self.state = State::Commands;
-            self.fault(line.to_vec());
+        let State::LoggingIn { bearer } = self.state else { return };
+        match bearer {
+            None => {
+                self.state = State::Commands;
+                self.fault(line.to_vec());
+            }
+            // The client hears first why, and says that it has (RFC 7628 §3.2.3).
+            Some(mechanism) => {
+                self.state = State::TokenRefused { answer: line.to_vec() };
+                self.reply(format!("+ {}\r\n", mechanism.refusal()).into_bytes());
+            }
         }
     }
 
@@ -255,6 +272,7 @@ impl PreLogin {
     fn line_complete(&mut self) {
         let line = self.take_command();
         match mem::replace(&mut self.state, State::Commands) {
+            State::TokenRefused { answer } => self.fault(answer),
             State::SaslMessage { tag, exchange } => {
                 let message = line.trim_ascii();
                 if message == b"*" {
@@ -290,7 +308,7 @@ impl PreLogin {
     fn authenticate(&mut self, tag: String, mut cursor: Cursor<'_>) {
         let mechanism = cursor.word();
         let initial = cursor.word();
-        let Some(exchange) = Exchange::begin(mechanism) else {
+        let Some(exchange) = Exchange::begin(mechanism, self.config.tokens) else {
             return self.fault(say::tagged(Some(&tag), "NO Unsupported authentication mechanism."));
         };
         if !cursor.word().is_empty() {
@@ -315,9 +333,9 @@ impl PreLogin {
 
     fn log_in(&mut self, tag: String, read: Result<Credentials, Refusal>) {
         match read {
-            Ok(Credentials { user, authzid, password }) => {
-                self.state = State::LoggingIn;
-                self.actions.push_back(Action::Login(Login { tag, user, authzid, password }));
+            Ok(Credentials { user, authzid, password, bearer }) => {
+                self.state = State::LoggingIn { bearer };
+                self.actions.push_back(Action::Login(Login { tag, user, authzid, password, bearer }));
             }
             Err(refusal) => self.fault(say::tagged(Some(&tag), &format!("BAD {refusal}."))),
         }

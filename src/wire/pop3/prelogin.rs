@@ -13,6 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::reply::without_end;
 use crate::wire::credentials::{Credentials, Unfit, is_name};
+use crate::wire::sasl::Bearer;
 use crate::wire::sasl::exchange::{Exchange, Step};
 
 /// Octets of a line with its end: room for AUTH with the longest SASL message.
@@ -34,6 +35,8 @@ pub struct PreLoginConfig {
     pub tls_active: bool,
     /// The client may log in without encryption.
     pub cleartext_allowed: bool,
+    /// Tokens are taken in place of passwords.
+    pub tokens: bool,
 }
 
 /// What the driver has to do next.
@@ -57,7 +60,9 @@ enum State {
     /// The answer to our `+`.
     SaslMessage(Exchange),
     /// Nothing until the driver says how the login ended.
-    LoggingIn,
+    LoggingIn { bearer: Option<Bearer> },
+    /// Whatever ends a login by a token that was refused; then it hears this.
+    TokenRefused { answer: Vec<u8> },
     /// Nothing until TLS is up.
     StartingTls,
     /// Nothing more.
@@ -122,20 +127,28 @@ impl PreLogin {
                 return Some(action);
             }
             match self.state {
-                State::Commands | State::SaslMessage(_) => {
+                State::Commands | State::SaslMessage(_) | State::TokenRefused { .. } => {
                     let line = self.take_line()?;
                     self.line(&line);
                 }
-                State::LoggingIn | State::StartingTls | State::Closed => return None,
+                State::LoggingIn { .. } | State::StartingTls | State::Closed => return None,
             }
         }
     }
 
     /// The login didn't succeed: `line` is the whole answer with its line end. The client may go on.
     pub fn login_failed(&mut self, line: &[u8]) {
-        if self.state == State::LoggingIn {
-            self.state = State::Commands;
-            self.fault(line.to_vec());
+        let State::LoggingIn { bearer } = self.state else { return };
+        match bearer {
+            None => {
+                self.state = State::Commands;
+                self.fault(line.to_vec());
+            }
+            // The client hears first why, and says that it has (RFC 7628 §3.2.3).
+            Some(mechanism) => {
+                self.state = State::TokenRefused { answer: line.to_vec() };
+                self.reply(format!("+ {}\r\n", mechanism.refusal()).into_bytes());
+            }
         }
     }
 
@@ -182,6 +195,7 @@ impl PreLogin {
         match mem::replace(&mut self.state, State::Commands) {
             State::Commands => self.command(line),
             State::SaslMessage(_) if line.trim_ascii() == b"*" => self.fault(say::err("Authentication cancelled.")),
+            State::TokenRefused { answer } => self.fault(answer),
             State::SaslMessage(exchange) => self.sasl(exchange.answer(line.trim_ascii())),
             other => self.state = other,
         }
@@ -195,7 +209,7 @@ impl PreLogin {
         let verb = verb.to_ascii_uppercase();
         match verb.as_slice() {
             b"CAPA" => self.reply(say::capabilities(self.config)),
-            b"AUTH" if arguments.trim_ascii().is_empty() => self.reply(say::mechanisms(self.may_log_in())),
+            b"AUTH" if arguments.trim_ascii().is_empty() => self.reply(say::mechanisms(self.config)),
             b"USER" | b"PASS" | b"AUTH" if !self.may_log_in() => self.fault(say::err(say::PRIVACY_REQUIRED)),
             b"USER" => self.user(arguments),
             b"PASS" => self.pass(arguments),
@@ -228,7 +242,7 @@ impl PreLogin {
     fn auth(&mut self, arguments: &[u8]) {
         let mut words = arguments.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let (mechanism, initial, more) = (words.next().unwrap_or_default(), words.next(), words.next());
-        let Some(exchange) = Exchange::begin(mechanism) else {
+        let Some(exchange) = Exchange::begin(mechanism, self.config.tokens) else {
             return self.fault(say::err("Unsupported authentication mechanism."));
         };
         match initial {
@@ -265,7 +279,7 @@ impl PreLogin {
     fn log_in(&mut self, read: Result<Credentials, Unfit>) {
         match read {
             Ok(credentials) => {
-                self.state = State::LoggingIn;
+                self.state = State::LoggingIn { bearer: credentials.bearer };
                 self.actions.push_back(Action::Login(credentials));
             }
             Err(unfit) => self.fault(say::unfit(unfit)),

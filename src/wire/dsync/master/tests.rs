@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 use super::*;
 use crate::wire::dsync::item::{NodeMailbox, PREAMBLE};
+use crate::wire::dsync::peer::MAX_NODES;
 
 const INBOX: &str = "b62da02bfc33b02cca9f9d32c8247b2d";
 const MAIL: [Guid; 3] = [[0x11; 16], [0x22; 16], [0x33; 16]];

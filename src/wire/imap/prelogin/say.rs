@@ -1,7 +1,7 @@
 //! The fixed words that clients hear before they are logged in.
 
 use super::PreLoginConfig;
-use crate::wire::sasl::exchange::MECHANISMS;
+use crate::wire::sasl::exchange::offered;
 
 /// RFC 5530: the client must encrypt first.
 pub(super) const PRIVACY_REQUIRED: &str = "NO [PRIVACYREQUIRED] Logging in needs TLS.";
@@ -16,7 +16,7 @@ pub(super) fn capabilities(config: PreLoginConfig) -> String {
         words.push_str(" STARTTLS");
     }
     if config.tls_active || config.cleartext_allowed {
-        words.extend(MECHANISMS.iter().flat_map(|mechanism| [" AUTH=", mechanism]));
+        words.extend(offered(config.tokens).flat_map(|mechanism| [" AUTH=", mechanism]));
     } else {
         words.push_str(" LOGINDISABLED");
     }

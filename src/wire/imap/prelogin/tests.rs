@@ -5,9 +5,12 @@ use imap_codec::decode::Decoder as _;
 use imap_codec::imap_types::command::CommandBody;
 use proptest::prelude::*;
 
-const CLEAR: PreLoginConfig = PreLoginConfig { tls_available: true, tls_active: false, cleartext_allowed: false };
-const TRUSTED: PreLoginConfig = PreLoginConfig { tls_available: false, tls_active: false, cleartext_allowed: true };
-const TLS: PreLoginConfig = PreLoginConfig { tls_available: false, tls_active: true, cleartext_allowed: false };
+const CLEAR: PreLoginConfig =
+    PreLoginConfig { tls_available: true, tls_active: false, cleartext_allowed: false, tokens: false };
+const TRUSTED: PreLoginConfig =
+    PreLoginConfig { tls_available: false, tls_active: false, cleartext_allowed: true, tokens: false };
+const TLS: PreLoginConfig =
+    PreLoginConfig { tls_available: false, tls_active: true, cleartext_allowed: false, tokens: false };
 
 /// All actions that `input`, in pieces of `size`, leads to.
 fn actions(machine: &mut PreLogin, input: &[u8], size: usize) -> Vec<Action> {
@@ -31,7 +34,7 @@ fn shown(action: &Action) -> String {
     match action {
         Action::Reply(words) => text(words),
         Action::StartTls => "<tls>".to_owned(),
-        Action::Login(Login { tag, user, authzid, password }) => {
+        Action::Login(Login { tag, user, authzid, password, bearer: _ }) => {
             let authzid = authzid.as_deref().unwrap_or("-");
             format!("<{tag} {user} {authzid} {}>", password.escape_ascii())
         }

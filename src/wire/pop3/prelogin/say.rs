@@ -2,7 +2,7 @@
 
 use super::PreLoginConfig;
 use crate::wire::credentials::Unfit;
-use crate::wire::sasl::exchange::MECHANISMS;
+use crate::wire::sasl::exchange::offered;
 
 /// Nothing of the password has been looked at. Without `[AUTH]`: that would make clients ask for another one (RFC 3206 §4).
 pub(super) const PRIVACY_REQUIRED: &str = "Logging in needs TLS.";
@@ -17,16 +17,21 @@ pub(super) fn capabilities(config: PreLoginConfig) -> Vec<u8> {
         words.push_str("STLS\r\n");
     }
     if config.tls_active || config.cleartext_allowed {
-        words.push_str(&format!("USER\r\nSASL {}\r\n", MECHANISMS.join(" ")));
+        let mechanisms: Vec<_> = offered(config.tokens).collect();
+        words.push_str(&format!("USER\r\nSASL {}\r\n", mechanisms.join(" ")));
     }
     words.push_str(".\r\n");
     words.into_bytes()
 }
 
 /// The answer to AUTH without arguments, which some clients use instead of CAPA.
-pub(super) fn mechanisms(may_log_in: bool) -> Vec<u8> {
-    let mechanisms = if may_log_in { MECHANISMS.join("\r\n") + "\r\n" } else { String::new() };
-    format!("+OK\r\n{mechanisms}.\r\n").into_bytes()
+pub(super) fn mechanisms(config: PreLoginConfig) -> Vec<u8> {
+    let mut words = String::from("+OK\r\n");
+    if config.tls_active || config.cleartext_allowed {
+        words.extend(offered(config.tokens).flat_map(|mechanism| [mechanism, "\r\n"]));
+    }
+    words.push_str(".\r\n");
+    words.into_bytes()
 }
 
 /// `-ERR …`

@@ -4,9 +4,12 @@ use super::{Action, FAULTS_MAX, INPUT_MAX, LINE_MAX, PreLogin, PreLoginConfig};
 use crate::wire::sasl;
 use proptest::prelude::*;
 
-const CLEAR: PreLoginConfig = PreLoginConfig { tls_available: true, tls_active: false, cleartext_allowed: false };
-const TRUSTED: PreLoginConfig = PreLoginConfig { tls_available: false, tls_active: false, cleartext_allowed: true };
-const TLS: PreLoginConfig = PreLoginConfig { tls_available: false, tls_active: true, cleartext_allowed: false };
+const CLEAR: PreLoginConfig =
+    PreLoginConfig { tls_available: true, tls_active: false, cleartext_allowed: false, tokens: false };
+const TRUSTED: PreLoginConfig =
+    PreLoginConfig { tls_available: false, tls_active: false, cleartext_allowed: true, tokens: false };
+const TLS: PreLoginConfig =
+    PreLoginConfig { tls_available: false, tls_active: true, cleartext_allowed: false, tokens: false };
 
 const UNKNOWN: &str = "-ERR The command is unknown, or needs a login first.\r\n";
 const NO_TLS: &str = "-ERR Logging in needs TLS.\r\n";

@@ -1,4 +1,4 @@
-//! The connection under a session: both directions move at the same time, each wait has a deadline.
+//! The connection under a dsync session: both directions move at the same time, each wait has a deadline.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::Reason;
 use crate::net::{ClientTls, Stream};
+use crate::wire::dsync::Role;
 use crate::wire::dsync::doveadm::{self, Channels, LogLine, Login, LoginError, Progress};
-use crate::wire::dsync::master::{Event, Master, MasterError};
+use crate::wire::dsync::error::MasterError;
 
 /// Octets read at once.
 const READ: usize = 16 << 10;
@@ -22,12 +23,13 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Octets of last words.
 const LAST_WORDS_MAX: usize = 1 << 20;
 
+/// The connection of one session, in which we have the role `R`. Dropping it closes it without waiting.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link<R> {
     reader: ReadHalf<Stream>,
     writer: WriteHalf<Stream>,
     channels: Channels,
-    pub(super) master: Master,
+    role: R,
     idle: Duration,
     chunk: Box<[u8]>,
     output: Vec<u8>,
@@ -84,25 +86,35 @@ async fn send(stream: &mut Stream, bytes: &[u8], idle: Duration) -> Result<(), R
     sent.await.map_err(|_| Reason::Stalled { state: LOGIN, idle })?.map_err(io)
 }
 
-impl Link {
-    pub(super) fn new(stream: Stream, multiplexed: bool, master: Master, idle: Duration) -> Self {
+impl<R: Role> Link<R> {
+    pub(super) fn new(stream: Stream, multiplexed: bool, role: R, idle: Duration) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         Self {
             reader,
             writer,
             channels: Channels::new(multiplexed),
-            master,
+            role,
             idle,
             chunk: vec![0; READ].into_boxed_slice(),
             output: Vec::new(),
         }
     }
 
+    /// Our role.
+    pub const fn role(&self) -> &R {
+        &self.role
+    }
+
+    /// Our role, to say something in it.
+    pub const fn role_mut(&mut self) -> &mut R {
+        &mut self.role
+    }
+
     /// Takes bytes that came in.
     pub(super) fn ingest(&mut self, bytes: &[u8]) -> Result<(), Reason> {
         self.output.clear();
         self.channels.input(bytes, &mut self.output);
-        Ok(self.master.input(&self.output)?)
+        Ok(self.role.input(&self.output)?)
     }
 
     fn ingest_chunk(&mut self, got: usize) -> Result<(), Reason> {
@@ -111,33 +123,39 @@ impl Link {
         }
         self.output.clear();
         self.channels.input(self.chunk.get(..got).unwrap_or_default(), &mut self.output);
-        Ok(self.master.input(&self.output)?)
+        Ok(self.role.input(&self.output)?)
     }
 
     fn closed(&self) -> Reason {
-        if self.master.unanswered() { Reason::Forbidden } else { Reason::Closed { state: self.master.state() } }
+        if self.role.unanswered() { Reason::Forbidden } else { Reason::Closed { state: self.role.state() } }
     }
 
     fn io(&self, error: std::io::Error) -> Reason {
-        Reason::Io { state: self.master.state(), error }
+        Reason::Io { state: self.role.state(), error }
     }
 
     /// Writes when enough has been collected.
-    pub(super) async fn relieve(&mut self) -> Result<(), Reason> {
-        if self.master.pending() < WRITE { Ok(()) } else { self.flush().await }
+    ///
+    /// # Errors
+    /// [`Reason`].
+    pub async fn relieve(&mut self) -> Result<(), Reason> {
+        if self.role.pending() < WRITE { Ok(()) } else { self.flush().await }
     }
 
     /// Writes everything that waits, and reads what comes meanwhile: a slave whose own writing is stuck would stop
     /// reading, and both would wait for ever.
-    pub(super) async fn flush(&mut self) -> Result<(), Reason> {
-        while self.master.pending() > 0 {
-            let bytes = self.master.take_output();
+    ///
+    /// # Errors
+    /// [`Reason`].
+    pub async fn flush(&mut self) -> Result<(), Reason> {
+        while self.role.pending() > 0 {
+            let bytes = self.role.take_output();
             self.write(&bytes).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Reason> {
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Reason> {
         let mut deadline = Instant::now() + self.idle;
         while !bytes.is_empty() {
             let step = async {
@@ -149,7 +167,7 @@ impl Link {
                 }
             };
             match timeout_at(deadline, step).await {
-                Err(_) => return Err(Reason::Stalled { state: self.master.state(), idle: self.idle }),
+                Err(_) => return Err(Reason::Stalled { state: self.role.state(), idle: self.idle }),
                 Ok(Step::Written(Ok(0))) => return Err(self.closed()),
                 Ok(Step::Written(Ok(count))) => {
                     bytes = bytes.get(count..).unwrap_or_default();
@@ -161,22 +179,25 @@ impl Link {
         }
         let flushed = timeout(self.idle, self.writer.flush()).await;
         flushed
-            .map_err(|_| Reason::Stalled { state: self.master.state(), idle: self.idle })?
+            .map_err(|_| Reason::Stalled { state: self.role.state(), idle: self.idle })?
             .map_err(|error| self.io(error))
     }
 
     /// Waits for the next thing that the slave does.
-    pub(super) async fn event(&mut self) -> Result<Event, Reason> {
+    ///
+    /// # Errors
+    /// [`Reason`].
+    pub async fn event(&mut self) -> Result<R::Event, Reason> {
         loop {
-            if let Some(event) = self.master.poll() {
+            if let Some(event) = self.role.poll() {
                 return Ok(event);
             }
-            if self.master.pending() > 0 {
+            if self.role.pending() > 0 {
                 self.flush().await?;
                 continue;
             }
             let got = match timeout(self.idle, self.reader.read(&mut self.chunk)).await {
-                Err(_) => return Err(Reason::Silent { state: self.master.state(), idle: self.idle }),
+                Err(_) => return Err(Reason::Silent { state: self.role.state(), idle: self.idle }),
                 Ok(Err(error)) => return Err(self.io(error)),
                 Ok(Ok(got)) => got,
             };
@@ -186,7 +207,7 @@ impl Link {
 
     /// Closes our direction and waits until the slave has closed its own, so that it writes nothing any more; its last
     /// log lines are kept. What it says otherwise doesn't matter any more.
-    pub(super) async fn close(&mut self, patience: Duration) {
+    pub async fn close(&mut self, patience: Duration) {
         let _ = timeout(LAST_WORDS, self.writer.shutdown()).await;
         let deadline = Instant::now() + patience;
         let mut total = 0;
@@ -202,10 +223,9 @@ impl Link {
         }
     }
 
-    /// The log lines so far, after the last words of a session that failed. If the slave told its failure behind the
-    /// one that we noticed (our write broke, its reason was still on the way), its own words are the better reason.
-    pub(super) async fn last_words(&mut self, mut reason: Reason) -> (Reason, Vec<LogLine>) {
-        let broken = matches!(reason, Reason::Io { .. });
+    /// The log lines so far, after the last words of a session that failed for `reason`. If the slave told its failure behind
+    /// the one that we noticed (our write broke, its reason was still on the way), its own words are the better reason.
+    pub async fn last_words(&mut self, mut reason: Option<Reason>) -> (Option<Reason>, Vec<LogLine>) {
         let deadline = Instant::now() + LAST_WORDS.min(self.idle);
         let mut total = 0;
         let _ = timeout_at(deadline, self.writer.shutdown()).await;
@@ -214,11 +234,10 @@ impl Link {
                 Ok(Ok(got)) if got > 0 => {
                     total += got;
                     if let Err(told) = self.ingest_chunk(got)
-                        && broken
-                        && matches!(reason, Reason::Io { .. })
+                        && matches!(reason, Some(Reason::Io { .. }))
                         && matches!(told, Reason::Peer(MasterError::Failed { .. } | MasterError::GaveUp(_)))
                     {
-                        reason = told;
+                        reason = Some(told);
                     }
                 }
                 _ => break,
@@ -227,7 +246,8 @@ impl Link {
         (reason, self.channels.take_log())
     }
 
-    pub(super) fn take_log(&mut self) -> Vec<LogLine> {
+    /// The last log lines of the server.
+    pub fn take_log(&mut self) -> Vec<LogLine> {
         self.channels.take_log()
     }
 }

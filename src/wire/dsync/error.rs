@@ -1,4 +1,4 @@
-//! What can be wrong with a session: on the slave's side, and on ours.
+//! What can be wrong with a session: on the slave's side, and on ours. The slave is the Dovecot, whichever way mail goes.
 
 use crate::wire::dsync::item::Finish;
 use crate::wire::dsync::layout::ItemError;
@@ -7,10 +7,10 @@ use crate::wire::dsync::layout::ItemError;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterError {
     /// The command did not start.
-    #[error("the target refused to start dsync-server: {0}")]
+    #[error("the server refused to start dsync-server: {0}")]
     Refused(Refusal),
     /// It speaks another dsync.
-    #[error("the target speaks {0:?} instead of dsync 3: a Dovecot from 2.2 on is needed")]
+    #[error("the server speaks {0:?} instead of dsync 3: a Dovecot from 2.2 on is needed")]
     Version(String),
     /// The slave sent something that does not belong here.
     #[error("{state}, the slave sent {line:?}")]
@@ -42,6 +42,12 @@ pub enum MasterError {
     /// The slave gave up.
     #[error("{0}, the slave gave up")]
     GaveUp(&'static str),
+    /// It can't tell what a reader must know.
+    #[error("the server's dsync does not tell {0}: a Dovecot from 2.2.28 on is needed")]
+    Untold(&'static str),
+    /// A message's text is not framed as a text is.
+    #[error("{0}, the slave sent a line that begins with a single dot")]
+    Dot(&'static str),
 }
 
 /// Why the doveadm service did not start dsync.
