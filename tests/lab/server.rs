@@ -12,7 +12,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long a start may take on a machine where everything else runs at once.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -328,8 +328,14 @@ impl Dovecot {
     fn write_users(&self) {
         let lines: String =
             self.passwords.iter().map(|(user, password)| format!("{user}:{{PLAIN}}{password}::::::\n")).collect();
-        fs::write(self.dir.join("users.new"), lines).unwrap();
-        fs::rename(self.dir.join("users.new"), self.dir.join("users")).unwrap();
+        let (users, new) = (self.dir.join("users"), self.dir.join("users.new"));
+        fs::write(&new, lines).unwrap();
+        // Dovecot reads the file again only when its second is another one.
+        if let Ok(before) = fs::metadata(&users).and_then(|file| file.modified()) {
+            let later = (before + Duration::from_secs(2)).max(SystemTime::now());
+            fs::File::options().append(true).open(&new).and_then(|file| file.set_modified(later)).unwrap();
+        }
+        fs::rename(&new, &users).unwrap();
     }
 
     fn launch(&mut self) -> bool {
