@@ -2,7 +2,7 @@
 //! which UID each of them is.
 //!
 //! [`pairing`] finds the UIDs by a [`template`], [`proof`] proves them on the messages themselves; where no template fits, or the
-//! messages contradict it, [`matching`] finds them on the messages alone, and [`numbered`] by a number that IMAP tells. [`order`]
+//! messages contradict it, [`matching`] finds them on the messages alone, and [`mod@numbered`] by a number that IMAP tells. [`order`]
 //! keeps the server's order on a target that can only append.
 
 mod align;

@@ -77,7 +77,7 @@ impl Inbox<'_> {
         Ok(texts)
     }
 
-    /// Digests of headers by IMAP, as far as the server gives them. Some servers rewrite a header in BODY[HEADER] alone (old
+    /// Digests of headers by IMAP, as far as the server gives them. Some servers rewrite a header in `BODY[HEADER]` alone (old
     /// servers reference §11): what differs is compared as a whole.
     pub(super) async fn headers(&mut self, uids: &[Uid]) -> Result<Texts, Stop> {
         if uids.is_empty() {
