@@ -28,7 +28,8 @@ const RSA: &[&str] = &["rsa:2048"];
 /// What `openssl s_client` says of its connection to `port`.
 fn s_client(port: u16, args: &[&str]) -> String {
     let mut child = Command::new("openssl")
-        .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
+        // Without -ign_eof it hangs up at the end of its input, whether or not a ticket has come by then.
+        .args(["s_client", "-ign_eof", "-connect", &format!("127.0.0.1:{port}")])
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
