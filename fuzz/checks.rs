@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use mailferry::wire::dsync::Role as DsyncRole;
 use mailferry::wire::dsync::doveadm::{Channels, Login, Progress};
 use mailferry::wire::dsync::escape;
-use mailferry::wire::dsync::item::Mode;
+use mailferry::wire::dsync::item::{Mode, StatusReply};
 use mailferry::wire::dsync::master::{Master, Opening};
-use mailferry::wire::dsync::reader::Reader;
+use mailferry::wire::dsync::reader::{Event as Told, Reader};
 use mailferry::wire::imap::framer::{Event, Framer, HEAD_MAX, Role};
 use mailferry::wire::imap::{date, mutf7, prelogin as imap, scan, tracker as imap_tracker};
 use mailferry::wire::pop3::multiline::{Multiline, Piece};
@@ -25,7 +25,7 @@ use mailferry::wire::sieve::scan as sieve_scan;
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const CHECKS: [Check; 12] = [
+pub const CHECKS: [Check; 13] = [
     ("imap_framer", imap_framer),
     ("imap_prelogin", imap_prelogin),
     ("imap_response", imap_response),
@@ -37,6 +37,7 @@ pub const CHECKS: [Check; 12] = [
     ("proxy", proxy),
     ("sieve", sieve),
     ("doveadm", doveadm),
+    ("dsync_reader", dsync_reader),
     ("dsync_fields", dsync_fields),
 ];
 
@@ -367,8 +368,6 @@ pub fn doveadm(octets: &[u8]) {
     // (dsync's own octets also come without a login and channels around them.)
     for bare in [false, true] {
         however_split(octets, |size| events_of(Master::new(opening()), bare, octets.chunks(size)));
-        let mut reader = Reader::new(Vec::new());
-        let _ = reader.input(octets);
     }
 }
 
@@ -398,6 +397,69 @@ fn opening() -> Opening {
         nodes: Vec::new(),
         delete: Vec::new(),
         delete_folders: Vec::new(),
+    }
+}
+
+/// A slave that is read: every mailbox of its tree, and every message of each.
+///
+/// (It answers what it is asked, so it is split within its lines only: what stands in the next one comes after our question.)
+pub fn dsync_reader(octets: &[u8]) {
+    however_split(octets, |size| {
+        let (mut reader, mut told) = (Reader::new(Vec::new()), Heard::default());
+        let lines = octets.split_inclusive(|octet| *octet == b'\n');
+        for piece in lines.flat_map(|line| line.chunks(size)) {
+            let ended = reader.input(piece).is_err();
+            while let Some(event) = reader.poll() {
+                told.hear(&mut reader, event);
+            }
+            if ended {
+                break;
+            }
+        }
+        assert!(told.text.len() <= octets.len(), "no text comes from nowhere");
+        (told.events, told.text, reader.take_output())
+    });
+}
+
+/// What has been told of all mailboxes so far.
+#[derive(Default)]
+struct Heard {
+    asked: usize,
+    listed: Vec<u32>,
+    wanted: Vec<u32>,
+    events: Vec<Told>,
+    text: Vec<u8>,
+}
+
+impl Heard {
+    fn hear(&mut self, reader: &mut Reader, event: Told) {
+        match &event {
+            Told::Listed(one) => {
+                assert!(self.listed.last().is_none_or(|last| *last < one.uid), "UIDs ascend");
+                self.listed.push(one.uid);
+            }
+            Told::ListEnd => {
+                self.wanted = std::mem::take(&mut self.listed);
+                assert_eq!(reader.want(self.wanted.clone()), Ok(()), "what was listed may be wanted");
+            }
+            Told::Head(head) => assert!(self.wanted.contains(&head.uid), "nothing comes that nobody wanted"),
+            // (It comes in pieces that depend on the split.)
+            Told::Text(text) => return self.text.extend_from_slice(text),
+            Told::Opened | Told::MailboxEnd => self.next(reader),
+            Told::Status(reply) if !matches!(reply, StatusReply::Known(_)) => self.next(reader),
+            _ => {}
+        }
+        self.events.push(event);
+    }
+
+    fn next(&mut self, reader: &mut Reader) {
+        let mailbox = reader.tree().iter().filter_map(|node| node.mailbox).nth(self.asked);
+        self.asked += 1;
+        let asked = match mailbox {
+            Some(mailbox) => reader.ask(mailbox.guid),
+            None => reader.finish(),
+        };
+        assert_eq!(asked, Ok(()), "between two mailboxes the next one may be asked for");
     }
 }
 

@@ -104,7 +104,8 @@ macro_rules! targets {
 }
 
 targets! {
-    imap_framer imap_prelogin imap_response imap_relay pop3_prelogin pop3_relay pop3_answers sasl proxy sieve doveadm dsync_fields
+    imap_framer imap_prelogin imap_response imap_relay pop3_prelogin pop3_relay pop3_answers sasl proxy sieve doveadm dsync_reader
+    dsync_fields
 }
 
 #[test]
