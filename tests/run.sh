@@ -27,6 +27,7 @@ dovecot:dovecot-core
 mbsync:isync
 mpop:mpop
 fetchmail:fetchmail
+getmail:getmail6
 mutt:mutt
 openssl:openssl
 curl:curl

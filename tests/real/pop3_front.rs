@@ -4,6 +4,7 @@
 mod big;
 pub(crate) mod clients;
 mod ending;
+mod heard;
 mod hostile;
 mod login;
 mod moment;

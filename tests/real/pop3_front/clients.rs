@@ -1,4 +1,4 @@
-//! Clients that people use: mpop, fetchmail, curl, and Python's poplib.
+//! Clients that people use: mpop, fetchmail, curl, and Python's poplib ([`super::heard`] has getmail).
 
 use std::fs;
 use std::path::Path;
