@@ -166,10 +166,15 @@ async fn at_side(
     let log_in = async || {
         let connect = || server.connect_for(Some(session.ends()));
         let mut connection = registry.crowd().connect(connect, ImapError::is_turned_away).await?;
-        connection.identify(&fields).await?;
         let answer = match bearer {
-            None => connection.login(&user, authzid.as_deref(), password).await?,
-            Some(mechanism) => connection.login_with_token(mechanism, &user, password).await?,
+            None => {
+                connection.identify_with_login(&fields).await?;
+                connection.login(&user, authzid.as_deref(), password).await?
+            }
+            Some(mechanism) => {
+                connection.identify(&fields).await?;
+                connection.login_with_token(mechanism, &user, password).await?
+            }
         };
         if answer.is_turned_away() { Err(Away::Full(Box::new((connection, answer)))) } else { Ok((connection, answer)) }
     };

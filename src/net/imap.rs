@@ -38,8 +38,11 @@ const RESPONSE_MAX: usize = 1 << 20;
 /// Octets of a literal that is no message body: a name, a keyword list.
 const LITERAL_MAX: u64 = 64 * 1024;
 
-/// Octets read from the socket at once.
+/// Octets read from the socket at once, of a server that has more to say than [`LITTLE`].
 const READ_SIZE: usize = 64 * 1024;
+
+/// Octets read at once of one that answers shortly: all of a login, and what most clients' connections begin with.
+const LITTLE: usize = 4 * 1024;
 
 /// What can go wrong with an IMAP server.
 #[derive(Debug, thiserror::Error)]
@@ -259,6 +262,10 @@ pub struct ImapConnection {
     software: Option<String>,
     farewell: Option<String>,
     meter: Option<Meter>,
+    /// Goes out in front of the login.
+    before_login: Vec<u8>,
+    /// It fills whatever room it is offered.
+    flows: bool,
 }
 
 impl ImapConnection {
@@ -289,6 +296,8 @@ impl ImapConnection {
             software: None,
             farewell: None,
             meter: None,
+            before_login: Vec::new(),
+            flows: false,
         };
         connection.greeting().await.map_err(|error| match error {
             ImapError::Lost { side, server, what } => ImapError::TurnedAway { side, server, what },
@@ -515,13 +524,15 @@ impl ImapConnection {
     }
 
     async fn fill(&mut self) -> Result<(), ImapError> {
-        self.input.reserve(READ_SIZE);
+        let room = if self.flows { READ_SIZE } else { LITTLE };
+        self.input.reserve(room);
         match timeout(SILENCE_DEADLINE, self.stream.read_buf(&mut self.input)).await {
             Ok(Ok(0)) => {
                 let farewell = self.farewell.take().map(|text| format!(" after BYE {text}")).unwrap_or_default();
                 Err(self.lost(format!("closed the connection{farewell}")))
             }
             Ok(Ok(count)) => {
+                self.flows = count >= LITTLE;
                 if let Some(meter) = &self.meter {
                     meter.spend(count as u64);
                 }

@@ -132,6 +132,10 @@ impl Acceptor {
     /// `refusal` is told to a client for whom there is no place; empty where nothing can be said (inside TLS).
     #[must_use]
     pub fn new(listener: TcpListener, slots: ConnectionSlots, refusal: &'static [u8]) -> Self {
+        // Once here, and not four calls for each client: Linux hands them on.
+        if let Err(error) = tune(&listener) {
+            tracing::warn!(%error, "a listener can't be set up: small answers may be late, and dead clients stay longer");
+        }
         Self { listener, slots, refusal }
     }
 
@@ -168,10 +172,6 @@ impl Acceptor {
                 let _ = tcp.try_write(self.refusal);
                 continue;
             };
-            if let Err(error) = tune(&tcp) {
-                tracing::debug!(%peer, %error, "the client has gone before its greeting");
-                continue;
-            }
             return Accepted { tcp, peer, slot };
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -74,11 +75,13 @@ impl Stream {
     }
 }
 
-/// Sets what every connection of ours needs: no delay for small writes, and a look after silent peers.
-pub(super) fn tune(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
+/// Sets what every connection of ours needs: no delay for small writes, and a look after silent peers. What a listener
+/// accepts has it from the listener.
+pub(super) fn tune(tcp: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
-    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// A peer that closes without TLS's close_notify has closed: mail servers and clients do that every day. Our protocols

@@ -8,6 +8,20 @@ use super::sasl::{self, SaslError};
 /// Octets of a user name; an e-mail address has at most 254.
 pub const USER_MAX: usize = 512;
 
+/// Room that a client's buffer has from the beginning: for a name, a password and what stands around them.
+const BUFFER_LEAST: usize = 256;
+
+/// Appends what a client said. A buffer that is too small gives way to a larger one, and leaves nothing behind in freed memory.
+pub(super) fn append(buffer: &mut Zeroizing<Vec<u8>>, octets: &[u8]) {
+    let wanted = buffer.len().saturating_add(octets.len());
+    if wanted > buffer.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(wanted.next_power_of_two().max(BUFFER_LEAST)));
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
+    }
+    buffer.extend_from_slice(octets);
+}
+
 /// A name and a password, or a token in its place, that may be tried at a backend.
 #[derive(PartialEq, Eq)]
 pub struct Credentials {

@@ -20,7 +20,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::framer::{Event, Framer, Role};
 use super::scan::Cursor;
-use crate::wire::credentials::{Credentials, Unfit};
+use crate::wire::credentials::{Credentials, Unfit, append};
 use crate::wire::sasl::Bearer;
 use crate::wire::sasl::exchange::{Exchange, Step};
 use credentials::Refusal;
@@ -33,8 +33,7 @@ pub const LITERAL_MAX: u64 = 4 * 1024;
 pub const COMMAND_MAX: u64 = 16 * 1024;
 /// Octets that may be offered to [`PreLogin::input`] at a time.
 pub const INPUT_MAX: usize = 4 * 1024;
-/// All that a client's buffer can hold: a command that is not complete, and what arrived with its end. It is allocated
-/// once, since growing would leave passwords behind in freed memory.
+/// All that a client's buffer can hold: a command that is not complete, and what arrived with its end.
 const BUFFER_MAX: usize = COMMAND_MAX as usize + INPUT_MAX;
 /// Refused commands and failed logins before we say BYE: enough for any client's trials, too few to guess passwords on one connection.
 pub const FAULTS_MAX: u32 = 20;
@@ -134,7 +133,7 @@ impl PreLogin {
         Self {
             config,
             state: State::Commands,
-            buffer: Zeroizing::new(Vec::with_capacity(BUFFER_MAX)),
+            buffer: Zeroizing::default(),
             framed: 0,
             framer: Framer::new(Role::Client),
             literal_octets: 0,
@@ -157,7 +156,7 @@ impl PreLogin {
             _ if self.buffer.len().saturating_add(octets.len()) > BUFFER_MAX => {
                 self.close(say::bye("too much input"));
             }
-            _ => self.buffer.extend_from_slice(octets),
+            _ => append(&mut self.buffer, octets),
         }
     }
 
@@ -198,7 +197,8 @@ impl PreLogin {
     /// The login succeeded: what the client had already sent behind it. Goes to the backend.
     #[must_use]
     pub fn into_pipelined(self) -> Zeroizing<Vec<u8>> {
-        self.buffer
+        // As large as it is, which is next to always nothing: the session may last for days.
+        Zeroizing::new(self.buffer.to_vec())
     }
 
     /// TLS is up; the client starts anew, but its faults are not forgotten.

@@ -12,7 +12,7 @@ use std::mem;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::reply::without_end;
-use crate::wire::credentials::{Credentials, Unfit, is_name};
+use crate::wire::credentials::{Credentials, Unfit, append, is_name};
 use crate::wire::sasl::Bearer;
 use crate::wire::sasl::exchange::{Exchange, Step};
 
@@ -20,8 +20,7 @@ use crate::wire::sasl::exchange::{Exchange, Step};
 pub const LINE_MAX: usize = 8 * 1024;
 /// Octets that may be offered to [`PreLogin::input`] at a time.
 pub const INPUT_MAX: usize = 4 * 1024;
-/// All that a client's buffer can hold: a line that is not complete, and what arrived with its end. It is allocated once,
-/// since growing would leave passwords behind in freed memory.
+/// All that a client's buffer can hold: a line that is not complete, and what arrived with its end.
 const BUFFER_MAX: usize = LINE_MAX + INPUT_MAX;
 /// Refused commands and failed logins before we close: enough for any client's trials, too few to guess passwords on one connection.
 pub const FAULTS_MAX: u32 = 20;
@@ -95,7 +94,7 @@ impl PreLogin {
         Self {
             config,
             state: State::Commands,
-            buffer: Zeroizing::new(Vec::with_capacity(BUFFER_MAX)),
+            buffer: Zeroizing::default(),
             searched: 0,
             user: None,
             faults: 0,
@@ -115,7 +114,7 @@ impl PreLogin {
         match self.state {
             State::StartingTls | State::Closed => {}
             _ if self.buffer.len().saturating_add(octets.len()) > BUFFER_MAX => self.close(say::TOO_LONG.to_vec()),
-            _ => self.buffer.extend_from_slice(octets),
+            _ => append(&mut self.buffer, octets),
         }
     }
 
@@ -155,7 +154,8 @@ impl PreLogin {
     /// The login succeeded: what the client had already sent behind it. Goes to the backend.
     #[must_use]
     pub fn into_pipelined(self) -> Zeroizing<Vec<u8>> {
-        self.buffer
+        // As large as it is, which is next to always nothing: the session may last for days.
+        Zeroizing::new(self.buffer.to_vec())
     }
 
     /// TLS is up; the client starts anew, but its faults are not forgotten.

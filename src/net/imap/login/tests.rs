@@ -144,3 +144,30 @@ fn one_session_too_many_is_no_wrong_password() {
     }
     assert!(!LoginAnswer::Accepted { raw: b"Too many connections".to_vec() }.is_turned_away());
 }
+
+#[tokio::test]
+async fn who_the_client_is_goes_out_in_one_breath_with_the_login_where_that_is_possible() {
+    const IN: &str = "TAG OK [CAPABILITY IMAP4rev1] in\r\n";
+    const BOTH: &str = "* ID NIL\r\nm1 OK ID done\r\nTAG OK [CAPABILITY IMAP4rev1] in\r\n";
+    let greeting = |words: &str| format!("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN{words}] hi\r\n");
+    let (short, long) = ("geheim".to_owned(), "x".repeat(3000));
+    for (words, password, answers, expected) in [
+        // Nothing is said to the first command until the second one is there.
+        (" ID SASL-IR", &short, &["", BOTH][..], &["ID", "AUTHENTICATE PLAIN AHUx"][..]),
+        (" ID SASL-IR", &long, &["", "m1 NO what?\r\n+ \r\n", IN], &["ID", "AUTHENTICATE PLAIN", "AHUx"]),
+        (" ID", &short, &["TAG OK done\r\n", "+ \r\n", IN], &["ID", "AUTHENTICATE PLAIN", "AHUx"]),
+        (" SASL-IR", &short, &[IN], &["AUTHENTICATE PLAIN AHUx"]),
+    ] {
+        let greeting = greeting(words);
+        let script: Vec<&str> = std::iter::once(greeting.as_str()).chain(answers.iter().copied()).collect();
+        let (server, heard) = server(Security::Clear, &script).await;
+        let mut connection = server.connect().await.unwrap();
+        connection.identify_with_login(&[("x-session-id", "s1")]).await.unwrap();
+        let answer = connection.login("u1", None, password.as_bytes()).await.unwrap();
+        assert_eq!(said(answer), "accepted", "{words}");
+        drop(connection);
+        let heard = heard.await.unwrap();
+        let starts = heard.iter().zip(expected).all(|(heard, expected)| heard.starts_with(expected));
+        assert!(starts && heard.len() == expected.len(), "{words}: {heard:?}");
+    }
+}
