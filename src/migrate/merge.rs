@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 
-use super::copy::filter_by_use;
+use super::copy::{filter_by_labels, filter_by_use};
 use super::dry_run::{Fate, Foretold, Steps};
 use super::rebuild::emptying_command;
 use super::{Job, Platform, Readers, Stop, preflight};
@@ -187,6 +187,7 @@ impl<'a> Run<'a> {
         let mut old = self.readers.old.account().await?;
         let new = self.readers.new.account().await?;
         filter_by_use(self.readers, &old, self.filter)?;
+        filter_by_labels(self.readers, &old, self.filter)?;
         preflight::names_fit(&old, self.filter)?;
         let mut narrowed = old.clone();
         self.filter.narrow(&mut narrowed, &new, |_| true);

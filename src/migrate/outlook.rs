@@ -95,7 +95,8 @@ impl Outlook {
             }
         }
         let (mut unfit, mut pace) = (BTreeMap::new(), Pace::default());
-        let mut labels = readers.old.has_labels().then(labels::Count::default);
+        let all_mail = old.mailboxes.values().any(Listed::is_all_mail);
+        let mut labels = readers.old.has_labels().then(|| labels::Count::new(all_mail));
         let of_old = OfOld { unfit: &mut unfit, pace: (!moved).then_some(&mut pace), labels: labels.as_mut() };
         let old_holds = holdings(&mut readers.old, &old, Some(of_old)).await?;
         let new_holds = holdings(&mut readers.new, &new, None).await?;
