@@ -398,6 +398,7 @@ fn opening() -> Opening {
         nodes: Vec::new(),
         delete: Vec::new(),
         delete_folders: Vec::new(),
+        virtual_all: None,
     }
 }
 

@@ -439,6 +439,7 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
         if !labels.all_mail {
             row("", NO_ALL_MAIL);
         }
+        outlook.apart.iter().for_each(|why| row("", why));
     }
     if let Some(time) = time(outlook) {
         row("time", &time);
