@@ -397,6 +397,7 @@ fn opening() -> Opening {
         nodes: Vec::new(),
         delete: Vec::new(),
         delete_folders: Vec::new(),
+        virtual_all: None,
     }
 }
 

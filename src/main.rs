@@ -205,7 +205,7 @@ struct Filters {
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Size>,
     /// Only messages with this flag or keyword: '\Seen'; with - in front only those without: '-\Deleted'. Repeatable; all
-    /// must apply.
+    /// must apply. '-$GmailHaveLabels': of Gmail's all mail only what is in no other mailbox.
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     flags: Vec<FlagRule>,
 }

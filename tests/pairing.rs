@@ -63,6 +63,7 @@ fn paired(count: u32) -> (Work, HashMap<Method, usize>) {
         internal_date: None,
         size: sizes[number as usize],
         modseq: ModSeq(0),
+        labelled: false,
     });
     let contents = Contents {
         uid_validity: UidValidity(7),

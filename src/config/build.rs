@@ -61,7 +61,7 @@ static SECTIONS: [(&str, &Keys); 11] = [
     ),
     ("tls", &Keys { known: &["cert", "key", "sni"], later: &[] }),
     ("old", &Keys { known: side_keys!("source", "octets_per_day", "overquota_pause"), later: &["target"] }),
-    ("new", &Keys { known: side_keys!("target", "pop3_deleted_flag"), later: &["source"] }),
+    ("new", &Keys { known: side_keys!("target", "pop3_deleted_flag", "virtual_all"), later: &["source"] }),
     ("users", &Keys { known: &["default_domain"], later: &[] }),
     ("store", &Keys { known: &["url"], later: &[] }),
     ("admin", &Keys { known: &["listen", "token_file"], later: &[] }),
@@ -275,8 +275,22 @@ pub(super) fn new_side(section: &Section<'_>, old: Option<&OldSide>, default_dom
         name if keyword_fits(name) => Some(Some(Arc::from(name))),
         name => entry.fail(format!("\"{name}\" is no keyword such as \"$POP3Deleted\"")),
     });
+    let virtual_all = section.or("virtual_all", None, |entry| match entry.text()? {
+        // (In these characters it is the same in both encodings of names.)
+        name if !name.is_empty()
+            && name
+                .bytes()
+                .all(|octet| octet == b' ' || octet.is_ascii_graphic() && !b"&\"\\\\*%".contains(&octet)) =>
+        {
+            Some(Some(Arc::from(name)))
+        }
+        name => {
+            entry.fail(format!("\"{name}\" is no mailbox's name such as \"Virtual/All\", in ASCII without & \" \\ * %"))
+        }
+    });
     let Side { imap, pop3, sieve, credentials, names } = sides?;
-    Some(NewSide { imap, pop3, sieve, credentials, names, target: target?, pop3_deleted_flag: pop3_deleted_flag? })
+    let (target, pop3_deleted_flag, virtual_all) = (target?, pop3_deleted_flag?, virtual_all?);
+    Some(NewSide { imap, pop3, sieve, credentials, names, target, pop3_deleted_flag, virtual_all })
 }
 
 /// What both sides have: IMAP, POP3, ManageSieve, their certificates, credentials, and LMTP for later.

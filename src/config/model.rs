@@ -195,6 +195,9 @@ pub struct NewSide {
     pub target: Doveadm,
     /// Its `pop3_deleted_flag`: the keyword of messages that POP3 hides; `None`: it hides none.
     pub pop3_deleted_flag: Option<Arc<str>>,
+    /// Its virtual mailbox of all mail, from which a message that is in several mailboxes of a Gmail is copied; `None`: each is
+    /// written anew.
+    pub virtual_all: Option<Arc<str>>,
 }
 
 /// Where a side speaks a protocol, and how the connection is protected.

@@ -37,6 +37,14 @@ pub struct Listed {
     pub status: Option<Status>,
 }
 
+impl Listed {
+    /// Whether it shows the messages of all mailboxes (`\All`).
+    #[must_use]
+    pub fn is_all_mail(&self) -> bool {
+        self.special_use.contains("\\all")
+    }
+}
+
 /// The fingerprint of a mailbox: if two are equal and have a mod-sequence, nothing happened in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {

@@ -166,6 +166,7 @@ pub(crate) mod tests {
             internal_date: Some(i64::from(uid)),
             size: 100,
             modseq: ModSeq(1),
+            labelled: false,
         }
     }
 

@@ -92,6 +92,23 @@ impl Filter {
         source.mailboxes.retain(|name, listed| self.takes_mailbox(name, listed) || known(name));
     }
 
+    /// Whether a rule asks which messages of all mail are in another mailbox, too (`$GmailHaveLabels`).
+    #[must_use]
+    pub fn asks_for_labels(&self) -> bool {
+        self.flags.iter().any(FlagRule::is_about_labels)
+    }
+
+    /// The mailboxes in which a message of all mail counts as labelled: those that are taken. One that is only in a mailbox that
+    /// is left out would be nowhere, were it left out of all mail, too.
+    #[must_use]
+    pub fn labels(&self, account: &Account) -> Vec<Listed> {
+        let is_label = |name: &MailboxName, listed: &Listed| {
+            listed.selectable && !listed.is_all_mail() && self.takes_mailbox(name, listed)
+        };
+        let labels = account.mailboxes.iter().filter(|(name, listed)| is_label(name, listed));
+        labels.map(|(_, listed)| listed.clone()).collect()
+    }
+
     /// Patterns by SPECIAL-USE, which need a server that tells it.
     pub fn special_uses(&self) -> impl Iterator<Item = &Pattern> {
         self.only.iter().chain(&self.exclude).filter(|pattern| pattern.is_special_use())
@@ -168,12 +185,35 @@ mod tests {
         let takes = |text: &str, one: &Message| filter(|filter| filter.flags = vec![text.parse().unwrap()]).takes(one);
         assert!(takes("\\Seen", &one) && !takes("-\\Seen", &one) && takes("-\\Deleted", &one));
         assert!(takes("$work", &one) && !takes("-$WORK", &one) && !takes("$Other", &one));
+        one.labelled = true;
+        assert!(takes("$GmailHaveLabels", &one) && !takes("-$gmailhavelabels", &one) && !takes("$Other", &one));
+        one.labelled = false;
+        assert!(!takes("$GmailHaveLabels", &one) && takes("-$GmailHaveLabels", &one));
         let since = |at| filter(|filter| filter.since = Some(Since(at)));
         assert!(since(9).takes(&one) && !since(10).takes(&one));
         one.internal_date = None;
         assert!(since(10).takes(&one));
         let size = |max| filter(|filter| filter.max_size = Some(Size(max)));
         assert!(size(100).takes(&one) && !size(99).takes(&one));
+    }
+
+    #[test]
+    fn labels_are_the_mailboxes_that_are_taken_but_for_all_mail() {
+        let mut filter = filter(|filter| filter.flags = vec!["-$GmailHaveLabels".parse().unwrap()]);
+        assert!(filter.asks_for_labels() && !Filter::default().asks_for_labels());
+        let listed = |raw: &str, used: &str| Listed {
+            raw: raw.into(),
+            selectable: !raw.starts_with('['),
+            special_use: [used.to_owned()].into(),
+            ..Listed::default()
+        };
+        let all = [("INBOX", ""), ("Work", ""), ("Starred", "\\flagged"), ("All", "\\all"), ("[Gmail]", "")];
+        let mailboxes = all.map(|(raw, used)| (name(raw), listed(raw, used))).into();
+        let account = Account { mailboxes, ..Account::default() };
+        let labels = |filter: &Filter| filter.labels(&account).into_iter().map(|listed| listed.raw).collect::<Vec<_>>();
+        assert_eq!(labels(&filter), [b"INBOX".to_vec(), b"Starred".to_vec(), b"Work".to_vec()]);
+        filter.exclude = vec!["\\Flagged".parse().unwrap(), "Work".parse().unwrap()];
+        assert_eq!(labels(&filter), [b"INBOX".to_vec()]);
     }
 
     #[test]

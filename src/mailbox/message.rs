@@ -124,6 +124,8 @@ pub struct Message {
     pub size: u64,
     /// Its mod-sequence, 0 if the server has none.
     pub modseq: ModSeq,
+    /// It is in another mailbox, too, that is copied (Gmail's labels). Told only where a filter asks for it, and never written.
+    pub labelled: bool,
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::rename::{self, Rename, Step};
 use super::verify::Verified;
 use super::write::{Stops, Writer, Written};
 use super::{Job, Platform, Readers, Stop, preflight};
-use crate::mailbox::{Account, Filter, MailboxName};
+use crate::mailbox::{Account, Filter, Listed, MailboxName};
 use crate::store::now;
 
 /// Passes in a row, most of them cut short by messages that vanished or could not be read.
@@ -82,6 +82,7 @@ pub async fn converge_part(
         }
         if passes == 0 {
             filter_by_use(readers, &old, filter)?;
+            filter_by_labels(readers, &old, filter)?;
             stops.left_out.tend((platform, job), readers, (&old, &new)).await?;
             // What can be read again is looked for in full.
             records = self::records(platform, job).await?;
@@ -133,6 +134,23 @@ pub(super) fn filter_by_use(readers: &Readers, old: &Account, filter: &Filter) -
     Err(Stop::Refused(format!(
         "the old side doesn't tell what its mailboxes are for (SPECIAL-USE), so {pattern} can't be found: name the mailbox"
     )))
+}
+
+/// Has the old side tell which messages of all mail have labels, if the filter goes by it.
+pub(super) fn filter_by_labels(readers: &mut Readers, old: &Account, filter: &Filter) -> Result<(), Stop> {
+    if !filter.asks_for_labels() || !readers.old.has_labels() {
+        // (A server that is no Gmail may have the keyword itself.)
+        return Ok(());
+    }
+    if !old.mailboxes.values().any(Listed::is_all_mail) {
+        return Err(Stop::Refused(
+            "Gmail shows no mailbox of all mail (\\All) over IMAP, so $GmailHaveLabels says nothing, and archived mail can't be \
+             read: the user has to let it be shown in IMAP (Gmail's settings of labels)"
+                .to_owned(),
+        ));
+    }
+    readers.old.mark_labelled_by(filter.labels(old));
+    Ok(())
 }
 
 /// Renames on the new side what was renamed on the old side, one step. False if there was nothing to rename; what can't be

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::copy::{filter_by_use, records};
+use super::copy::{filter_by_labels, filter_by_use, records};
 use super::plan::{Work, on_new_side};
 use super::quarantine::Quarantine;
 use super::{Job, Platform, Readers, Stop, preflight, rename};
@@ -123,6 +123,7 @@ pub async fn foretell(
         return Err(Stop::Refused(unlike));
     }
     filter_by_use(readers, &whole, filter)?;
+    filter_by_labels(readers, &whole, filter)?;
     for name in rename::left_behind(&new, &records) {
         records.remove(&name);
     }

@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 
-use super::copy::filter_by_use;
+use super::copy::{filter_by_labels, filter_by_use};
 use super::dry_run::{Fate, Foretold, Steps};
 use super::rebuild::emptying_command;
+use super::write::shared_guid;
 use super::{Job, Platform, Readers, Stop, preflight};
 use crate::mailbox::merge::MergePlan;
-use crate::mailbox::{Account, Filter, MailboxName, Uid, UidValidity};
+use crate::mailbox::{Account, Filter, Listed, MailboxName, Uid, UidValidity};
 use crate::store::{MergedMailbox, UnixSeconds, now};
 use crate::target::dsync::NodeMailbox;
 use look::Looked;
@@ -68,6 +69,7 @@ struct Lists {
 /// # Errors
 /// [`Stop`]; what was written stays, and the next run goes on from there.
 pub async fn converge(platform: &Platform, job: &Job, readers: &mut Readers, filter: &Filter) -> Result<Merged, Stop> {
+    known_again(platform, job, readers).await?;
     let mut run = Run::new(platform, job, readers, filter);
     adopt(platform, job).await?;
     let mut settled = false;
@@ -92,6 +94,7 @@ pub async fn foretell(
     readers: &mut Readers,
     filter: &Filter,
 ) -> Result<Foretold, Stop> {
+    known_again(platform, job, readers).await?;
     let mut run = Run::new(platform, job, readers, filter);
     let known = known(platform, job).await?;
     let Lists { old, new, tree, names } = run.lists(&known).await?;
@@ -148,6 +151,36 @@ async fn known(platform: &Platform, job: &Job) -> Result<Vec<MergedMailbox>, Sto
     Ok(known)
 }
 
+/// Whether what a copy has written has GUIDs by which a merge knows it again, and not those of other mailboxes' messages.
+async fn known_again(platform: &Platform, job: &Job, readers: &mut Readers) -> Result<(), Stop> {
+    let records = platform.store.mailboxes(job.user.as_str()).await?;
+    if records.is_empty() || !readers.old.has_labels() {
+        return Ok(());
+    }
+    let (old, new) = (readers.old.account().await?, readers.new.account().await?);
+    for record in records {
+        let (Some(source), Some(target)) = (old.mailboxes.get(&record.name), new.mailboxes.get(&record.name)) else {
+            continue;
+        };
+        let is_it = |listed: &Listed| listed.status.is_some_and(|status| status.uid_validity == record.uid_validity);
+        if !is_it(source) || !is_it(target) {
+            continue;
+        }
+        let uids: Vec<Uid> = readers.new.contents(target).await?.messages.iter().map(|message| message.uid).collect();
+        let Some((&first, &last)) = uids.first().zip(uids.last()) else { continue };
+        let guids = readers.new.guids(target, record.uid_validity, &uids).await?;
+        let numbers = readers.old.gm_msgids(source, record.uid_validity, first..=last).await?;
+        if numbers.iter().any(|(uid, number)| guids.get(&shared_guid(*number)) == Some(uid)) {
+            return Err(Stop::Refused(
+                "the account was copied with `new.virtual_all`: its messages have the same GUIDs in several mailboxes, by which a \
+                 merge can't know them again. It can be copied without `--mode merge` only"
+                    .to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Remembers what a copy has written as merged: its messages have the same GUIDs.
 async fn adopt(platform: &Platform, job: &Job) -> Result<(), Stop> {
     let user = job.user.as_str();
@@ -187,6 +220,7 @@ impl<'a> Run<'a> {
         let mut old = self.readers.old.account().await?;
         let new = self.readers.new.account().await?;
         filter_by_use(self.readers, &old, self.filter)?;
+        filter_by_labels(self.readers, &old, self.filter)?;
         preflight::names_fit(&old, self.filter)?;
         let mut narrowed = old.clone();
         self.filter.narrow(&mut narrowed, &new, |_| true);

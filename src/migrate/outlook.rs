@@ -13,7 +13,7 @@ use super::{Job, Platform, Readers, Stop, preflight, scripts};
 use crate::mailbox::compare::{added, left_behind, misplaced, sharing};
 use crate::mailbox::{Account, Contents, Finding, Listed, MailboxName, Report, Sharing, Side};
 use crate::net::imap::printable;
-use crate::source::Reader;
+use crate::source::{ReadError, Reader};
 use crate::store::{Phase, UserRecord};
 pub use labels::{Labelled, Labels};
 pub use pace::Pace;
@@ -57,6 +57,8 @@ pub struct Outlook {
     pub pace: Pace,
     /// What is in several mailboxes of the old side, where that tells.
     pub labels: Option<Labels>,
+    /// Why each of those is stored anew, although the new side's virtual mailbox of all mail is configured.
+    pub apart: Option<String>,
     /// Octets that the old side may give us today, and how many there are a day, if there is a limit.
     pub budget: Option<(u64, u64)>,
     /// What is known of POP3.
@@ -95,7 +97,8 @@ impl Outlook {
             }
         }
         let (mut unfit, mut pace) = (BTreeMap::new(), Pace::default());
-        let mut labels = readers.old.has_labels().then(labels::Count::default);
+        let all_mail = old.mailboxes.values().any(Listed::is_all_mail);
+        let mut labels = readers.old.has_labels().then(|| labels::Count::new(all_mail));
         let of_old = OfOld { unfit: &mut unfit, pace: (!moved).then_some(&mut pace), labels: labels.as_mut() };
         let old_holds = holdings(&mut readers.old, &old, Some(of_old)).await?;
         let new_holds = holdings(&mut readers.new, &new, None).await?;
@@ -113,6 +116,7 @@ impl Outlook {
             blocks.extend(misplaced(&old, &new));
             blocks.extend(room.in_the_way(&old, old_holds.octets));
         }
+        let apart = virtual_all(platform, &mut readers).await?;
         let quota = [room.old.to_string(), room.new.to_string()];
         let pop3 = match pop3(job, &mut readers, &old).await? {
             Ok(known) => known,
@@ -150,6 +154,7 @@ impl Outlook {
             rights,
             pace,
             labels: labels.map(labels::Count::finish),
+            apart,
             budget,
             pop3,
             quota,
@@ -215,6 +220,22 @@ async fn holdings(reader: &mut Reader, account: &Account, mut old: Option<OfOld<
     }
     reader.close().await?;
     Ok(holds)
+}
+
+/// Why messages of several mailboxes can't be copied from a virtual mailbox of the new side, if that is configured.
+async fn virtual_all(platform: &Platform, readers: &mut Readers) -> Result<Option<String>, Stop> {
+    let Some(name) = platform.config.new.virtual_all.as_deref().filter(|_| readers.old.has_labels()) else {
+        return Ok(None);
+    };
+    let listed = Listed { raw: name.into(), selectable: true, ..Listed::default() };
+    readers.new.revive().await?;
+    Ok(match readers.new.status(&listed).await {
+        Ok(_) => None,
+        Err(error @ ReadError::Mailbox { .. }) => Some(format!(
+            "there is no virtual mailbox of all mail as new.virtual_all says, so each is stored anew: {error}"
+        )),
+        Err(error) => return Err(error.into()),
+    })
 }
 
 /// Counts the messages of a mailbox by what they are called in all mailboxes.

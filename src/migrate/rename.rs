@@ -198,8 +198,14 @@ impl Writer<'_> {
         others.retain(|node| !from.contains(&node.name) && nodes.iter().all(|renamed| renamed.name != node.name));
         nodes.extend(others);
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        let opening =
-            Opening { mode: Mode::State, states: Vec::new(), nodes, delete: Vec::new(), delete_folders: Vec::new() };
+        let opening = Opening {
+            mode: Mode::State,
+            states: Vec::new(),
+            nodes,
+            delete: Vec::new(),
+            delete_folders: Vec::new(),
+            virtual_all: None,
+        };
         Ok(self.platform.open_target(&self.job.login, opening).await?.finish().await?)
     }
 }

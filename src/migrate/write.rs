@@ -4,6 +4,7 @@
 mod ahead;
 mod bodies;
 mod changes;
+mod guids;
 mod stops;
 
 use tracing::info;
@@ -14,12 +15,14 @@ use super::rebuild::inbox_command;
 use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
 use crate::mailbox::diff::{self, MailboxPlan, Spoilt};
-use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, UidNext, UidValidity};
+use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, ModSeq, Uid, UidNext, UidValidity};
 use crate::source::ReadError;
 use crate::store::{MailboxRecord, UnixSeconds};
 use crate::target::dsync::{Deletion, FolderDeletion, MailboxHead, MailboxState, Mode, Opening, Session};
+use bodies::Numbers;
 use changes::changes;
-pub(super) use changes::guid_of;
+use guids::Guids;
+pub(super) use guids::{guid_of, shared_guid};
 pub(super) use stops::Stops;
 
 /// Added to now for a deletion: dsync lets the newer of two changes win, and the target's clock may be ahead of ours.
@@ -150,7 +153,8 @@ impl Writer<'_> {
         let nodes = tree(self.old, self.new, self.records, self.now);
         let folder = |name| FolderDeletion { name, separator: self.new.separator.unwrap_or('/'), at };
         let delete_folders = emptied(names, self.old, self.new).into_iter().map(folder).collect();
-        let opening = Opening { mode: Mode::State, states: Vec::new(), nodes, delete, delete_folders };
+        let opening =
+            Opening { mode: Mode::State, states: Vec::new(), nodes, delete, delete_folders, virtual_all: None };
         self.platform.open_target(&self.job.login, opening).await?.finish().await?;
         for name in names {
             self.platform.store.delete_mailbox(self.job.user.as_str(), name).await?;
@@ -184,13 +188,15 @@ impl Writer<'_> {
             written.idle = true;
             return waiting.map_or(Ok(written), Err);
         }
+        let postponed = self.inbox_first(&mut look, &uidls);
         self.record(&look.iter().map(|name| (*name).clone()).collect::<Vec<_>>()).await?;
         self.forget_new_side(&look).await?;
         let states: Vec<MailboxState> = look.iter().filter_map(|name| self.state(name)).collect();
         let mode = if states.is_empty() { Mode::Full } else { Mode::State };
         let nodes = tree(self.old, self.new, self.records, self.now);
         self.readers.new.close().await?;
-        let opening = Opening { mode, states, nodes, delete: Vec::new(), delete_folders: Vec::new() };
+        let virtual_all = self.platform.config.new.virtual_all.clone().filter(|_| self.shares());
+        let opening = Opening { mode, states, nodes, delete: Vec::new(), delete_folders: Vec::new(), virtual_all };
         let mut session = self.platform.open_target(&self.job.login, opening).await?;
         if let Some(name) = look.iter().find(|name| self.overtaken(&session, name)) {
             // The slave of a run that was killed goes on with what it has in hand, and holds the account's lock until
@@ -217,7 +223,23 @@ impl Writer<'_> {
             }
         }
         session.finish().await?;
+        written.interrupted |= postponed;
         waiting.map_or(Ok(written), Err)
+    }
+
+    /// Where messages of several mailboxes are to be stored once, INBOX is the first to have them: their POP3 UIDLs are stored with
+    /// them. True if everything else has to wait for that.
+    fn inbox_first(&self, look: &mut Vec<&MailboxName>, uidls: &Uidls) -> bool {
+        if !self.shares() {
+            return false;
+        }
+        look.sort_by_key(|name| !name.is_inbox());
+        let alone = look.len() > 1 && look.first().is_some_and(|name| name.is_inbox());
+        let alone = alone && uidls.are_stored() && self.has_inbox_alone();
+        if alone {
+            look.truncate(1);
+        }
+        alone
     }
 
     /// The UIDLs of INBOX, if it is to be written. If they can't be read now, INBOX is taken out of `look`, so that
@@ -308,9 +330,13 @@ impl Writer<'_> {
             },
         };
         if !plan.is_empty() || known.is_none() {
+            let guids = Guids::own(record.guid, sides.source.uid_validity);
+            let mut sending =
+                Sending { record: &record, sides: &sides, plan: &plan, fresh: known.is_none(), uidls, guids };
+            let numbers = self.numbers(listed, &sending).await?;
+            sending.guids = self.guids(&target, &sending, &numbers).await?;
             self.readers.new.close().await?;
-            let sending = Sending { record: &record, sides: &sides, plan: &plan, fresh: known.is_none(), uidls };
-            if !self.send(session, listed, &sending).await? {
+            if !self.send(session, listed, &sending, &numbers).await? {
                 return Ok(Outcome::Interrupted);
             }
             crate::fault::point("copy-mailbox").await;
@@ -394,7 +420,13 @@ impl Writer<'_> {
     }
 
     /// Sends one mailbox. False if a message vanished or can't be read: the session must be aborted then.
-    async fn send(&mut self, session: &mut Session, listed: &Listed, sending: &Sending<'_>) -> Result<bool, Stop> {
+    async fn send(
+        &mut self,
+        session: &mut Session,
+        listed: &Listed,
+        sending: &Sending<'_>,
+        numbers: &Numbers,
+    ) -> Result<bool, Stop> {
         let Sending { record, sides: Sides { source, before, total, .. }, plan, fresh, .. } = sending;
         let highest = source.highest_modseq.max(before.highest_modseq).unwrap_or(ModSeq(1));
         // Above everything the target has seen, or it would ignore a removed flag (dsync reference §13).
@@ -414,12 +446,11 @@ impl Writer<'_> {
             // Somebody wrote there since we looked: what we planned could collide.
             return Ok(false);
         }
-        for change in changes(record.guid, source, plan, flags_modseq) {
+        for change in changes(&sending.guids, source, plan, flags_modseq) {
             session.change(&change).await?;
         }
         session.end_changes().await?;
-        let uids = plan.save.iter().filter_map(|&at| source.messages.get(at)).map(|message| message.uid).collect();
-        if !self.bodies(session, listed, sending, uids).await? {
+        if !self.bodies(session, listed, sending, numbers).await? {
             return Ok(false);
         }
         session
@@ -452,6 +483,15 @@ struct Sending<'a> {
     fresh: bool,
     /// The POP3 UIDLs of INBOX.
     uidls: &'a Uidls,
+    guids: Guids,
+}
+
+impl Sending<'_> {
+    /// What is to be written.
+    fn saved(&self) -> Vec<Uid> {
+        let messages = &self.sides.source.messages;
+        self.plan.save.iter().filter_map(|&at| messages.get(at)).map(|message| message.uid).collect()
+    }
 }
 
 fn nothing(uid_validity: UidValidity) -> Contents {

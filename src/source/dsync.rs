@@ -340,5 +340,6 @@ fn message(one: &listed::Listed) -> Option<Message> {
         internal_date,
         size,
         modseq: ModSeq(*modseq),
+        labelled: false,
     })
 }

@@ -123,6 +123,8 @@ pub struct ImapReader {
     lasting: HashMap<Vec<u8>, UidValidity>,
     /// The keyword for messages that POP3 hides.
     popped: Option<String>,
+    /// Mailboxes in which messages of all mail count as labelled, if that is asked for.
+    labels: Option<Vec<Listed>>,
     /// What the account's connections have received today.
     meter: Meter,
     /// How long the server is left in peace between two windows of bodies, because it says that we are too fast.
@@ -155,6 +157,7 @@ impl ImapReader {
             namespaces: None,
             unlisted: None,
             popped: None,
+            labels: None,
             meter: Meter::default(),
             slow: Duration::ZERO,
             used: Instant::now(),
@@ -318,6 +321,7 @@ impl ImapReader {
         }
         let mut messages = listing.complete().map_err(|what| self.in_mailbox(listed, what))?;
         self.mark_popped(listed, &mut messages).await?;
+        self.mark_labelled(listed, UidValidity(uid_validity), &mut messages).await?;
         Ok(opened.contents(UidValidity(uid_validity), UidNext(uid_next), messages))
     }
 

@@ -231,6 +231,13 @@ impl Reader {
         }
     }
 
+    /// Tells of the messages of all mail which are in one of these mailboxes, too, where the server tells which are the same.
+    pub fn mark_labelled_by(&mut self, labels: Vec<Listed>) {
+        if let Self::Imap(reader) = self {
+            reader.mark_labelled_by(labels);
+        }
+    }
+
     /// The number that each message of a range has in all its mailboxes, ascending by UID; of none, where the server tells none.
     ///
     /// # Errors

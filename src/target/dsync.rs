@@ -9,6 +9,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -54,6 +55,8 @@ pub struct Opening {
     /// Folders to delete that nothing is below any more: an mdbox keeps them when their last mailbox goes, and clients
     /// would see them.
     pub delete_folders: Vec<FolderDeletion>,
+    /// A virtual mailbox of all mail on the target: a message whose GUID it has is copied from there.
+    pub virtual_all: Option<Arc<str>>,
 }
 
 /// What both sides have in common of a mailbox.
@@ -259,6 +262,7 @@ impl Opening {
             nodes: self.nodes.iter().map(Node::to_wire).collect(),
             delete,
             delete_folders: self.delete_folders.iter().map(FolderDeletion::to_wire).collect(),
+            virtual_all: self.virtual_all.as_deref().map(str::to_owned),
         }
     }
 }

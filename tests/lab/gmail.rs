@@ -8,6 +8,7 @@
 pub mod account;
 mod imap;
 mod pop3;
+mod tokens;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ pub struct Fetched {
 pub struct State {
     pub accounts: BTreeMap<String, Account>,
     pub limits: Limits,
+    pub tokens: tokens::Tokens,
     /// Octets of messages that each user was sent today.
     pub sent: BTreeMap<String, u64>,
     /// Sessions of each user.
@@ -74,6 +76,7 @@ impl Gmail {
         let state = State {
             accounts: users.iter().map(|user| ((*user).to_owned(), Account::new(tongue))).collect(),
             limits: Limits { connections: 15, octets: u64::MAX, throttled: 0 },
+            tokens: tokens::Tokens::default(),
             sent: BTreeMap::new(),
             open: BTreeMap::new(),
             most_open: 0,

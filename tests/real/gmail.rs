@@ -1,8 +1,10 @@
 //! Gmail as old side: a scripted one (`tests/lab/gmail.rs`), behind a real Dovecot as new side.
 
+mod labels;
 mod limits;
 mod pop3;
 mod storage;
+mod tokens;
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -20,12 +20,12 @@ const LONG: Duration = Duration::from_secs(180);
 const KEY: &str = "a key of the lab that nobody guesses";
 
 /// A folder with a token command in it, which counts its calls.
-struct Issuer {
+pub(crate) struct Issuer {
     folder: tempfile::TempDir,
 }
 
 impl Issuer {
-    fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         let issuer = Self { folder: tempfile::Builder::new().prefix("mftoken").tempdir().unwrap() };
         issuer.set(script);
         issuer
@@ -52,7 +52,7 @@ impl Issuer {
         ))
     }
 
-    fn set(&self, script: &str) {
+    pub(crate) fn set(&self, script: &str) {
         let path = self.folder.path().join("token");
         let new = self.folder.path().join("token.new");
         fs::write(&new, script).unwrap();
@@ -60,7 +60,7 @@ impl Issuer {
         fs::rename(&new, &path).unwrap();
     }
 
-    fn credentials(&self, kind: &str, arguments: &str) -> String {
+    pub(crate) fn credentials(&self, kind: &str, arguments: &str) -> String {
         let path = self.folder.path().join("token");
         format!("{{ kind = \"{kind}\", token_command = [\"{}\"{arguments}] }}", path.display())
     }
@@ -71,7 +71,7 @@ impl Issuer {
         String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned()
     }
 
-    fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         let text = fs::read_to_string(self.folder.path().join("calls")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }

@@ -402,6 +402,10 @@ fn spread(labels: &Labels, shown: u64, octets: u64) -> String {
     )
 }
 
+/// What is not seen of a Gmail.
+const NO_ALL_MAIL: &str = "no mailbox of all mail (\\All) is shown over IMAP: what has no label (archived mail) can't be read, and is \
+                           not moved; the user can let it be shown (Gmail's settings of labels)";
+
 fn copies(Labelled { name, messages, elsewhere, octets }: &Labelled) -> String {
     format!("- {name}: {messages} messages, {elsewhere} of them in other mailboxes, too; {}", text::octets(*octets))
 }
@@ -432,6 +436,10 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     if let Some(labels) = &outlook.labels {
         row("labels", &spread(labels, outlook.old.messages, outlook.old.octets));
         labels.mailboxes.iter().for_each(|one| row("", &copies(one)));
+        if !labels.all_mail {
+            row("", NO_ALL_MAIL);
+        }
+        outlook.apart.iter().for_each(|why| row("", why));
     }
     if let Some(time) = time(outlook) {
         row("time", &time);

@@ -209,6 +209,10 @@ impl fmt::Display for Size {
     }
 }
 
+/// The keyword that messages of Gmail's mailbox of all mail have for a filter, if they are in another mailbox, too. Dovecot's
+/// `gmail-migration` calls it so.
+const LABELLED: &str = "$GmailHaveLabels";
+
 /// What must be true of a message's flags: `\Seen` or a keyword that it must have, `-\Deleted` one that it must not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagRule {
@@ -224,9 +228,14 @@ impl FlagRule {
     pub fn applies(&self, message: &Message) -> bool {
         let has = match self.bit {
             Some(bit) => message.flags.0 & bit != 0,
-            None => message.keywords.contains(&self.name),
+            None => message.keywords.contains(&self.name) || (message.labelled && self.is_about_labels()),
         };
         has == self.wanted
+    }
+
+    /// Whether it asks which messages of all mail are in another mailbox, too.
+    pub(super) fn is_about_labels(&self) -> bool {
+        self.name.eq_ignore_ascii_case(LABELLED)
     }
 }
 

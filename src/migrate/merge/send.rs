@@ -45,6 +45,7 @@ impl Run<'_> {
             nodes: vec![node],
             delete: Vec::new(),
             delete_folders: Vec::new(),
+            virtual_all: None,
         };
         let mut session = self.platform.open_target(&self.job.login, opening).await?;
         let found = session.remote_tree().iter().find(|node| node.name.as_ref() == Some(name));

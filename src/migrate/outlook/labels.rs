@@ -12,6 +12,8 @@ pub struct Labels {
     pub octets: u64,
     /// Each mailbox, in the order of names.
     pub mailboxes: Vec<Labelled>,
+    /// One of them is that of all mail: what has no label is seen.
+    pub all_mail: bool,
 }
 
 /// A mailbox whose messages may be in others, too.
@@ -33,9 +35,15 @@ pub(super) struct Count {
     /// How many mailboxes have a message, by its number, and its size.
     seen: HashMap<u64, (u32, u64)>,
     mailboxes: Vec<(Labelled, Vec<u64>)>,
+    all_mail: bool,
 }
 
 impl Count {
+    /// Nothing yet. `all_mail`: one of the mailboxes is that of all mail.
+    pub(super) fn new(all_mail: bool) -> Self {
+        Self { all_mail, ..Self::default() }
+    }
+
     /// A mailbox and its messages: number and size. `rest`: messages without a number, and their octets.
     pub(super) fn mailbox(&mut self, name: String, messages: &[(u64, u64)], rest: (u64, u64)) {
         let octets = messages.iter().map(|(_, size)| size).sum::<u64>() + rest.1;
@@ -47,13 +55,14 @@ impl Count {
     }
 
     pub(super) fn finish(self) -> Labels {
-        let Self { seen, mailboxes } = self;
+        let Self { seen, mailboxes, all_mail } = self;
         let several = |number: &&u64| seen.get(*number).is_some_and(|(count, _)| *count > 1);
         let numbered: u64 = mailboxes.iter().map(|(_, numbers)| numbers.len() as u64).sum();
         let all: (u64, u64) = mailboxes.iter().fold((0, 0), |sum, (one, _)| (sum.0 + one.messages, sum.1 + one.octets));
         let shown: u64 = seen.values().map(|(count, size)| u64::from(*count) * size).sum();
         let once: u64 = seen.values().map(|(_, size)| size).sum();
         Labels {
+            all_mail,
             messages: all.0 - numbered + seen.len() as u64,
             octets: all.1.saturating_sub(shown) + once,
             mailboxes: mailboxes

@@ -42,6 +42,11 @@ impl Uidls {
         }
     }
 
+    /// Whether messages are written with any.
+    pub(in crate::migrate) fn are_stored(&self) -> bool {
+        !self.known.is_empty() || matches!(self.others, Others::Computed(..))
+    }
+
     /// Whether there is more to be written as soon as this is: nothing is settled then.
     pub(in crate::migrate) fn is_first_part(&self) -> bool {
         self.first_end.is_some()

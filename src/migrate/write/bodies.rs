@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use tracing::debug;
 
-use super::changes::guid_of;
 use super::{Sending, Writer};
 use crate::mailbox::{Listed, Message, Uid};
 use crate::migrate::Stop;
@@ -15,7 +14,7 @@ use crate::source::{BodyEvent, ReadError, Stored};
 use crate::target::dsync::Session;
 
 /// The numbers that messages have in all their mailboxes.
-type Numbers = BTreeMap<Uid, u64>;
+pub(super) type Numbers = BTreeMap<Uid, u64>;
 
 /// What came of a message that was to be read from the new side.
 enum Copied {
@@ -27,23 +26,22 @@ enum Copied {
 }
 
 impl Writer<'_> {
-    /// Sends the bodies of `uids`. False if a message vanished or can't be read: the session must be aborted then.
+    /// Sends the bodies of what is to be written. False if a message vanished or can't be read: the session must be aborted then.
     pub(super) async fn bodies(
         &mut self,
         session: &mut Session,
         listed: &Listed,
         sending: &Sending<'_>,
-        uids: Vec<Uid>,
+        numbers: &Numbers,
     ) -> Result<bool, Stop> {
-        let numbers = self.numbers(listed, sending, &uids).await?;
         let mut waiting = Vec::new();
-        for uid in uids {
+        for uid in sending.saved() {
             let number = numbers.get(&uid).copied();
             let place = number.and_then(|number| self.readers.copies.of(number, &sending.record.name));
             if let Some((number, place)) = number.zip(place) {
                 // The target wants them in order.
                 let before = std::mem::take(&mut waiting);
-                if !self.read_old_side(session, listed, sending, (before, &numbers)).await? {
+                if !self.read_old_side(session, listed, sending, (before, numbers)).await? {
                     return Ok(false);
                 }
                 match self.read_new_side(session, sending, uid, &place).await? {
@@ -60,14 +58,15 @@ impl Writer<'_> {
             }
             waiting.push(uid);
         }
-        let done = self.read_old_side(session, listed, sending, (waiting, &numbers)).await?;
+        let done = self.read_old_side(session, listed, sending, (waiting, numbers)).await?;
         self.readers.new.close().await?;
         Ok(done)
     }
 
     /// The numbers of messages that are to be written, where the old side tells them.
-    async fn numbers(&mut self, listed: &Listed, sending: &Sending<'_>, uids: &[Uid]) -> Result<Numbers, Stop> {
+    pub(super) async fn numbers(&mut self, listed: &Listed, sending: &Sending<'_>) -> Result<Numbers, Stop> {
         self.readers.copies.begin();
+        let uids = sending.saved();
         let Some((&first, &last)) = uids.first().zip(uids.last()) else { return Ok(Numbers::new()) };
         if !self.readers.old.has_labels() {
             return Ok(Numbers::new());
@@ -210,13 +209,12 @@ async fn begin_mail(
     uid: Uid,
     stored: Option<&Stored>,
 ) -> Result<(), Stop> {
-    let Sending { record, sides, uidls, .. } = sending;
+    let Sending { record, uidls, guids, .. } = sending;
     let date = message(sending, uid).and_then(|message| message.internal_date);
     let date = date.or(stored.map(|stored| stored.received)).unwrap_or_default();
     let pop3 = uidls.of(uid).or_else(|| stored?.uidl.clone()).filter(|_| record.name.is_inbox());
     let pop3 = pop3.as_ref().map(|(uidl, order)| (uidl.as_str(), *order));
-    let guid = guid_of(record.guid, sides.source.uid_validity, uid);
-    Ok(session.begin_mail(guid, date, pop3).await?)
+    Ok(session.begin_mail(guids.of(uid), date, pop3).await?)
 }
 
 /// A message that is to be written, as the old side lists it.

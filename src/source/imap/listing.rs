@@ -152,6 +152,7 @@ pub(super) fn message(fetch: Fetch) -> Option<Message> {
         internal_date: fetch.internal_date.as_deref().and_then(date::instant),
         size: fetch.size.unwrap_or_default(),
         modseq: ModSeq(fetch.modseq.unwrap_or_default()),
+        labelled: false,
     })
 }
 

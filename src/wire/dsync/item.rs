@@ -27,10 +27,10 @@ cname\tdecision\tlast_used
 }
 pub(super) use items;
 
-/// What a writer sends first: our version and the fields that we write, in our order. The golden of the reference.
+/// What a writer sends first: our version and the fields that we write, in our order. The golden of the reference, and one more.
 pub const PREAMBLE: &str = concat!(
     "VERSION\tdsync\t3\t5\n",
-    "Hhostname\tsync_ns_prefix\tsync_box\tsync_box_guid\tsync_type\tdebug\texclude_mailboxes\tsend_mail_requests\tbackup_send\tbackup_recv\tlock_timeout\tno_mail_sync\tno_backup_overwrite\tno_notify\timport_commit_msgs_interval\thashed_headers\talt_char\n",
+    "Hhostname\tsync_ns_prefix\tsync_box\tsync_box_guid\tsync_type\tdebug\texclude_mailboxes\tsend_mail_requests\tbackup_send\tbackup_recv\tlock_timeout\tno_mail_sync\tno_backup_overwrite\tno_notify\timport_commit_msgs_interval\thashed_headers\talt_char\tvirtual_all_box\n",
     items!()
 );
 
@@ -97,7 +97,7 @@ pub enum Mode {
 }
 
 /// H: our handshake. One way, merging, never destroying (dsync reference §1), without push notifications.
-pub fn handshake(hostname: &str, mode: Mode, lock_timeout: u32, out: &mut Vec<u8>) {
+pub fn handshake(hostname: &str, mode: Mode, lock_timeout: u32, virtual_all: Option<&str>, out: &mut Vec<u8>) {
     let kind = match mode {
         Mode::Full => "f",
         Mode::State => "s",
@@ -105,7 +105,7 @@ pub fn handshake(hostname: &str, mode: Mode, lock_timeout: u32, out: &mut Vec<u8
     let hashed = hashed_headers();
     let line = Line::new(b'H').text(hostname).null().null().null().text(kind).null().null().null().null();
     let line = line.flag(true).text(lock_timeout).null().flag(true).flag(true).null();
-    line.field(Some(&hashed)).text('_').end(out);
+    line.field(Some(&hashed)).text('_').field(virtual_all.map(str::as_bytes)).end(out);
 }
 
 /// Headers by which messages without a GUID are told apart; of no use here, and never left out.

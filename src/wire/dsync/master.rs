@@ -33,6 +33,8 @@ pub struct Opening {
     pub delete: Vec<Deletion>,
     /// `\NoSelect` folders to delete.
     pub delete_folders: Vec<Deletion>,
+    /// A mailbox of the slave that has all mail: what has a GUID in it is copied from there, and its body not used.
+    pub virtual_all: Option<String>,
 }
 
 /// What the slave did.
@@ -151,7 +153,8 @@ impl Master {
                     Step::Started => {
                         if let Some(opening) = &self.opening {
                             self.output.extend_from_slice(item::PREAMBLE.as_bytes());
-                            item::handshake(&opening.hostname, opening.mode, opening.lock_timeout, &mut self.output);
+                            let Opening { hostname, mode, lock_timeout, virtual_all, .. } = opening;
+                            item::handshake(hostname, *mode, *lock_timeout, virtual_all.as_deref(), &mut self.output);
                         }
                     }
                     Step::Announced => self.send_tree(),

@@ -7,7 +7,7 @@ use base64::Engine as _;
 
 use super::account::Folder;
 use super::wire::Wire;
-use super::{Account, Fetched, State};
+use super::{Account, Fetched, State, tokens};
 
 const BEFORE: &str = "IMAP4rev1 UNSELECT IDLE NAMESPACE QUOTA ID XLIST CHILDREN X-GM-EXT-1 XYZZY SASL-IR";
 const AFTER: &str = "IMAP4rev1 UNSELECT IDLE NAMESPACE QUOTA ID XLIST CHILDREN X-GM-EXT-1 UIDPLUS COMPRESS=DEFLATE ENABLE MOVE \
@@ -25,6 +25,8 @@ pub struct Session {
     wire: Wire,
     state: Arc<Mutex<State>>,
     user: Option<String>,
+    /// The number of the token that it began with.
+    token: Option<u64>,
     opened: Option<Opened>,
 }
 
@@ -38,7 +40,7 @@ impl Drop for Session {
 
 impl Session {
     pub fn new(wire: Wire, state: Arc<Mutex<State>>) -> Self {
-        Self { wire, state, user: None, opened: None }
+        Self { wire, state, user: None, token: None, opened: None }
     }
 
     pub fn run(mut self) -> Option<()> {
@@ -49,6 +51,10 @@ impl Session {
             let (tag, name) = (words.next()?, words.next().unwrap_or_default().to_ascii_uppercase());
             let args: Vec<&str> = words.collect();
             let mut out = Vec::new();
+            if self.token.is_some_and(|number| number <= self.state().tokens.over) {
+                self.wire.say(b"* BYE Session expired, please login again.\r\n")?;
+                return None;
+            }
             let said = self.answer(&name, &args, &mut out)?;
             self.news(&name, &mut out);
             out.extend_from_slice(format!("{tag} {said}\r\n").as_bytes());
@@ -93,6 +99,18 @@ impl Session {
                 let mut parts = message.split(|octet| *octet == 0).map(String::from_utf8_lossy).skip(1);
                 let (user, password) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
                 Some(self.login(&user, &password, out))
+            }
+            ("AUTHENTICATE", [mechanism, rest @ ..])
+                if self.wire.encrypted && tokens::MECHANISMS.contains(mechanism) =>
+            {
+                let given = (*mechanism, rest.first().copied());
+                Some(match tokens::exchange(&mut self.wire, &self.state, "IMAP", given)? {
+                    Some((user, number)) => {
+                        self.token = Some(number);
+                        self.enter(&user, out)
+                    }
+                    None => "NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)".to_owned(),
+                })
             }
             _ if self.user.is_none() => Some("BAD Unknown command".to_owned()),
             ("NAMESPACE", _) => {
@@ -145,15 +163,20 @@ impl Session {
     }
 
     fn capabilities(&self) -> String {
-        let ways = if self.wire.encrypted { "AUTH=XOAUTH2 AUTH=PLAIN AUTH=PLAIN-CLIENTTOKEN" } else { "" };
+        let ways =
+            if self.wire.encrypted { "AUTH=XOAUTH2 AUTH=PLAIN AUTH=PLAIN-CLIENTTOKEN AUTH=OAUTHBEARER" } else { "" };
         if self.user.is_some() { AFTER.to_owned() } else { format!("{BEFORE} {ways}") }
     }
 
     fn login(&mut self, user: &str, password: &str, out: &mut Vec<u8>) -> String {
-        let mut state = self.state.lock().unwrap();
-        if !state.accounts.contains_key(user) || password != format!("pw-of-{user}") {
+        if !self.state().accounts.contains_key(user) || password != format!("pw-of-{user}") {
             return "NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)".to_owned();
         }
+        self.enter(user, out)
+    }
+
+    fn enter(&mut self, user: &str, out: &mut Vec<u8>) -> String {
+        let mut state = self.state.lock().unwrap();
         if state.open.get(user).is_some_and(|open| *open >= state.limits.connections) {
             state.refused += 1;
             return "NO [ALERT] Too many simultaneous connections. (Failure)".to_owned();
@@ -291,6 +314,8 @@ impl Session {
                         *state.sent.entry(user.clone()).or_default() += octets;
                         let (user, folder, msgid) = (user.clone(), folder.name.clone(), *id);
                         state.fetched.push(Fetched { user, folder, msgid, octets });
+                        let bodies = state.fetched.len();
+                        state.tokens.sent(bodies);
                     }
                 }
                 let throttled = state.limits.throttled > 0;

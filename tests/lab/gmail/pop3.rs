@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::State;
+use base64::Engine as _;
+
 use super::wire::Wire;
+use super::{State, tokens};
 
 pub struct Session {
     wire: Wire,
@@ -27,7 +29,29 @@ impl Session {
             let words: Vec<&str> = line.split(' ').collect();
             let said = match (words[0].to_ascii_uppercase().as_str(), &words[1..]) {
                 ("CAPA", _) => {
-                    "+OK Capability list follows\r\nUSER\r\nRESP-CODES\r\nEXPIRE 0\r\nTOP\r\nUIDL\r\n.".to_owned()
+                    let ways = if self.wire.encrypted { "SASL PLAIN XOAUTH2 OAUTHBEARER\r\n" } else { "" };
+                    format!("+OK Capability list follows\r\nUSER\r\nRESP-CODES\r\nEXPIRE 0\r\nTOP\r\nUIDL\r\n{ways}.")
+                }
+                ("AUTH", ["PLAIN", given]) => {
+                    let message = base64::engine::general_purpose::STANDARD.decode(given).unwrap_or_default();
+                    let parts: Vec<_> = message.split(|octet| *octet == 0).map(String::from_utf8_lossy).collect();
+                    match &parts[..] {
+                        [_, user, password] if *password == format!("pw-of-{user}") => {
+                            self.enter(user);
+                            "+OK Welcome.".to_owned()
+                        }
+                        _ => "-ERR [AUTH] Username and password not accepted.".to_owned(),
+                    }
+                }
+                ("AUTH", [mechanism, rest @ ..]) if self.wire.encrypted && tokens::MECHANISMS.contains(mechanism) => {
+                    let given = (*mechanism, rest.first().copied());
+                    match tokens::exchange(&mut self.wire, &self.state, "POP3", given)? {
+                        Some((user, _)) => {
+                            self.enter(&user);
+                            "+OK Welcome.".to_owned()
+                        }
+                        None => "-ERR [AUTH] Username and password not accepted.".to_owned(),
+                    }
                 }
                 ("USER", [user]) => {
                     name = (*user).to_owned();

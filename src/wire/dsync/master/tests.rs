@@ -31,6 +31,7 @@ fn opening(mode: Mode) -> Opening {
         }],
         delete: vec![],
         delete_folders: vec![],
+        virtual_all: None,
     }
 }
 
