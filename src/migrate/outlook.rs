@@ -49,6 +49,8 @@ pub struct Outlook {
     pub capabilities: [BTreeSet<String>; 2],
     /// Mailboxes that others share with the user on the old side only, in words.
     pub shared: Option<String>,
+    /// How many shared mailboxes the account carries for everybody on each side, if it is the one that does.
+    pub carries: Option<[usize; 2]>,
     /// With whom the user shares their own mailboxes, and how many with each.
     pub shared_with: BTreeMap<String, u64>,
     /// Rights that are not the same on both sides, and folders that may be written and not read.
@@ -135,6 +137,8 @@ impl Outlook {
             blocks.push(refusal);
         }
         let shared = left_behind(&old, &new);
+        let count = |account: &Account| account.carried.as_ref().map(|carried| carried.mailboxes.len());
+        let carries = count(&old).zip(count(&new)).map(<[usize; 2]>::from);
         let shared_with = rights.0.with_whom();
         let rights = differing(job, &rights);
         let names = [form(&old), form(&new)];
@@ -146,6 +150,7 @@ impl Outlook {
             new: new_holds,
             capabilities,
             shared,
+            carries,
             shared_with,
             rights,
             pace,

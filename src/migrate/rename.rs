@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 
-use super::plan::{Records, SUBSCRIPTION_LEAD, tree};
+use super::plan::{Records, SUBSCRIPTION_LEAD, namespaces, tree};
 use super::write::Writer;
 use super::{Readers, Stop};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, Status};
@@ -198,8 +198,8 @@ impl Writer<'_> {
         others.retain(|node| !from.contains(&node.name) && nodes.iter().all(|renamed| renamed.name != node.name));
         nodes.extend(others);
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        let opening =
-            Opening { mode: Mode::State, states: Vec::new(), nodes, delete: Vec::new(), delete_folders: Vec::new() };
+        let (delete, delete_folders, namespaces) = (Vec::new(), Vec::new(), namespaces(self.new));
+        let opening = Opening { mode: Mode::State, states: Vec::new(), namespaces, nodes, delete, delete_folders };
         Ok(self.platform.open_target(&self.job.login, opening).await?.finish().await?)
     }
 }

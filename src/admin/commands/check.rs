@@ -418,6 +418,9 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     if let Some(shared) = &outlook.shared {
         row("shared", &format!("{shared}; they are not moved"));
     }
+    if let Some([old, new]) = outlook.carries {
+        row("carries", &format!("the shared mailboxes, for everybody: {old} on the old side, {new} on the new side"));
+    }
     outlook.added.iter().for_each(|folder| row("folders", folder));
     if !outlook.shared_with.is_empty() {
         let with = text::shared_with(&outlook.shared_with);

@@ -13,7 +13,7 @@ use crate::target::dsync::{Deletion, FolderDeletion, Mode, Node, Opening};
 
 /// A session that is only about the tree.
 fn opening(nodes: Vec<Node>, delete: Vec<Deletion>, delete_folders: Vec<FolderDeletion>) -> Opening {
-    Opening { mode: Mode::Full, states: Vec::new(), nodes, delete, delete_folders }
+    Opening { mode: Mode::Full, states: Vec::new(), namespaces: Vec::new(), nodes, delete, delete_folders }
 }
 
 impl Run<'_> {
