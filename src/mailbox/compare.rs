@@ -67,7 +67,8 @@ pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<Mailbo
 /// What the account carries of the *Shared* namespace, and what of it can't be carried.
 fn carried(old: &Account, new: &Account, report: &mut Report) {
     if let Some(carried) = &old.carried {
-        let (count, there) = (carried.mailboxes.len(), new.carried.iter().map(|there| there.mailboxes.len()).sum::<usize>());
+        let (count, there) =
+            (carried.mailboxes.len(), new.carried.iter().map(|there| there.mailboxes.len()).sum::<usize>());
         let old = format!("{count} shared mailboxes are carried by this account for everybody");
         report.add(finding(Class::Note, "carried", None, old, format!("{there} shared mailboxes")));
     }

@@ -66,12 +66,7 @@ impl Readers {
         Self::of(platform, login, None, false).await
     }
 
-    async fn of(
-        platform: &Platform,
-        login: &Login,
-        source: Option<&DsyncServer>,
-        carries: bool,
-    ) -> Result<Self, Stop> {
+    async fn of(platform: &Platform, login: &Login, source: Option<&DsyncServer>, carries: bool) -> Result<Self, Stop> {
         let tally = Tally::of(platform, &platform.names.canonical(&login.name)).await?;
         let mut new = credentials::open(platform, Side::New, login).await?;
         if carries {
@@ -102,7 +97,9 @@ impl Readers {
                         open.revive().await?;
                         open
                     }
-                    None => Box::new(by_imap(&with.0, &with.1, &self.tally, with.0.carries_shared(&with.1.name)).await?),
+                    None => {
+                        Box::new(by_imap(&with.0, &with.1, &self.tally, with.0.carries_shared(&with.1.name)).await?)
+                    }
                 };
                 reader.insert(open)
             }

@@ -150,7 +150,14 @@ impl Writer<'_> {
         let nodes = tree(self.old, self.new, self.records, self.now);
         let folder = |name| FolderDeletion { name, separator: self.new.separator.unwrap_or('/'), at };
         let delete_folders = emptied(names, self.old, self.new).into_iter().map(folder).collect();
-        let opening = Opening { mode: Mode::State, states: Vec::new(), namespaces: namespaces(self.new), nodes, delete, delete_folders };
+        let opening = Opening {
+            mode: Mode::State,
+            states: Vec::new(),
+            namespaces: namespaces(self.new),
+            nodes,
+            delete,
+            delete_folders,
+        };
         self.platform.open_target(&self.job.login, opening).await?.finish().await?;
         for name in names {
             self.platform.store.delete_mailbox(self.job.user.as_str(), name).await?;

@@ -23,14 +23,16 @@ pub(super) fn in_the_way(old: &Account, new: &Account, records: &Records) -> Vec
 fn namespaces(old: &Account, before: &Carried, after: &Carried) -> Vec<String> {
     let mut found = Vec::new();
     for (prefix, separator) in &before.spaces {
-        let raw = before.mailboxes.iter().filter_map(|name| old.mailboxes.get(name)).map(|listed| printable(&listed.raw));
+        let raw =
+            before.mailboxes.iter().filter_map(|name| old.mailboxes.get(name)).map(|listed| printable(&listed.raw));
         let under = raw.filter(|raw| !prefix.is_empty() && raw.starts_with(prefix) || is_in_empty(raw, prefix, before));
         let mailboxes = under.count();
         let there = after.spaces.get(prefix);
         if mailboxes == 0 || there == Some(separator) {
             continue;
         }
-        let mut why = format!("{mailboxes} shared mailboxes have names that begin with {prefix:?} on the old side, and ");
+        let mut why =
+            format!("{mailboxes} shared mailboxes have names that begin with {prefix:?} on the old side, and ");
         let _ = match there {
             Some(other) => write!(why, "the new side has the separator {} there", shown(*other)),
             None => write!(why, "the new side has no Shared namespace (RFC 2342) of that prefix"),
@@ -94,12 +96,8 @@ mod tests {
 
     fn side(spaces: &[(&str, char)], mailboxes: &[&str]) -> Account {
         let name = |raw: &str| MailboxName::from_parts(raw.split('/').map(str::to_owned).collect()).unwrap();
-        let listed = |raw: &str| Listed {
-            raw: raw.into(),
-            selectable: true,
-            status: Some(status(9)),
-            ..Listed::default()
-        };
+        let listed =
+            |raw: &str| Listed { raw: raw.into(), selectable: true, status: Some(status(9)), ..Listed::default() };
         let carried = Carried {
             spaces: spaces.iter().map(|(prefix, separator)| ((*prefix).to_owned(), Some(*separator))).collect(),
             mailboxes: mailboxes.iter().map(|raw| name(raw)).collect(),

@@ -30,7 +30,8 @@ pub(super) enum Whose<'a> {
 pub(super) fn whose<'a>(raw: &[u8], namespaces: &'a Namespaces) -> Whose<'a> {
     let Namespaces { personal, other, shared } = namespaces;
     // A prefix may be listed as a mailbox itself, without its delimiter.
-    let within = |space: &&Namespace| !space.prefix.is_empty() && (raw.starts_with(&space.prefix) || is_root(raw, space));
+    let within =
+        |space: &&Namespace| !space.prefix.is_empty() && (raw.starts_with(&space.prefix) || is_root(raw, space));
     if let Some(space) = shared.iter().find(within) {
         return Whose::Shared(space);
     }
@@ -100,7 +101,8 @@ fn lacking(rights: &Rights, missing: &str) -> String {
 
 /// Why a mailbox of a namespace can't be one of the account's, if it can't.
 pub(super) fn out_of_line(space: &Namespace, delimiter: Option<u8>) -> Option<String> {
-    let shown = |delimiter: Option<u8>| delimiter.map_or_else(|| "none".to_owned(), |known| format!("{:?}", char::from(known)));
+    let shown =
+        |delimiter: Option<u8>| delimiter.map_or_else(|| "none".to_owned(), |known| format!("{:?}", char::from(known)));
     (space.delimiter != delimiter).then(|| {
         let [here, own] = [space.delimiter, delimiter].map(shown);
         format!("has the hierarchy separator {here}, and the account's own mailboxes have {own}: that can't be carried")
@@ -161,6 +163,8 @@ mod tests {
     #[test]
     fn a_separator_of_its_own_is_no_way_to_carry_it() {
         assert_eq!(out_of_line(&space("Public."), Some(b'.')), None);
-        assert!(out_of_line(&space("Public."), Some(b'/')).is_some_and(|why| why.contains("'.'") && why.contains("'/'")));
+        assert!(
+            out_of_line(&space("Public."), Some(b'/')).is_some_and(|why| why.contains("'.'") && why.contains("'/'"))
+        );
     }
 }

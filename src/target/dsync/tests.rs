@@ -94,7 +94,14 @@ fn node(name: &str) -> Node {
 }
 
 fn opening() -> Opening {
-    Opening { mode: Mode::Full, states: vec![], namespaces: vec![], nodes: vec![node("INBOX")], delete: vec![], delete_folders: vec![] }
+    Opening {
+        mode: Mode::Full,
+        states: vec![],
+        namespaces: vec![],
+        nodes: vec![node("INBOX")],
+        delete: vec![],
+        delete_folders: vec![],
+    }
 }
 
 fn head() -> MailboxHead {

@@ -36,7 +36,10 @@ fn the_handshake_can_only_merge() {
         "H~importer\t\x02\t\x02\t\x02\tf\t\x02\t\x02\t\x02\t\x02\t\t30\t\x02\t\t\t\x02\tDate\x01tMessage-ID\x01t\t_\n"
     );
     let state = sent(|out| handshake("~importer", Mode::State, 30, &["".to_owned(), "Public/".to_owned()], out));
-    assert!(state.starts_with("H~importer\t\x01nPublic/\t"), "namespaces by their prefixes, of which one is empty: {state}");
+    assert!(
+        state.starts_with("H~importer\t\x01nPublic/\t"),
+        "namespaces by their prefixes, of which one is empty: {state}"
+    );
     let fields: Vec<&str> = state.trim_start_matches('H').trim_end().split('\t').collect();
     assert_eq!(
         (fields[4], fields[8], fields[9], fields[12]),
