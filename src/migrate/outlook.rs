@@ -30,6 +30,8 @@ pub struct Holdings {
     pub messages: u64,
     /// Their octets, as the server tells their sizes.
     pub octets: u64,
+    /// Those of them that are in mailboxes which the account carries for everybody.
+    pub carried: u64,
 }
 
 /// What would happen.
@@ -113,7 +115,7 @@ impl Outlook {
         let room = Room::of(&mut readers).await?;
         if !moved {
             blocks.extend(misplaced(&old, &new));
-            blocks.extend(room.in_the_way(&old, old_holds.octets));
+            blocks.extend(room.in_the_way(&old, old_holds.octets - old_holds.carried));
         }
         let quota = [room.old.to_string(), room.new.to_string()];
         let pop3 = match pop3(job, &mut readers, &old).await? {
@@ -196,7 +198,7 @@ struct OfOld<'a> {
 /// Counts what a side holds.
 async fn holdings(reader: &mut Reader, account: &Account, mut old: Option<OfOld<'_>>) -> Result<Holdings, Stop> {
     let mut holds = Holdings::default();
-    for listed in account.mailboxes.values().filter(|listed| listed.selectable) {
+    for (name, listed) in account.mailboxes.iter().filter(|(_, listed)| listed.selectable) {
         holds.mailboxes += 1;
         if listed.status.is_some_and(|status| status.messages == 0) {
             continue;
@@ -205,6 +207,7 @@ async fn holdings(reader: &mut Reader, account: &Account, mut old: Option<OfOld<
         holds.messages += contents.messages.len() as u64;
         for message in &contents.messages {
             holds.octets += message.size;
+            holds.carried += if account.carries(name) { message.size } else { 0 };
             if let Some(OfOld { unfit, .. }) = &mut old {
                 for name in message.keywords.fit().1 {
                     *unfit.entry(name).or_default() += 1;

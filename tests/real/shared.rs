@@ -138,12 +138,18 @@ fn set_rights(server: &Dovecot, rights: &[(&str, [&str; 2])]) {
 }
 
 /// What a user's client knows of a public mailbox.
-fn seen(mut imap: Imap, mailbox: &str) -> (u32, u32, Vec<(u32, Vec<u8>)>, Vec<String>) {
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    uid_validity: u32,
+    uid_next: u32,
+    /// By UID: body and flags.
+    mails: Vec<(u32, Vec<u8>, Vec<String>)>,
+}
+
+fn seen(mut imap: Imap, mailbox: &str) -> Seen {
     let selected = imap.examine(mailbox);
-    let uids = imap.uids();
-    let flags = uids.iter().map(|uid| imap.flags(*uid).unwrap_or_default().join(" ")).collect();
-    let bodies = uids.iter().map(|uid| (*uid, imap.body(*uid).unwrap())).collect();
-    (selected.uid_validity, selected.uid_next, bodies, flags)
+    let mails = imap.uids().into_iter().map(|uid| (uid, imap.body(uid).unwrap(), imap.flags(uid).unwrap())).collect();
+    Seen { uid_validity: selected.uid_validity, uid_next: selected.uid_next, mails }
 }
 
 #[test]
@@ -151,7 +157,7 @@ fn public_mailboxes_go_with_the_account_that_carries_them_and_everybody_finds_th
     let sides = Sides::start();
     let ferry = Ferry::start(sides.spec());
     let before = seen(log_in(ferry.imap(), &sides.pair, "u2"), "Public/News");
-    assert_eq!(before.2.len(), 2);
+    assert_eq!(before.mails.len(), 2);
     sides.follow(&ferry, "u1");
     ferry.wait_phase("u2", "following", LONG);
     let status = ferry.status("u1");
@@ -162,16 +168,20 @@ fn public_mailboxes_go_with_the_account_that_carries_them_and_everybody_finds_th
     assert_eq!(seen(sides.on_new("u2"), "Public/News"), before, "copied already, for those who go first");
 
     // What happens there until the switch comes along.
+    sides.on_old("u1").ok("RENAME Public/Dept/Plans Public/Dept/Roadmap");
+    sides.on_old("u1").ok("CREATE Public/Young");
+    sides.on_old("u1").append("Public/Young", "", "03-Jan-2026 09:00:00 +0100", &mail("young"));
     sides.on_old("u1").append("Public/News", "", "03-Jan-2026 10:00:00 +0100", &mail("more news"));
     ferry.run_ok(&["switch", "u2"]);
     ferry.run_ok(&["switch", "u1"]);
     let status = ferry.status("u1");
     assert_eq!((status["phase"].as_str(), status["last_report"]["identical"].as_bool()), (Some("new"), Some(true)));
     let old = seen(sides.on_old("u2"), "Public/News");
-    assert_eq!(old.2.len(), 3);
+    assert_eq!(old.mails.len(), 3);
     assert_eq!(seen(log_in(ferry.imap(), &sides.pair, "u2"), "Public/News"), old);
-    let plans = "Public/Dept/Plans";
-    assert_eq!(seen(log_in(ferry.imap(), &sides.pair, "u2"), plans), seen(sides.on_old("u2"), plans));
+    for name in ["Public/Dept/Roadmap", "Public/Young"] {
+        assert_eq!(seen(log_in(ferry.imap(), &sides.pair, "u2"), name), seen(sides.on_old("u2"), name));
+    }
     let lsub = sides.on_new("u1").ok("LSUB \"\" \"Public/*\"");
     assert!(lossy(&lsub[0]).contains("Public/News"), "{lsub:?}");
     assert_eq!(World::of(&sides.pair.old, "u1"), World::of(&sides.pair.new, "u1"));
@@ -187,7 +197,8 @@ fn a_command_shows_and_copies_what_the_account_carries_and_nobody_elses_does() {
         "{said}"
     );
     let said = shown(&on_user(&ferry, &sides.pair, &["check"], "u2"));
-    assert!(said.contains("2 mailboxes of others: Public/Dept/Plans, Public/News; they are not moved"), "{said}");
+    assert!(said.contains("2 mailboxes of others: Public/Dept/Plans, Public/News; they are not moved with this user; those of the Shared namespace move \
+                  with u1"), "{said}");
     for user in ["u2", "u1"] {
         let said = on_user(&ferry, &sides.pair, &["sync"], user);
         assert!(said.status.success(), "{}", shown(&said));
@@ -387,7 +398,7 @@ fn from_cyrus_shared_folders_are_carried_under_their_names() {
     assert_eq!(ferry.status("u1")["carries"], 3);
     for name in ["Shared Folders/news", "Shared Folders/news/old"] {
         let old = seen(session(old.imap_port(), "u2"), name);
-        assert!(!old.2.is_empty());
+        assert!(!old.mails.is_empty());
         assert_eq!(seen(session(new.imap_port(), "u2"), name), old, "{name}");
     }
 }
@@ -414,4 +425,27 @@ fn a_dovecot_2_4_takes_them_as_well() {
     for name in ["Public/News", "Public/Dept/Plans"] {
         assert_eq!(seen(log_in(new.imap_port(), &sides.pair, "u2"), name), seen(sides.on_old("u2"), name));
     }
+}
+
+#[test]
+fn a_subscription_that_the_new_side_takes_and_never_shows_is_named() {
+    let sides = Sides::with(&PUBLIC.replace("{format}", "maildir"));
+    if sides.pair.new.spec().format == Format::Maildir {
+        return;
+    }
+    let ferry = Ferry::prepare(sides.spec());
+    let said = sides.refused(&ferry);
+    assert!(said.contains("takes the subscription to the shared mailbox `Public/News` and does not show it"), "{said}");
+    sides.on_old("u1").ok("UNSUBSCRIBE Public/News");
+    assert!(on_user(&ferry, &sides.pair, &["sync"], "u1").status.success());
+}
+
+#[test]
+fn where_dsync_reads_the_old_side_the_account_is_refused_by_name() {
+    let sides = Sides::start();
+    let source = Some(format!("doveadm://127.0.0.1:{}", sides.pair.old.doveadm_port()));
+    let ferry = Ferry::prepare(FerrySpec { source, ..sides.spec() });
+    let said = sides.refused(&ferry);
+    assert!(said.contains("Public/News") && said.contains("dsync does not tell of it"), "{said}");
+    assert!(on_user(&ferry, &sides.pair, &["sync"], "u2").status.success());
 }
