@@ -154,16 +154,22 @@ impl ImapReader {
                 |prefix: &[u8]| prefix.is_empty() || lists.items.iter().any(|item| item.name.starts_with(prefix));
             let prefixes = other.iter().chain(shared).map(|space| &space.prefix);
             let prefixes: Vec<Vec<u8>> =
-                prefixes.filter(|prefix| !listed(prefix)).take(PREFIXES_MAX).cloned().collect();
+                prefixes.filter(|prefix| !listed(prefix)).take(PREFIXES_MAX + 1).cloned().collect();
+            if prefixes.len() > PREFIXES_MAX && self.carries.is_some() {
+                return Err(ReadError::TooMuch {
+                    what: format!("more than {PREFIXES_MAX} namespaces that LIST hides"),
+                });
+            }
             let mut found = Vec::new();
-            for prefix in prefixes {
+            for prefix in prefixes.into_iter().take(PREFIXES_MAX) {
                 let tag = self.connection.tag();
                 let command = self.connection.encoded(command::list(&tag, &[prefix.as_slice(), b"*"].concat()))?;
                 self.connection.send(command).await?;
                 self.connection.flush().await?;
                 match self.lists_answered([("LIST", tag)].into()).await {
                     Ok(lists) => found.extend(lists.items),
-                    Err(ReadError::Imap(ImapError::Refused { text, .. })) => {
+                    // (What is carried is not gone because it can't be listed now.)
+                    Err(ReadError::Imap(ImapError::Refused { text, .. })) if self.carries.is_none() => {
                         tracing::debug!(prefix = printable(&prefix), "LIST refused: {text}");
                     }
                     Err(error) => return Err(error),
