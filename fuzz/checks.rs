@@ -394,6 +394,7 @@ fn opening() -> Opening {
         lock_timeout: 1,
         mode: Mode::Full,
         states: Vec::new(),
+        namespaces: vec![],
         nodes: Vec::new(),
         delete: Vec::new(),
         delete_folders: Vec::new(),

@@ -17,7 +17,7 @@ pub mod report;
 pub mod scripts;
 pub mod sharing;
 
-pub use account::{Account, Contents, Listed, Status};
+pub use account::{Account, Carried, Contents, Listed, Status};
 pub use body::BodyDigest;
 pub use filter::Filter;
 pub use message::{Keywords, Message, SystemFlags};

@@ -134,6 +134,15 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// Whether the user of this name carries the mailboxes of the *Shared* namespace for everybody.
+    #[must_use]
+    pub fn carries_shared(&self, name: &str) -> bool {
+        let carrier = self.config.migration.shared_account.as_deref();
+        carrier.is_some_and(|carrier| self.names.canonical(carrier) == self.names.canonical(name))
+    }
+}
+
 /// Who is moved, and with what.
 #[derive(Clone, Debug)]
 pub struct Job {

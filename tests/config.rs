@@ -153,6 +153,7 @@ fn every_key_arrives() {
     assert_eq!(config.migration.unreadable, Unreadable::Skip);
     assert_eq!((config.migration.pop3_missing, config.migration.pop3_extra), (Unmatched::Ignore, Unmatched::Ignore));
     assert_eq!(config.migration.hashed_headers, ["Message-ID"]);
+    assert_eq!(config.migration.shared_account.as_deref(), Some("Anna@example.net"));
     assert_eq!((config.switch.auto, config.switch.max_pause), (false, Duration::from_millis(1500)));
     assert_eq!(config.switch.wait_for_idle, Duration::from_secs(600));
     assert_eq!(config.switch.rollback_window, Duration::from_secs(21 * 24 * 60 * 60));
@@ -285,6 +286,8 @@ fn the_example_file_loads() {
     let unmatched = |config: &Config| (config.migration.pop3_missing, config.migration.pop3_extra);
     assert_eq!(unmatched(&all_on), unmatched(&as_shipped));
     assert_eq!(all_on.migration.hashed_headers, as_shipped.migration.hashed_headers);
+    let carrier = |config: &Config| config.migration.shared_account.clone();
+    assert_eq!((carrier(&all_on).as_deref(), carrier(&as_shipped)), (Some("postmaster@example.net"), None));
     assert_eq!(all_on.switch, as_shipped.switch);
     assert_eq!(all_on.verify, as_shipped.verify);
     assert_eq!(all_on.limits.exempt.len(), 1);

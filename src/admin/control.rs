@@ -59,6 +59,7 @@ impl Moves {
         let mut status = UserStatus::of(record, report.as_ref(), late, now());
         status.quarantined = LeftOut::of(&self.supervisor.store().quarantined(&record.user).await?);
         status.shared_with = self.supervisor.store().shared_with(&record.user).await?;
+        status.carries = self.supervisor.store().carried(&record.user).await?;
         status.mark = self.supervisor.store().mark(&record.user).await?.as_ref().map(MarkStatus::from);
         if let Some(progress) = self.supervisor.progress(&CanonicalUser::from_stored(record.user.clone())) {
             status.progress = progress;

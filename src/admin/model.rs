@@ -37,6 +37,9 @@ pub struct UserStatus {
     /// With whom the user shares mailboxes on the old side, and how many with each.
     #[serde(default)]
     pub shared_with: BTreeMap<String, u64>,
+    /// How many shared mailboxes this account carries for everybody, if it is the one that does.
+    #[serde(default)]
+    pub carries: Option<u64>,
     /// In what way the account on the new side is no whole copy: it can't be switched.
     #[serde(default)]
     pub mark: Option<MarkStatus>,
@@ -163,6 +166,7 @@ impl UserStatus {
             late_arrivals: late.into(),
             quarantined: LeftOut::default(),
             shared_with: BTreeMap::new(),
+            carries: None,
             mark: None,
         }
     }
@@ -182,6 +186,7 @@ impl UserStatus {
             late_arrivals: LateArrivals::default(),
             quarantined: LeftOut::default(),
             shared_with: BTreeMap::new(),
+            carries: None,
             mark: None,
         }
     }
@@ -399,12 +404,13 @@ mod tests {
                 { "mailbox": "INBOX", "uid_validity": 7, "uid": 5, "reason": "BODY[]: NIL", "since": 980 },
             ] },
             "shared_with": { "ben": 2 },
+            "carries": 3,
             "mark": {
                 "kind": "partial", "how": "--max-size 1M", "since": 970,
                 "text": "the copy is partial (made with --max-size 1M): run `mailferry sync` without a filter to make it whole",
             },
         });
-        let status = UserStatus { shared_with: [("ben".to_owned(), 2)].into(), ..status };
+        let status = UserStatus { shared_with: [("ben".to_owned(), 2)].into(), carries: Some(3), ..status };
         assert_eq!(serde_json::to_value(&status).unwrap(), json);
         assert_eq!(serde_json::from_value::<UserStatus>(json).unwrap(), status);
 

@@ -71,6 +71,12 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
     if !status.shared_with.is_empty() {
         rows.push(("shared with", shared_with(&status.shared_with)));
     }
+    if let Some(mailboxes) = status.carries {
+        rows.push((
+            "carries",
+            format!("{}, for everybody", count(mailboxes, "mailbox").replace("mailbox", "shared mailbox")),
+        ));
+    }
     if let Some(mark) = &status.mark {
         rows.push(("mark", format!("{}, since {}: {}", clean(&mark.kind), time(mark.since), clean(&mark.text))));
     }

@@ -68,8 +68,17 @@ static SECTIONS: [(&str, &Keys); 11] = [
     (
         "migration",
         &Keys {
-            known: &["enroll", "parallel", "unreadable", "pop3_missing", "pop3_extra", "hashed_headers"],
-            later: &["include"],
+            known: &[
+                "enroll",
+                "parallel",
+                "unreadable",
+                "pop3_missing",
+                "pop3_extra",
+                "hashed_headers",
+                "include",
+                "shared_account",
+            ],
+            later: &[],
         },
     ),
     ("switch", &Keys { known: &["auto", "max_pause", "wait_for_idle", "rollback_window"], later: &[] }),
@@ -438,6 +447,7 @@ fn migration(section: &Section<'_>) -> Option<Migration> {
     let hashed_headers = section.or("hashed_headers", default, |entry| {
         entry.list()?.iter().map(|field| field.parse(scalar::header_field)).collect()
     });
+    let shared_account = shared_account(section);
     Some(Migration {
         enroll: enroll?,
         parallel: parallel?,
@@ -445,7 +455,34 @@ fn migration(section: &Section<'_>) -> Option<Migration> {
         pop3_missing: pop3_missing?,
         pop3_extra: pop3_extra?,
         hashed_headers: hashed_headers?,
+        shared_account: shared_account?,
     })
+}
+
+/// What is moved beside users' own mailboxes, and with whom: mailboxes that belong to nobody are written by one account, or two
+/// would write the same.
+fn shared_account(section: &Section<'_>) -> Option<Option<String>> {
+    let include = section.or("include", false, |entry| {
+        let items = each(entry, |item| match item.text()? {
+            "shared" => Some(()),
+            text => item.fail(format!("\"{text}\" is not \"shared\"")),
+        })?;
+        Some(!items.is_empty())
+    });
+    let account = section.or("shared_account", None, |entry| match entry.text()?.trim() {
+        "" => entry.fail("is empty: name the user who carries the shared mailboxes"),
+        name => Some(Some(name.to_owned())),
+    });
+    match (include?, account?) {
+        (true, None) => section.get("include")?.fail(
+            "needs `shared_account = \"USER\"` beside it: the one account that reads the shared mailboxes on the old side \
+             and writes them on the new one",
+        ),
+        (false, Some(_)) => {
+            section.get("shared_account")?.fail("needs `include = [\"shared\"]` beside it: without it nothing is carried")
+        }
+        (_, account) => Some(account),
+    }
 }
 
 fn switch(section: &Section<'_>) -> Option<Switch> {

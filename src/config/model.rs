@@ -366,6 +366,8 @@ pub struct Migration {
     pub pop3_extra: Unmatched,
     /// Header fields that tell messages apart where nothing better does; none: nothing does then.
     pub hashed_headers: Vec<String>,
+    /// Who carries the mailboxes of the *Shared* namespace for everybody; none: they are not moved.
+    pub shared_account: Option<String>,
 }
 
 /// `migration.pop3_missing`, `migration.pop3_extra`.

@@ -22,6 +22,21 @@ pub struct Account {
     pub unreadable: Vec<(String, String)>,
     /// Mailboxes of other users and shared ones, as the server gave them, and whether the user subscribed to them.
     pub others: BTreeMap<String, bool>,
+    /// What it carries of the *Shared* namespace for everybody, if it is the one account that does.
+    pub carried: Option<Carried>,
+}
+
+/// The mailboxes of the *Shared* namespace (RFC 2342), in an account that carries them: they are in its list like its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Prefixes of the personal namespaces.
+    pub personal: Vec<String>,
+    /// Prefixes of the shared ones, with their separators.
+    pub spaces: BTreeMap<String, Option<char>>,
+    /// Those of the account's mailboxes that are in them and can be opened.
+    pub mailboxes: BTreeSet<MailboxName>,
+    /// Mailboxes that are seen and can't be carried, as the server gave them, and why.
+    pub closed: BTreeMap<String, String>,
 }
 
 /// One mailbox in the server's list.
@@ -121,6 +136,14 @@ pub struct Contents {
     pub highest_modseq: Option<ModSeq>,
     /// Ascending by UID, all below `uid_next`.
     pub messages: Vec<Message>,
+}
+
+impl Account {
+    /// Whether a mailbox is one that this account carries for everybody.
+    #[must_use]
+    pub fn carries(&self, name: &MailboxName) -> bool {
+        self.carried.as_ref().is_some_and(|carried| carried.mailboxes.contains(name))
+    }
 }
 
 impl Contents {

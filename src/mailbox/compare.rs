@@ -35,6 +35,7 @@ pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<Mailbo
     if let Some(shared) = left_behind(old, new) {
         report.add(finding(Class::Note, "shared", None, shared, "not moved"));
     }
+    carried(old, new, report);
     for (side, account) in [("old", old), ("new", new)] {
         for (raw, why) in &account.unreadable {
             let (in_old, in_new) =
@@ -61,6 +62,23 @@ pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<Mailbo
     }
     subscriptions(old, new, report);
     both
+}
+
+/// What the account carries of the *Shared* namespace, and what of it can't be carried.
+fn carried(old: &Account, new: &Account, report: &mut Report) {
+    if let Some(carried) = &old.carried {
+        let (count, there) =
+            (carried.mailboxes.len(), new.carried.iter().map(|there| there.mailboxes.len()).sum::<usize>());
+        let old = format!("{count} shared mailboxes are carried by this account for everybody");
+        report.add(finding(Class::Note, "carried", None, old, format!("{there} shared mailboxes")));
+    }
+    for (side, account) in [("old", old), ("new", new)] {
+        for (raw, why) in account.carried.iter().flat_map(|carried| &carried.closed) {
+            let (in_old, in_new) =
+                if side == "old" { (why.clone(), String::new()) } else { (String::new(), why.clone()) };
+            report.add(finding(Class::Difference, "shared", Some(raw), in_old, in_new));
+        }
+    }
 }
 
 /// Mailboxes that others share with the user on the old side only, in words.
@@ -291,6 +309,7 @@ mod tests {
             unreadable: vec![("x&".to_owned(), "no UTF-7".to_owned())],
             prefix: Some("INBOX.".to_owned()),
             others: [("user.ben".to_owned(), true), ("news".to_owned(), false)].into(),
+            carried: None,
         };
         let new = Account {
             separator: Some('.'),
@@ -306,6 +325,7 @@ mod tests {
             unreadable: vec![],
             prefix: Some(String::new()),
             others: [("news".to_owned(), false)].into(),
+            carried: None,
         };
         let mut report = Report::new("u1", false);
         assert_eq!(accounts(&old, &new, &mut report), vec![name("B"), name("C")]);

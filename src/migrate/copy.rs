@@ -92,12 +92,18 @@ pub async fn converge_part(
             records.remove(&name);
         }
         filter.narrow(&mut old, &new, |name| records.contains_key(name));
+        remember_carried(platform, job, &old).await?;
         preflight::check(&old, &new, &records)?;
         let mut work = Work::of(&old, &new, &records, &looked);
         measure(job, &old, &new);
         platform.store.set_progress(job.user.as_str(), job.progress.read()).await?;
         work.look.retain(|name| filter.takes_name(name, &old) && !stops.is_done(name));
         let settled = work.is_empty();
+        if whole_passes >= WHOLE_PASSES_MAX
+            && let Some(why) = unshown(&old, &new, &work)
+        {
+            return Err(Stop::Refused(why));
+        }
         if settled || whole_passes >= WHOLE_PASSES_MAX {
             let unreadable = stops.reasons();
             if settled && unreadable.is_empty() && filter.is_empty() {
@@ -121,6 +127,28 @@ pub async fn converge_part(
         looked.extend(written.done);
     }
     Err(Stop::Later(format!("messages vanished or could not be read in {PASSES_MAX} passes one after the other")))
+}
+
+/// Remembers how many mailboxes the account carries for everybody, if that is news.
+async fn remember_carried(platform: &Platform, job: &Job, old: &Account) -> Result<(), Stop> {
+    let user = job.user.as_str();
+    let carried = old.carried.as_ref().map(|carried| carried.mailboxes.len());
+    if platform.store.carried(user).await? != carried.map(|count| count as u64) {
+        platform.store.set_carried(user, carried).await?;
+    }
+    Ok(())
+}
+
+/// Subscriptions to shared mailboxes that the new side was given again and again and does not show, where nothing else differs.
+fn unshown(old: &Account, new: &Account, work: &Work) -> Option<String> {
+    let differ = || old.subscriptions.symmetric_difference(&new.subscriptions);
+    let only_that = work.look.is_empty() && work.gone.is_empty() && differ().all(|name| old.carries(name));
+    let name = differ().next().filter(|_| only_that)?;
+    Some(format!(
+        "the new side takes the subscription to the shared mailbox `{name}` and does not show it: a Dovecot does so where \
+         the namespace has `subscriptions = no` and is stored in another format than the users' own mail; use one format \
+         for both"
+    ))
 }
 
 /// Whether the old side tells what mailboxes are for, if the filter goes by it: else it would do nothing, and not say so.

@@ -30,6 +30,8 @@ pub struct Holdings {
     pub messages: u64,
     /// Their octets, as the server tells their sizes.
     pub octets: u64,
+    /// Those of them that are in mailboxes which the account carries for everybody.
+    pub carried: u64,
 }
 
 /// What would happen.
@@ -49,6 +51,8 @@ pub struct Outlook {
     pub capabilities: [BTreeSet<String>; 2],
     /// Mailboxes that others share with the user on the old side only, in words.
     pub shared: Option<String>,
+    /// How many shared mailboxes the account carries for everybody on each side, if it is the one that does.
+    pub carries: Option<[usize; 2]>,
     /// With whom the user shares their own mailboxes, and how many with each.
     pub shared_with: BTreeMap<String, u64>,
     /// Rights that are not the same on both sides, and folders that may be written and not read.
@@ -114,7 +118,7 @@ impl Outlook {
         let room = Room::of(&mut readers).await?;
         if !moved {
             blocks.extend(misplaced(&old, &new));
-            blocks.extend(room.in_the_way(&old, old_holds.octets));
+            blocks.extend(room.in_the_way(&old, old_holds.octets - old_holds.carried));
         }
         let apart = virtual_all(platform, &mut readers).await?;
         let quota = [room.old.to_string(), room.new.to_string()];
@@ -139,6 +143,8 @@ impl Outlook {
             blocks.push(refusal);
         }
         let shared = left_behind(&old, &new);
+        let count = |account: &Account| account.carried.as_ref().map(|carried| carried.mailboxes.len());
+        let carries = count(&old).zip(count(&new)).map(<[usize; 2]>::from);
         let shared_with = rights.0.with_whom();
         let rights = differing(job, &rights);
         let names = [form(&old), form(&new)];
@@ -150,6 +156,7 @@ impl Outlook {
             new: new_holds,
             capabilities,
             shared,
+            carries,
             shared_with,
             rights,
             pace,
@@ -196,7 +203,7 @@ struct OfOld<'a> {
 /// Counts what a side holds.
 async fn holdings(reader: &mut Reader, account: &Account, mut old: Option<OfOld<'_>>) -> Result<Holdings, Stop> {
     let mut holds = Holdings::default();
-    for listed in account.mailboxes.values().filter(|listed| listed.selectable) {
+    for (name, listed) in account.mailboxes.iter().filter(|(_, listed)| listed.selectable) {
         holds.mailboxes += 1;
         if listed.status.is_some_and(|status| status.messages == 0) {
             continue;
@@ -205,6 +212,7 @@ async fn holdings(reader: &mut Reader, account: &Account, mut old: Option<OfOld<
         holds.messages += contents.messages.len() as u64;
         for message in &contents.messages {
             holds.octets += message.size;
+            holds.carried += if account.carries(name) { message.size } else { 0 };
             if let Some(OfOld { unfit, .. }) = &mut old {
                 for name in message.keywords.fit().1 {
                     *unfit.entry(name).or_default() += 1;

@@ -98,6 +98,14 @@ pub(super) fn tree(old: &Account, new: &Account, records: &Records, now: UnixSec
     nodes
 }
 
+/// The namespaces of the new side that are written, by their prefixes: its own where that is all, whichever they are.
+#[must_use]
+pub(super) fn namespaces(new: &Account) -> Vec<String> {
+    let Some(carried) = &new.carried else { return Vec::new() };
+    let names = carried.personal.iter().chain(carried.spaces.keys());
+    names.map(|prefix| mutf7::decode(prefix.as_bytes()).unwrap_or_else(|| prefix.clone())).collect()
+}
+
 /// Folders that clients would see on the new side, and not on the old one, when `gone` are gone there.
 #[must_use]
 pub(super) fn emptied(gone: &[MailboxName], old: &Account, new: &Account) -> Vec<MailboxName> {

@@ -1,6 +1,8 @@
 //! What is refused before anything is written: an account on the new side that holds what is not ours (SYN-17), a
 //! separator or prefix that clients would see change, names that the target would alter.
 
+mod shared;
+
 use super::Stop;
 use super::plan::Records;
 use crate::mailbox::{Account, Filter, MailboxName, Status};
@@ -33,6 +35,7 @@ pub(super) fn check(old: &Account, new: &Account, records: &Records) -> Result<(
             if before.is_empty() { "\"\"" } else { before }
         ));
     }
+    found.extend(shared::in_the_way(old, new, records));
     found.extend(unfit_names(old, old.mailboxes.keys().chain(&old.subscriptions)));
     for (name, listed) in &new.mailboxes {
         let Some(there) = listed.status else { continue };

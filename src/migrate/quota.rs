@@ -27,7 +27,7 @@ impl Room {
     /// What is in the way, in words. `octets` is what the sizes of the old side's messages add up to; it counts where the old
     /// side's own quota doesn't say.
     pub(super) fn in_the_way(&self, old: &Account, octets: u64) -> Option<String> {
-        let messages = old.mailboxes.values().filter_map(|listed| listed.status).map(|status| status.messages).sum();
+        let messages = own(old).filter_map(|listed| listed.status).map(|status| status.messages).sum();
         let usage = Usage { octets: self.old.octets().unwrap_or(octets), messages };
         let why = self.new.too_small_for(usage)?;
         Some(format!("no room on the new side: {why}; raise it there, or let the user delete mail"))
@@ -50,10 +50,15 @@ pub async fn check(readers: &mut Readers) -> Result<(), Stop> {
     room.in_the_way(&old, octets).map_or(Ok(()), |why| Err(Stop::Later(why)))
 }
 
+/// What counts against the user's quota: not what belongs to nobody.
+fn own(account: &Account) -> impl Iterator<Item = &Listed> {
+    account.mailboxes.iter().filter(|(name, _)| !account.carries(name)).map(|(_, listed)| listed)
+}
+
 async fn octets(reader: &mut Reader, account: &Account) -> Result<u64, Stop> {
     let mut sum = 0;
     let holds = |listed: &&Listed| listed.status.is_some_and(|status| status.messages > 0);
-    for listed in account.mailboxes.values().filter(holds) {
+    for listed in own(account).filter(holds) {
         sum += reader.contents(listed).await?.messages.iter().map(|message| message.size).sum::<u64>();
     }
     reader.close().await?;

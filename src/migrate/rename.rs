@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 
-use super::plan::{Records, SUBSCRIPTION_LEAD, tree};
+use super::plan::{Records, SUBSCRIPTION_LEAD, namespaces, tree};
 use super::write::Writer;
 use super::{Readers, Stop};
 use crate::mailbox::{Account, Contents, Guid, Listed, MailboxName, Status};
@@ -201,6 +201,7 @@ impl Writer<'_> {
         let opening = Opening {
             mode: Mode::State,
             states: Vec::new(),
+            namespaces: namespaces(self.new),
             nodes,
             delete: Vec::new(),
             delete_folders: Vec::new(),

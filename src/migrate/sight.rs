@@ -15,6 +15,11 @@ use crate::source::{DsyncReader, DsyncServer, Login, Reader};
 /// Mailboxes named in one reason.
 const NAMED_MAX: usize = 5;
 
+/// Rights (RFC 4314) that the account which carries the shared mailboxes needs in each, on the old side and on the new one: there
+/// late mail is put in with its flags as well.
+const RIGHTS_TO_READ: &str = "lr";
+const RIGHTS_TO_WRITE: &str = "lrswitkxte";
+
 /// One user's account on both sides, open for reading.
 #[derive(Debug)]
 pub struct Readers {
@@ -49,22 +54,26 @@ impl Readers {
     /// # Errors
     /// [`Stop`].
     pub async fn open(platform: &Platform, login: &Login) -> Result<Self, Stop> {
-        Self::of(platform, login, platform.source.as_ref()).await
+        Self::of(platform, login, platform.source.as_ref(), platform.carries_shared(&login.name)).await
     }
 
-    /// The same, the old side over IMAP whatever the configuration says: a merge asks what dsync does not tell.
+    /// The same, the old side over IMAP whatever the configuration says: a merge asks what dsync does not tell. What belongs to nobody
+    /// is not merged.
     ///
     /// # Errors
     /// [`Stop`].
     pub async fn open_over_imap(platform: &Platform, login: &Login) -> Result<Self, Stop> {
-        Self::of(platform, login, None).await
+        Self::of(platform, login, None, false).await
     }
 
-    async fn of(platform: &Platform, login: &Login, source: Option<&DsyncServer>) -> Result<Self, Stop> {
+    async fn of(platform: &Platform, login: &Login, source: Option<&DsyncServer>, carries: bool) -> Result<Self, Stop> {
         let tally = Tally::of(platform, &platform.names.canonical(&login.name)).await?;
-        let new = credentials::open(platform, Side::New, login).await?;
+        let mut new = credentials::open(platform, Side::New, login).await?;
+        if carries {
+            new.carry_shared(RIGHTS_TO_WRITE);
+        }
         let (old, eye) = match source {
-            None => (by_imap(platform, login, &tally).await?, None),
+            None => (by_imap(platform, login, &tally, carries).await?, None),
             Some(server) => {
                 let reader = DsyncReader::new(server, &platform.name_at(Side::Old, login));
                 let with = Box::new((platform.clone(), login.clone()));
@@ -88,7 +97,9 @@ impl Readers {
                         open.revive().await?;
                         open
                     }
-                    None => Box::new(by_imap(&with.0, &with.1, &self.tally).await?),
+                    None => {
+                        Box::new(by_imap(&with.0, &with.1, &self.tally, with.0.carries_shared(&with.1.name)).await?)
+                    }
                 };
                 reader.insert(open)
             }
@@ -134,12 +145,12 @@ impl Readers {
             let seen = eye.account().await?;
             eye.close().await?;
             unlike = differs(&seen, old);
-            (old.prefix, old.others) = (seen.prefix, seen.others);
+            (old.prefix, old.others, old.carried) = (seen.prefix, seen.others, seen.carried);
             if unlike.is_none() {
                 break;
             }
-            let (prefix, others) = (old.prefix.take(), std::mem::take(&mut old.others));
-            *old = Account { prefix, others, ..self.old.account().await? };
+            let (prefix, others, carried) = (old.prefix.take(), std::mem::take(&mut old.others), old.carried.take());
+            *old = Account { prefix, others, carried, ..self.old.account().await? };
         }
         self.unsee().await;
         Ok(unlike)
@@ -190,8 +201,11 @@ impl Readers {
 }
 
 /// The old side over IMAP, of which no more is taken than it gives.
-async fn by_imap(platform: &Platform, login: &Login, tally: &Tally) -> Result<Reader, Stop> {
+async fn by_imap(platform: &Platform, login: &Login, tally: &Tally, carries: bool) -> Result<Reader, Stop> {
     let mut old = credentials::open(platform, Side::Old, login).await?;
+    if carries {
+        old.carry_shared(RIGHTS_TO_READ);
+    }
     tally.watch(platform, &mut old)?;
     if let Some(keyword) = &platform.config.new.pop3_deleted_flag {
         old.mark_popped_as(keyword);

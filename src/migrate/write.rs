@@ -10,7 +10,7 @@ mod stops;
 use tracing::info;
 
 use super::look::Sides;
-use super::plan::{Records, emptied, on_new_side, tree};
+use super::plan::{Records, emptied, namespaces, on_new_side, tree};
 use super::rebuild::inbox_command;
 use super::uidl::{self, Uidls};
 use super::{Job, Platform, Readers, Stop};
@@ -153,8 +153,15 @@ impl Writer<'_> {
         let nodes = tree(self.old, self.new, self.records, self.now);
         let folder = |name| FolderDeletion { name, separator: self.new.separator.unwrap_or('/'), at };
         let delete_folders = emptied(names, self.old, self.new).into_iter().map(folder).collect();
-        let opening =
-            Opening { mode: Mode::State, states: Vec::new(), nodes, delete, delete_folders, virtual_all: None };
+        let opening = Opening {
+            mode: Mode::State,
+            states: Vec::new(),
+            namespaces: namespaces(self.new),
+            nodes,
+            delete,
+            delete_folders,
+            virtual_all: None,
+        };
         self.platform.open_target(&self.job.login, opening).await?.finish().await?;
         for name in names {
             self.platform.store.delete_mailbox(self.job.user.as_str(), name).await?;
@@ -196,7 +203,8 @@ impl Writer<'_> {
         let nodes = tree(self.old, self.new, self.records, self.now);
         self.readers.new.close().await?;
         let virtual_all = self.platform.config.new.virtual_all.clone().filter(|_| self.shares());
-        let opening = Opening { mode, states, nodes, delete: Vec::new(), delete_folders: Vec::new(), virtual_all };
+        let (delete, delete_folders, namespaces) = (Vec::new(), Vec::new(), namespaces(self.new));
+        let opening = Opening { mode, states, namespaces, nodes, delete, delete_folders, virtual_all };
         let mut session = self.platform.open_target(&self.job.login, opening).await?;
         if let Some(name) = look.iter().find(|name| self.overtaken(&session, name)) {
             // The slave of a run that was killed goes on with what it has in hand, and holds the account's lock until

@@ -4,6 +4,7 @@ mod about;
 mod account;
 mod arrivals;
 mod bodies;
+mod carried;
 mod changes;
 mod gmail;
 mod identity;
@@ -117,6 +118,8 @@ pub struct ImapReader {
     namespaces: Option<Namespaces>,
     /// What it lists of others' namespaces only if it is asked for them by name, once it was.
     unlisted: Option<Vec<ListItem>>,
+    /// The rights that it needs in what it carries for everybody, if it carries anything.
+    carries: Option<&'static str>,
     /// What is particular to it.
     profile: &'static Profile,
     /// Mailboxes that were young and whose UIDVALIDITY is known to last.
@@ -156,6 +159,7 @@ impl ImapReader {
             lies: 0,
             namespaces: None,
             unlisted: None,
+            carries: None,
             popped: None,
             labels: None,
             meter: Meter::default(),

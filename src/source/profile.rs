@@ -108,7 +108,7 @@ impl Quirk {
                  of each user, and for all of the proxy's address; one too many is tried again later"
             }
             Self::SharedFolders => {
-                "shows folders that others share with a user, and shared ones: they and the rights on them are not moved"
+                "shows folders that others share with a user, and shared ones: they and the rights on them are not moved, but shared ones with one account (migration.include)"
             }
             Self::ChosenUidls => {
                 "POP3 UIDLs are made of UID and UIDVALIDITY as `uidl_format` says: leave that setting as it is until users are moved"

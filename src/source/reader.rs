@@ -343,6 +343,14 @@ impl Reader {
         }
     }
 
+    /// Takes the mailboxes of the *Shared* namespace for the account's own, with the rights that it needs in each. dsync tells of
+    /// none: the difference to what clients see is found then.
+    pub fn carry_shared(&mut self, needed: &'static str) {
+        if let Self::Imap(reader) = self {
+            reader.carry_shared(needed);
+        }
+    }
+
     /// Counts what it receives over IMAP, and reads no body for which there is no room left today.
     pub fn count_with(&mut self, meter: &Meter) {
         if let Self::Imap(reader) = self {

@@ -1,8 +1,8 @@
-//! With whom users share mailboxes.
+//! With whom users share mailboxes, and who carries those that belong to nobody.
 
 use std::collections::BTreeMap;
 
-use rusqlite::{TransactionBehavior, params};
+use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use super::{Store, StoreError};
 
@@ -41,6 +41,39 @@ impl Store {
         })
         .await
     }
+
+    /// How many shared mailboxes a user carries for everybody, as it was last seen; none for one who carries nothing.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn carried(&self, user: &str) -> Result<Option<u64>, StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            let mut query = connection.prepare_cached("SELECT mailboxes FROM carried WHERE user = ?1")?;
+            let found = query.query_row([user], |row| row.get::<_, u32>(0)).optional()?;
+            Ok(found.map(u64::from))
+        })
+        .await
+    }
+
+    /// Remembers it. A user without a record is not remembered.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn set_carried(&self, user: &str, mailboxes: Option<usize>) -> Result<(), StoreError> {
+        let user = user.to_owned();
+        self.run(move |connection| {
+            match mailboxes.map(|count| u32::try_from(count).unwrap_or(u32::MAX)) {
+                None => connection.execute("DELETE FROM carried WHERE user = ?1", [user])?,
+                Some(count) => connection.execute(
+                    "INSERT OR REPLACE INTO carried (user, mailboxes) SELECT user, ?2 FROM users WHERE user = ?1",
+                    params![user, count],
+                )?,
+            };
+            Ok(())
+        })
+        .await
+    }
 }
 
 #[cfg(test)]
@@ -59,6 +92,18 @@ mod tests {
         for with in [with("ben", 1), with("anyone", 3)] {
             store.set_shared_with("u1", with.clone()).await.unwrap();
             assert_eq!(store.shared_with("u1").await.unwrap(), with);
+        }
+    }
+    #[tokio::test]
+    async fn who_carries_what_belongs_to_nobody_is_remembered_until_they_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        store.set_carried("u1", Some(2)).await.unwrap();
+        assert_eq!(store.carried("u1").await.unwrap(), None, "nobody is remembered who has no record");
+        store.user_or_new("u1", "u1").await.unwrap();
+        for count in [Some(2), Some(3), None] {
+            store.set_carried("u1", count).await.unwrap();
+            assert_eq!(store.carried("u1").await.unwrap(), count.map(|count| count as u64));
         }
     }
 }

@@ -13,7 +13,7 @@ use super::model::{MailboxRecord, Phase, Progress, ReportRow, StoreError, Transi
 use crate::mailbox::{Guid, MailboxName, Side, UidValidity};
 
 /// Schema versions in order; number N is the N-th.
-const SCHEMA: [&str; 14] = [
+const SCHEMA: [&str; 15] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
@@ -28,6 +28,7 @@ const SCHEMA: [&str; 14] = [
     include_str!("schema/0012.sql"),
     include_str!("schema/0013.sql"),
     include_str!("schema/0014.sql"),
+    include_str!("schema/0015.sql"),
 ];
 
 /// How long a query waits for another process (`mailferry sync` beside `serve`).

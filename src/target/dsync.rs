@@ -48,6 +48,8 @@ pub struct Opening {
     pub mode: Mode,
     /// What both sides have in common.
     pub states: Vec<MailboxState>,
+    /// Prefixes of the namespaces that are written; none: those that the target writes unasked, which are a user's own.
+    pub namespaces: Vec<String>,
     /// The mailbox tree; what is not in it stays as it is on the target.
     pub nodes: Vec<Node>,
     /// Mailboxes to delete with all their mails. Not INBOX on Maildir: it is emptied, and then the session fails.
@@ -259,6 +261,7 @@ impl Opening {
             lock_timeout: LOCK_TIMEOUT,
             mode: self.mode,
             states,
+            namespaces: self.namespaces,
             nodes: self.nodes.iter().map(Node::to_wire).collect(),
             delete,
             delete_folders: self.delete_folders.iter().map(FolderDeletion::to_wire).collect(),

@@ -40,6 +40,7 @@ mod refusals;
 mod resume;
 mod rollback;
 mod scripts;
+mod shared;
 mod sharing;
 mod silent_losses;
 mod standards;

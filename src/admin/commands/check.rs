@@ -420,7 +420,14 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     row("old side", &holds(&outlook.old));
     row("new side", &holds(&outlook.new));
     if let Some(shared) = &outlook.shared {
-        row("shared", &format!("{shared}; they are not moved"));
+        let with = config.migration.shared_account.as_deref().filter(|_| outlook.carries.is_none());
+        let with = with.map_or_else(String::new, |carrier| {
+            format!(" with this user; those of the Shared namespace move with {}", carrier)
+        });
+        row("shared", &format!("{shared}; they are not moved{with}"));
+    }
+    if let Some([old, new]) = outlook.carries {
+        row("carries", &format!("the shared mailboxes, for everybody: {old} on the old side, {new} on the new side"));
     }
     outlook.added.iter().for_each(|folder| row("folders", folder));
     if !outlook.shared_with.is_empty() {

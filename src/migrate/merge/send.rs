@@ -42,6 +42,7 @@ impl Run<'_> {
         let opening = Opening {
             mode: if state.is_some() { Mode::State } else { Mode::Full },
             states: state.into_iter().collect(),
+            namespaces: Vec::new(),
             nodes: vec![node],
             delete: Vec::new(),
             delete_folders: Vec::new(),

@@ -13,7 +13,15 @@ use crate::target::dsync::{Deletion, FolderDeletion, Mode, Node, Opening};
 
 /// A session that is only about the tree.
 fn opening(nodes: Vec<Node>, delete: Vec<Deletion>, delete_folders: Vec<FolderDeletion>) -> Opening {
-    Opening { mode: Mode::Full, states: Vec::new(), nodes, delete, delete_folders, virtual_all: None }
+    Opening {
+        mode: Mode::Full,
+        states: Vec::new(),
+        namespaces: Vec::new(),
+        nodes,
+        delete,
+        delete_folders,
+        virtual_all: None,
+    }
 }
 
 impl Run<'_> {

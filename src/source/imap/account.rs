@@ -1,9 +1,10 @@
 //! The list of an account's mailboxes, its subscriptions, and STATUS of each mailbox, pipelined.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use tokio::time::Instant;
 
+use super::carried::{Whose, carry, whose};
 use super::{ImapReader, ReadError};
 use crate::mailbox::{Account, Listed, MailboxName, ModSeq, Status, UidNext, UidValidity};
 use crate::net::imap::{ImapError, printable};
@@ -51,15 +52,24 @@ impl ImapReader {
         let mut account = Account {
             separator: delimiter.map(char::from),
             prefix: personal.map(|space| printable(&space.prefix)),
+            carried: self.carried(&namespaces),
             ..Account::default()
         };
         for item in items {
             let raw = printable(&item.name);
-            if !is_personal(&item.name, &namespaces) {
-                if is_selectable(&item) {
-                    account.others.insert(raw, false);
+            match (whose(&item.name, &namespaces), &mut account.carried) {
+                (Whose::Own, _) => {}
+                (Whose::Shared(space), Some(carried)) => {
+                    if !carry(carried, &item, space, delimiter) {
+                        continue;
+                    }
                 }
-                continue;
+                _ => {
+                    if is_selectable(&item) {
+                        account.others.insert(raw, false);
+                    }
+                    continue;
+                }
             }
             match name_of(&item.name, delimiter) {
                 Ok(name) => {
@@ -79,9 +89,12 @@ impl ImapReader {
             ..Listed::default()
         });
         for item in without_parents(subscribed) {
-            if !is_personal(&item.name, &namespaces) {
-                account.others.insert(printable(&item.name), true);
-                continue;
+            match (whose(&item.name, &namespaces), &account.carried) {
+                (Whose::Own, _) | (Whose::Shared(_), Some(_)) => {}
+                _ => {
+                    account.others.insert(printable(&item.name), true);
+                    continue;
+                }
             }
             match name_of(&item.name, delimiter) {
                 Ok(name) => drop(account.subscriptions.insert(name)),
@@ -89,7 +102,8 @@ impl ImapReader {
             }
         }
         let read_at = Instant::now();
-        self.statuses(&mut account.mailboxes).await?;
+        self.open_carried(&mut account).await?;
+        self.statuses(&mut account).await?;
         self.make_lasting(&mut account.mailboxes, read_at).await?;
         Ok(account)
     }
@@ -133,22 +147,29 @@ impl ImapReader {
     /// Adds the mailboxes of namespaces that are others' and of which LIST shows nothing unless it is asked for them by name (a
     /// Dovecot's `list = no`).
     async fn with_unlisted(&mut self, lists: &mut Lists) -> Result<(), ReadError> {
-        if self.unlisted.is_none() {
+        // (What is carried is followed as the account's own.)
+        if self.unlisted.is_none() || self.carries.is_some() {
             let Namespaces { other, shared, .. } = &lists.namespaces;
             let listed =
                 |prefix: &[u8]| prefix.is_empty() || lists.items.iter().any(|item| item.name.starts_with(prefix));
             let prefixes = other.iter().chain(shared).map(|space| &space.prefix);
             let prefixes: Vec<Vec<u8>> =
-                prefixes.filter(|prefix| !listed(prefix)).take(PREFIXES_MAX).cloned().collect();
+                prefixes.filter(|prefix| !listed(prefix)).take(PREFIXES_MAX + 1).cloned().collect();
+            if prefixes.len() > PREFIXES_MAX && self.carries.is_some() {
+                return Err(ReadError::TooMuch {
+                    what: format!("more than {PREFIXES_MAX} namespaces that LIST hides"),
+                });
+            }
             let mut found = Vec::new();
-            for prefix in prefixes {
+            for prefix in prefixes.into_iter().take(PREFIXES_MAX) {
                 let tag = self.connection.tag();
                 let command = self.connection.encoded(command::list(&tag, &[prefix.as_slice(), b"*"].concat()))?;
                 self.connection.send(command).await?;
                 self.connection.flush().await?;
                 match self.lists_answered([("LIST", tag)].into()).await {
                     Ok(lists) => found.extend(lists.items),
-                    Err(ReadError::Imap(ImapError::Refused { text, .. })) => {
+                    // (What is carried is not gone because it can't be listed now.)
+                    Err(ReadError::Imap(ImapError::Refused { text, .. })) if self.carries.is_none() => {
                         tracing::debug!(prefix = printable(&prefix), "LIST refused: {text}");
                     }
                     Err(error) => return Err(error),
@@ -199,22 +220,35 @@ impl ImapReader {
     }
 
     /// Asks the STATUS of all selectable mailboxes, many commands at a time.
-    async fn statuses(&mut self, mailboxes: &mut BTreeMap<MailboxName, Listed>) -> Result<(), ReadError> {
-        let mut selectable: Vec<&mut Listed> = mailboxes.values_mut().filter(|listed| listed.selectable).collect();
+    async fn statuses(&mut self, account: &mut Account) -> Result<(), ReadError> {
+        let Account { mailboxes, carried, .. } = account;
+        let mut selectable: Vec<(&MailboxName, &mut Listed)> =
+            mailboxes.iter_mut().filter(|(_, listed)| listed.selectable).collect();
         for window in selectable.chunks_mut(STATUS_WINDOW) {
             let mut tags = Vec::with_capacity(window.len());
-            for listed in window.iter() {
+            for (_, listed) in window.iter() {
                 let tag = self.connection.tag();
                 let command = self.connection.encoded(command::status(&tag, &listed.raw, self.has_modseq()))?;
                 self.connection.send(command).await?;
                 tags.push(tag);
             }
             self.connection.flush().await?;
-            for (listed, tag) in window.iter_mut().zip(tags) {
-                listed.status = self.status_answer(listed, &tag).await?;
+            for ((name, listed), tag) in window.iter_mut().zip(tags) {
+                listed.status = match (self.status_answer(listed, &tag).await, carried.as_mut()) {
+                    (Err(ReadError::Mailbox { what, .. }), Some(carried))
+                        if carried.mailboxes.contains(*name) && is_forbidden(&what) =>
+                    {
+                        carried.closed.insert(printable(&listed.raw), format!("can't be read by this account: {what}"));
+                        None
+                    }
+                    (status, _) => status?,
+                };
                 // A Dovecot lists what was deleted above other mailboxes as if it could be opened.
                 listed.selectable = listed.status.is_some();
             }
+        }
+        if let Some(carried) = carried {
+            carried.mailboxes.retain(|name| mailboxes.get(name).is_some_and(|listed| listed.selectable));
         }
         Ok(())
     }
@@ -265,6 +299,12 @@ pub(super) fn is_nonexistent(text: &str) -> bool {
     text.to_ascii_uppercase().starts_with("[NONEXISTENT]") || known.iter().any(|known| text.starts_with(known))
 }
 
+/// Whether a refusal says that the account has not the right (RFC 5530 §3; a Dovecot says it of the file system in words).
+fn is_forbidden(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    ["[NOPERM]", "PERMISSION DENIED", "ACCESS DENIED"].iter().any(|known| text.contains(known))
+}
+
 fn fingerprint(items: &StatusItems) -> Option<Status> {
     Some(Status {
         uid_validity: UidValidity(items.uid_validity?),
@@ -277,23 +317,11 @@ fn fingerprint(items: &StatusItems) -> Option<Status> {
     })
 }
 
-/// Whether a name is in the personal namespace: under no prefix of somebody else's, or, where such a prefix is empty
-/// (Cyrus), under the personal one.
-fn is_personal(raw: &[u8], namespaces: &Namespaces) -> bool {
-    let mut foreign = namespaces.other.iter().chain(&namespaces.shared).map(|space| space.prefix.as_slice());
-    if foreign.clone().any(<[u8]>::is_empty) {
-        let own = namespaces.personal.iter().any(|space| !space.prefix.is_empty() && raw.starts_with(&space.prefix));
-        return own || raw.eq_ignore_ascii_case(b"INBOX");
-    }
-    // A prefix may be listed as a mailbox itself, without its delimiter.
-    !foreign.any(|prefix| raw.starts_with(prefix) || prefix.split_last().is_some_and(|(_, name)| name == raw))
-}
-
-fn has(item: &ListItem, attribute: &str) -> bool {
+pub(super) fn has(item: &ListItem, attribute: &str) -> bool {
     item.attributes.iter().any(|known| known.eq_ignore_ascii_case(attribute.as_bytes()))
 }
 
-fn is_selectable(item: &ListItem) -> bool {
+pub(super) fn is_selectable(item: &ListItem) -> bool {
     !has(item, "\\NoSelect") && !has(item, "\\NonExistent")
 }
 
@@ -330,7 +358,7 @@ fn special_use(attributes: &[Vec<u8>]) -> BTreeSet<String> {
 }
 
 /// Takes a raw name apart. Both steps can be undone exactly, so the parts identify the mailbox as well as the raw name.
-fn name_of(raw: &[u8], delimiter: Option<u8>) -> Result<MailboxName, String> {
+pub(super) fn name_of(raw: &[u8], delimiter: Option<u8>) -> Result<MailboxName, String> {
     let parts: Vec<&[u8]> = match delimiter {
         Some(delimiter) => raw.split(|&octet| octet == delimiter).collect(),
         None => vec![raw],
@@ -344,7 +372,6 @@ fn name_of(raw: &[u8], delimiter: Option<u8>) -> Result<MailboxName, String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::wire::imap::scan::Namespace;
 
     #[test]
     fn names_are_taken_apart_and_decoded() {
@@ -383,19 +410,5 @@ mod tests {
         let left: Vec<String> =
             without_parents(lsub).map(|item| String::from_utf8_lossy(&item.name).into_owned()).collect();
         assert_eq!(left, ["INBOX.a.b", "INBOX.gone", "INBOX.gone-too"]);
-    }
-
-    #[test]
-    fn mailboxes_of_others_are_not_personal() {
-        let space = |prefix: &str| Namespace { prefix: prefix.as_bytes().to_vec(), delimiter: Some(b'.') };
-        let usual =
-            Namespaces { personal: vec![space("")], other: vec![space("user.")], shared: vec![space("Public.")] };
-        assert!(is_personal(b"INBOX", &usual) && is_personal(b"a.b", &usual));
-        assert!(!is_personal(b"Public.x", &usual) && !is_personal(b"user.x", &usual));
-        assert!(!is_personal(b"Public", &usual) && is_personal(b"Publi", &usual) && is_personal(b"Publics", &usual));
-        let cyrus =
-            Namespaces { personal: vec![space("INBOX.")], other: vec![space("user.")], shared: vec![space("")] };
-        assert!(is_personal(b"INBOX", &cyrus) && is_personal(b"INBOX.a", &cyrus));
-        assert!(!is_personal(b"shared.x", &cyrus) && !is_personal(b"user.x", &cyrus));
     }
 }

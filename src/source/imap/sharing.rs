@@ -31,18 +31,18 @@ impl ImapReader {
         let others: Vec<&String> = account.others.keys().take(OTHERS_MAX).collect();
         for raw in others.chunks(WINDOW) {
             let names = raw.iter().map(|raw| raw.as_bytes());
-            for (raw, answer) in raw.iter().zip(self.rights(About::MyRights, names).await?) {
+            for (raw, answer) in raw.iter().zip(self.each_rights(About::MyRights, names).await?) {
                 if let Some(rights) = answer.into_iter().find_map(|(who, rights)| who.is_empty().then_some(rights)) {
                     sharing.others.insert((*raw).clone(), rights);
                 }
             }
         }
         let own: Vec<(&MailboxName, &Listed)> =
-            account.mailboxes.iter().filter(|(_, listed)| listed.selectable).collect();
+            account.mailboxes.iter().filter(|(name, listed)| listed.selectable && !account.carries(name)).collect();
         let owner = self.access.user().to_ascii_lowercase();
         for window in own.chunks(WINDOW) {
             let names = window.iter().map(|(_, listed)| listed.raw.as_slice());
-            for ((name, _), answer) in window.iter().zip(self.rights(About::Acl, names).await?) {
+            for ((name, _), answer) in window.iter().zip(self.each_rights(About::Acl, names).await?) {
                 let mut entries = answer;
                 entries.retain(|who, rights| !is_owner(who, &owner) && !rights.is_empty());
                 if !entries.is_empty() {
@@ -54,7 +54,7 @@ impl ImapReader {
     }
 
     /// The answers to one question about several mailboxes, in their order; the user's own rights have no name.
-    async fn rights<'a>(
+    pub(super) async fn each_rights<'a>(
         &mut self,
         what: About,
         names: impl Iterator<Item = &'a [u8]>,

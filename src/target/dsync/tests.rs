@@ -97,6 +97,7 @@ fn opening() -> Opening {
     Opening {
         mode: Mode::Full,
         states: vec![],
+        namespaces: vec![],
         nodes: vec![node("INBOX")],
         delete: vec![],
         delete_folders: vec![],

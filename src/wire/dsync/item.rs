@@ -96,14 +96,23 @@ pub enum Mode {
     State,
 }
 
-/// H: our handshake. One way, merging, never destroying (dsync reference §1), without push notifications.
-pub fn handshake(hostname: &str, mode: Mode, lock_timeout: u32, virtual_all: Option<&str>, out: &mut Vec<u8>) {
+/// H: our handshake. One way, merging, never destroying (dsync reference §1), without push notifications. `namespaces` are
+/// the prefixes of those that take part; none: the peer decides.
+pub fn handshake(
+    hostname: &str,
+    mode: Mode,
+    lock_timeout: u32,
+    (namespaces, virtual_all): (&[String], Option<&str>),
+    out: &mut Vec<u8>,
+) {
     let kind = match mode {
         Mode::Full => "f",
         Mode::State => "s",
     };
     let hashed = hashed_headers();
-    let line = Line::new(b'H').text(hostname).null().null().null().text(kind).null().null().null().null();
+    let prefixes = (!namespaces.is_empty()).then(|| namespaces.join("\n"));
+    let line = Line::new(b'H').text(hostname).field(prefixes.as_deref().map(str::as_bytes));
+    let line = line.null().null().text(kind).null().null().null().null();
     let line = line.flag(true).text(lock_timeout).null().flag(true).flag(true).null();
     line.field(Some(&hashed)).text('_').field(virtual_all.map(str::as_bytes)).end(out);
 }

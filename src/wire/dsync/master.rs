@@ -27,6 +27,8 @@ pub struct Opening {
     pub mode: Mode,
     /// The known states; must be empty for [`Mode::Full`].
     pub states: Vec<MailboxState>,
+    /// Prefixes of the namespaces that take part; none: the slave decides.
+    pub namespaces: Vec<String>,
     /// The tree. What is not in it stays on the target.
     pub nodes: Vec<Node>,
     /// Mailboxes to delete.
@@ -153,8 +155,9 @@ impl Master {
                     Step::Started => {
                         if let Some(opening) = &self.opening {
                             self.output.extend_from_slice(item::PREAMBLE.as_bytes());
-                            let Opening { hostname, mode, lock_timeout, virtual_all, .. } = opening;
-                            item::handshake(hostname, *mode, *lock_timeout, virtual_all.as_deref(), &mut self.output);
+                            let Opening { hostname, mode, lock_timeout, namespaces, virtual_all, .. } = opening;
+                            let places = (namespaces.as_slice(), virtual_all.as_deref());
+                            item::handshake(hostname, *mode, *lock_timeout, places, &mut self.output);
                         }
                     }
                     Step::Announced => self.send_tree(),

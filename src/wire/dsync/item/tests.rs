@@ -30,12 +30,17 @@ fn names(list: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_handshake_can_only_merge() {
-    let line = sent(|out| handshake("~importer", Mode::Full, 30, None, out));
+    let line = sent(|out| handshake("~importer", Mode::Full, 30, (&[], None), out));
     assert_eq!(
         line,
         "H~importer\t\x02\t\x02\t\x02\tf\t\x02\t\x02\t\x02\t\x02\t\t30\t\x02\t\t\t\x02\tDate\x01tMessage-ID\x01t\t_\n"
     );
-    let state = sent(|out| handshake("~importer", Mode::State, 30, Some("Virtual/All"), out));
+    let namespaces = ["".to_owned(), "Public/".to_owned()];
+    let state = sent(|out| handshake("~importer", Mode::State, 30, (&namespaces, Some("Virtual/All")), out));
+    assert!(
+        state.starts_with("H~importer\t\x01nPublic/\t"),
+        "namespaces by their prefixes, of which one is empty: {state}"
+    );
     let fields: Vec<&str> = state.trim_start_matches('H').trim_end().split('\t').collect();
     assert_eq!(
         (fields[4], fields[8], fields[9], fields[12]),

@@ -22,6 +22,7 @@ fn opening(mode: Mode) -> Opening {
         lock_timeout: 30,
         mode,
         states: if mode == Mode::State { vec![common_state()] } else { vec![] },
+        namespaces: vec![],
         nodes: vec![Node {
             name: vec!["INBOX".to_owned()],
             mailbox: Some(NodeMailbox { guid: inbox(), uid_validity: 7, uid_next: 20 }),
