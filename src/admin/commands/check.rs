@@ -447,6 +447,9 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     }
     let [old, new] = &outlook.capabilities;
     println!("  after login:");
+    if let Some(mark) = &outlook.mark {
+        row("mark", &text::mark(mark.kind.as_str(), mark.at, &format!("made with {}", mark.how)));
+    }
     side_by_side(old, new);
     let moved = outlook.record.as_ref().is_some_and(|record| record.authority == Side::New);
     let then = match (&outlook.enrolled, outlook.blocks.is_empty(), config.switch.auto) {
@@ -478,3 +481,4 @@ fn standing(outlook: &Outlook) -> String {
         (None, None) => Phase::Old.to_string(),
     }
 }
+        _ if outlook.mark.is_some() => "nothing: the user stays where they are",
