@@ -26,7 +26,7 @@ pub fn with(word: &str, strings: &[&[u8]]) -> Vec<u8> {
     line
 }
 
-/// `AUTHENTICATE "PLAIN"` with its initial response, which is base64.
+/// `AUTHENTICATE` with a mechanism and its initial response, which is base64.
 #[must_use]
 pub fn authenticate(mechanism: &str, base64: &[u8]) -> Zeroizing<Vec<u8>> {
     secret(&format!("AUTHENTICATE \"{mechanism}\" "), base64)
@@ -48,8 +48,8 @@ fn secret(before: &str, base64: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 fn string(text: &[u8], line: &mut Vec<u8>) {
-    // A backslash doubles what it stands before.
-    let plain = text.len() <= QUOTED_MAX / 2 && !text.iter().any(u8::is_ascii_control);
+    // A backslash doubles what it stands before. (Cyrus takes no quoted string with more than ASCII in it.)
+    let plain = text.len() <= QUOTED_MAX / 2 && text.is_ascii() && !text.iter().any(u8::is_ascii_control);
     if !plain {
         line.extend_from_slice(format!("{{{}+}}\r\n", text.len()).as_bytes());
         line.extend_from_slice(text);
