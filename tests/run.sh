@@ -190,7 +190,7 @@ unpack_cyrus() {
     done
     rm -f -- *.deb
     libraries=$(find "$PWD/usr/lib" "$PWD/lib" -maxdepth 1 -name '*-linux-gnu' 2>/dev/null | paste -s -d :)
-    for program in master imapd pop3d lmtpd idled ctl_cyrusdb; do
+    for program in master imapd pop3d lmtpd timsieved idled ctl_cyrusdb; do
         if LD_LIBRARY_PATH=$libraries ldd "usr/lib/cyrus/bin/$program" | grep 'not found'; then
             return 1
         fi

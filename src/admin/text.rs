@@ -78,7 +78,7 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
         ));
     }
     if let Some(mark) = &status.mark {
-        rows.push(("mark", format!("{}, since {}: {}", clean(&mark.kind), time(mark.since), clean(&mark.text))));
+        rows.push(("mark", self::mark(&mark.kind, mark.since, &mark.text)));
     }
     if let Some(reason) = &status.reason {
         rows.push(("reason", clean(reason)));
@@ -137,6 +137,12 @@ pub fn history(transitions: &[Transition]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What an account is marked with, and since when.
+#[must_use]
+pub fn mark(kind: &str, since: UnixSeconds, text: &str) -> String {
+    format!("{}, since {}: {}", clean(kind), time(since), clean(text))
 }
 
 /// `2026-11-26 14:05:09Z` (RFC 3339 with a blank).

@@ -69,9 +69,6 @@ impl Master {
                  command; if the server takes an administrator by SASL PLAIN with an authorization identity, take \
                  \"master-user\" without a separator",
             ),
-            Self::Token(_) if sieve => {
-                Some("not supported yet: tokens on a side with `sieve`: leave it out on both sides")
-            }
             _ => None,
         }
     }

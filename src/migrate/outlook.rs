@@ -14,7 +14,7 @@ use crate::mailbox::compare::{added, left_behind, misplaced, sharing};
 use crate::mailbox::{Account, Contents, Finding, Listed, MailboxName, Report, Sharing, Side};
 use crate::net::imap::printable;
 use crate::source::{ReadError, Reader};
-use crate::store::{Phase, UserRecord};
+use crate::store::{Mark, Phase, UserRecord};
 pub use labels::{Labelled, Labels};
 pub use pace::Pace;
 
@@ -39,6 +39,8 @@ pub struct Holdings {
 pub struct Outlook {
     /// The user's record, if there is one.
     pub record: Option<UserRecord>,
+    /// What the account on the new side is marked with, where it is no whole copy.
+    pub mark: Option<Mark>,
     /// Whether the next login starts the move, and on whose word; `None`: it has begun.
     pub enrolled: Option<(bool, String)>,
     /// How names look on each side, in words.
@@ -84,6 +86,7 @@ impl Outlook {
     /// [`Stop`] if one of them can't be read.
     pub async fn of(platform: &Platform, job: &Job) -> Result<Self, Stop> {
         let record = platform.store.user(job.user.as_str()).await?;
+        let mark = platform.store.mark(job.user.as_str()).await?;
         let begun = record.as_ref().is_some_and(|record| record.phase != Phase::Old);
         let moved = record.as_ref().is_some_and(|record| record.authority == Side::New);
         let enrolled = if begun { None } else { Some(is_enrolled(platform, &job.user).await?) };
@@ -93,6 +96,7 @@ impl Outlook {
         let capabilities = [words(seen), words(new)];
         let (mut old, new) = (readers.old.account().await?, readers.new.account().await?);
         let mut blocks: Vec<String> = readers.unlike(&mut old).await?.into_iter().collect();
+        blocks.extend(mark.as_ref().map(Mark::to_string));
         if record.as_ref().is_none_or(|record| record.phase != Phase::New && record.phase != Phase::Settled) {
             let records = super::copy::records(platform, job).await?;
             match preflight::check(&old, &new, &records) {
@@ -150,6 +154,7 @@ impl Outlook {
         let names = [form(&old), form(&new)];
         Ok(Self {
             record,
+            mark,
             enrolled,
             names,
             old: old_holds,

@@ -20,7 +20,7 @@ use super::tls::{ClientTls, TlsError};
 use crate::config::{Endpoint, Security};
 use crate::mailbox::{Scripts, Side};
 use crate::wire::sieve::command::{self, NAME_MAX};
-use crate::wire::sieve::scan::{self, End, Line, Status};
+use crate::wire::sieve::scan::{self, Bad, End, Line, Status};
 
 /// How long a connection may take to be made, and a server to greet.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
@@ -42,6 +42,9 @@ const OCTETS_MAX: usize = 16 << 20;
 
 /// Octets of one answer: a script, or a list of names.
 const ANSWER_MAX: usize = scan::SCRIPT_MAX + (256 << 10);
+
+/// Octets shown of a line that makes no sense.
+const SHOWN_MAX: usize = 200;
 
 /// Lines of one answer.
 const LINES_MAX: usize = 1024;
@@ -345,6 +348,11 @@ impl SieveConnection {
                     return Ok(line);
                 }
                 Ok(None) => self.fill().await?,
+                Err(Bad::Syntax) => {
+                    let line = self.input[..].split(|octet| *octet == b'\n').next().unwrap_or_default();
+                    let shown = printable(line.get(..SHOWN_MAX).unwrap_or(line).trim_ascii_end());
+                    return Err(self.server.lost(format!("{}: {shown}", Bad::Syntax)));
+                }
                 Err(bad) => return Err(self.server.lost(bad.to_string())),
             }
         }

@@ -303,6 +303,8 @@ impl ImapReader {
             other => other.into(),
         })?;
         self.open = Some(listed.raw.clone());
+        let lasting = |told| self.lasting_validity(u64::from(opened.exists), UidValidity(told)).0;
+        opened.uid_validity = opened.uid_validity.map(lasting);
         Ok(opened)
     }
 

@@ -45,6 +45,8 @@ pub enum Quirk {
     NoKeywords,
     /// A mailbox that nobody has opened gets another UIDVALIDITY at each look.
     ForgetsUidValidity,
+    /// A mailbox gets another UIDVALIDITY at each look until a client has opened it and left it, and for as long as it is empty.
+    MomentaryUidValidity,
     /// Its administrator chooses how names look (`unixhierarchysep`, `altnamespace`).
     ChosenNames,
     /// Its POP3 lets a user log in once in so many minutes, as Debian installs it.
@@ -95,6 +97,10 @@ impl Quirk {
             Self::NoKeywords => "keeps no keywords",
             Self::ForgetsUidValidity => {
                 "gives a mailbox that nobody has ever opened another UIDVALIDITY each second: such a mailbox is opened once"
+            }
+            Self::MomentaryUidValidity => {
+                "gives a mailbox another UIDVALIDITY each second until a client has opened it and left it: until then its user stays \
+                 where they are; that of an empty mailbox never lasts, and is 1 on the new side"
             }
             Self::ChosenNames => {
                 "names look as `unixhierarchysep` and `altnamespace` say: `check USER` shows separator and prefix, and the new \
@@ -234,7 +240,7 @@ static KNOWN: [Profile; 5] = [
             has: &["NAMESPACE", "ID", "IDLE", "LITERAL+", "UNSELECT"],
             lacks: &["UIDPLUS", "CHILDREN", "SASL-IR", "CONDSTORE"],
         }),
-        quirks: &[Quirk::Pop3Locks, Quirk::RewritesMessages, Quirk::NoKeywords],
+        quirks: &[Quirk::Pop3Locks, Quirk::RewritesMessages, Quirk::NoKeywords, Quirk::MomentaryUidValidity],
     },
 ];
 

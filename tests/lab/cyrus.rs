@@ -1,4 +1,4 @@
-//! A private Cyrus, IMAP, POP3 and LMTP.
+//! A private Cyrus, IMAP, POP3, LMTP and ManageSieve.
 //!
 //! Its Debian packages can't be installed beside Dovecot's, so `tests/run.sh` unpacks them into a folder; programs and
 //! libraries are used from there, and no maintainer script runs. Where that can't be done it says so loudly. As root the server
@@ -120,7 +120,7 @@ pub struct Cyrus {
     root: PathBuf,
     spec: CyrusSpec,
     passwords: BTreeMap<String, String>,
-    ports: [Port; 5],
+    ports: [Port; 6],
     tls: TlsFiles,
     process: Option<Process>,
 }
@@ -188,6 +188,10 @@ impl Cyrus {
 
     pub fn lmtp_port(&self) -> u16 {
         self.ports[4].number
+    }
+
+    pub fn sieve_port(&self) -> u16 {
+        self.ports[5].number
     }
 
     pub fn dir(&self) -> &Path {
@@ -364,7 +368,7 @@ impl Cyrus {
         }
         let text: String = lines.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
         fs::write(self.dir.join("imapd.conf"), text).unwrap();
-        let [imap, imaps, pop3, pop3s, lmtp] = self.ports.each_ref().map(|port| port.number);
+        let [imap, imaps, pop3, pop3s, lmtp, sieve] = self.ports.each_ref().map(|port| port.number);
         let bin = self.root.join("usr/lib/cyrus/bin");
         let call = |program: &str, more: &str| format!("cmd=\"{}/{program} -C {dir}/imapd.conf{more}\"", bin.display());
         let service = |name: &str, program: &str, more: &str, port: u16| {
@@ -380,6 +384,7 @@ impl Cyrus {
                 service("pop3", "pop3d", "", pop3),
                 service("pop3s", "pop3d", " -s", pop3s),
                 service("lmtp", "lmtpd", " -a", lmtp),
+                service("sieve", "timsieved", "", sieve),
             ]
             .concat(),
             call("idled", "")

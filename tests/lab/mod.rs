@@ -17,7 +17,7 @@
 //! * [`Liar`] is a wire on which chosen messages come as broken servers give them.
 //! * [`Porter`] is a wire that lets in by tokens, or an administrator who says PROXYAUTH.
 //! * [`Maildrops`] is a POP3 server that shows what a test wants of it.
-//! * [`disk`] is a disk under the store that fills up and loses power.
+//! * [`disk`] is a disk under the store that fills up and loses power, [`Room`] one under a new side.
 //! * [`foreign`] wraps judges that are not ours: `tests/foreign/compare.py` (Python imaplib) and mbsync.
 //!
 //! Rules the lab keeps, so that tests can run in parallel in any number of processes:
@@ -59,6 +59,7 @@ pub mod pop3;
 pub mod porter;
 pub mod ports;
 pub mod process;
+pub mod room;
 pub mod server;
 pub mod sieve;
 pub mod tap;
@@ -81,6 +82,7 @@ pub use mailutils::Mailutils;
 pub use pop3::Pop3;
 pub use porter::Porter;
 pub use process::wait_for;
+pub use room::Room;
 pub use server::{Dovecot, Format, Release, Spec};
 pub use sieve::{Sieve, SieveDoor};
 pub use tap::Tap;

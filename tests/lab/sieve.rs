@@ -166,6 +166,10 @@ impl Sieve {
     }
 }
 
+/// A name as a string; Cyrus takes none with more than ASCII in quotes.
 fn quoted(name: &str) -> String {
+    if !name.is_ascii() {
+        return format!("{{{}+}}\r\n{name}", name.len());
+    }
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -5,6 +5,7 @@
 mod follow;
 mod nasty;
 mod quirks;
+mod scripts;
 
 use std::process::Output;
 use std::time::Duration;

@@ -79,7 +79,7 @@ impl Scene {
 }
 
 /// The pin of a certificate by the command that the documentation tells.
-fn pin(certificate: &Path) -> String {
+pub(crate) fn pin(certificate: &Path) -> String {
     let command = "openssl x509 -in \"$0\" -noout -pubkey | openssl pkey -pubin -outform der | sha256sum";
     let output = Command::new("sh").args(["-c", command]).arg(certificate).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

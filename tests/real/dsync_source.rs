@@ -5,6 +5,7 @@ mod cost;
 mod hostile;
 mod rights;
 mod sight;
+mod tls;
 mod untold;
 
 use std::time::Duration;

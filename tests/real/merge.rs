@@ -1,6 +1,7 @@
 //! `mailferry sync --mode merge`: the new side's own mail stays as it is, the old side's is added once, and what happens to it on the
 //! old side is followed on its copy alone. `doveadm sync -1`, which it stands in for, judges what the first run makes.
 
+mod filtered;
 mod interrupted;
 
 use std::collections::BTreeMap;

@@ -151,6 +151,14 @@ fn there_and_whole(release: Release, format: Format) {
     assert!(ferry.run_ok(&["status", "u1"]).contains("mark         partial, since "));
     let (report, code) = verify(&ferry, &pair, "u1", "none");
     assert!(code == 1 && rules(&report).contains(&"partial"), "{report:#}");
+    let checked = on_user(&ferry, &pair, &["check"], "u1");
+    let said = shown(&checked);
+    assert!(checked.status.code() == Some(1) && said.contains("  mark       partial, since "), "{said}");
+    assert!(said.contains(&format!(": made with {shown_filter}\n")), "{said}");
+    assert!(
+        said.contains(&format!("  blocks     the copy is partial (made with {shown_filter}): run `mailferry sync`")),
+        "{said}"
+    );
 
     // A login would move the user, and an operator wants it, too.
     let mut session = Imap::connect(ferry.imap());
@@ -189,6 +197,7 @@ fn there_and_whole(release: Release, format: Format) {
         assert!(whole.status.success(), "{}", shown(&whole));
     }
     assert!(ferry.status("u1")["mark"].is_null());
+    assert!(!shown(&on_user(&ferry, &pair, &["check"], "u1")).contains("  mark "));
     let (report, code) = verify(&ferry, &pair, "u1", "all");
     assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
     assert_foreign_judge_agrees(&pair, "u1");

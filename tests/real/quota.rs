@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::copy::{Pair, on_user, shown, sync, verify};
-use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Release, Spec, World, nasty};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Format, Imap, Release, Room, Spec, World, nasty, trixie};
 
 /// Far above what any of this takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -86,4 +86,61 @@ fn a_user_whose_mail_outgrows_the_new_side_is_not_switched() {
     );
     let said = shown(&on_user(&ferry, &pair, &["check"], "u1"));
     assert!(said.contains("old side: \"User quota\": ") && said.contains(" of 1048576 KiB; new side: "), "{said}");
+}
+
+/// Dovecot doesn't hold a copy to a quota (it is dsync's rule, whatever plugins are loaded), so nobody would hear of one that can't
+/// be asked for.
+#[test]
+fn a_copy_is_not_held_to_a_quota_even_where_the_plugin_is_loaded_for_it() {
+    let plugin = |dialect: Release| match dialect {
+        Release::V23 => {
+            "mail_plugins = quota\nprotocol imap {\n  mail_plugins = quota\n}\nprotocol doveadm {\n  mail_plugins = quota\n}\n\
+             plugin {\n  quota = count:User quota\n  quota_vsizes = yes\n  quota_rule = *:storage=100K\n}\n"
+        }
+        Release::V24 => "mail_plugins {\n  quota = yes\n}\nquota \"User quota\" {\n  storage_size = 100K\n}\n",
+    };
+    for release in [Release::V23, Release::V24] {
+        if release == Release::V24 && !trixie::is_here() {
+            continue;
+        }
+        let spec = Spec { release, extra: plugin(release).to_owned(), ..Spec::new_side(&["u1"]) };
+        let pair = Pair { old: Dovecot::start(Spec::old(&["u1"])), new: Dovecot::start(spec) };
+        nasty::small(&pair.old, "u1");
+        fill(&pair, 200_000);
+        let ferry = pair.ferry();
+        let checked = shown(&on_user(&ferry, &pair, &["check"], "u1"));
+        assert!(checked.contains("new side: none that it tells of"), "{release:?}: {checked}");
+        sync(&ferry, &pair, "u1");
+        assert_eq!(verify(&ferry, &pair, "u1", "all").1, 0, "{release:?}");
+        let used = pair.new.doveadm_ok(&["-f", "tab", "quota", "get", "-u", "u1"]);
+        let storage = used.lines().find(|line| line.contains("STORAGE")).unwrap();
+        let percent: u32 = storage.split('\t').next_back().unwrap().parse().unwrap();
+        assert!(percent > 190, "{release:?}: {used}");
+    }
+}
+
+#[test]
+fn a_copy_that_runs_out_of_room_says_so_loses_nothing_and_goes_on_when_there_is_some() {
+    for format in [Format::Mdbox, Format::Maildir] {
+        let room = Room::build();
+        let new = Spec { release: Release::V23, format, ..Spec::new_side(&["u1"]) };
+        let pair = Pair { old: Dovecot::start(Spec::old(&["u1"])), new: Dovecot::start(room.under(new)) };
+        nasty::small(&pair.old, "u1");
+        (0..6).for_each(|_| fill(&pair, 40_000));
+        room.leave(150_000);
+        let ferry = Ferry::start(FerrySpec::between(&pair.old, &pair.new));
+        let mut session = Imap::connect(ferry.imap());
+        session.login("u1", pair.old.password("u1"));
+        let status = ferry.wait_status("u1", LONG, |status| status["reason"].is_string());
+        let reason = status["reason"].as_str().unwrap();
+        for word in ["can't write u1 to ", "Mailbox INBOX: Saving", "quota", "no room on the new side: free space"] {
+            assert!(reason.contains(word), "{format:?} {word}: {reason}");
+        }
+        assert_eq!((status["phase"].as_str(), status["authority"].as_str()), (Some("copying"), Some("old")));
+        session.ok("LOGOUT");
+        room.make();
+        // (By itself: nobody logs in again.)
+        ferry.wait_phase("u1", "new", LONG);
+        assert_eq!(verify(&ferry, &pair, "u1", "all").1, 0, "{format:?}");
+    }
 }

@@ -230,3 +230,32 @@ fn a_master_user_carries_scripts_over_inside_tls() {
     let [old, new] = platform.scripts();
     assert!(old == new && new.1.as_deref() == Some("main"), "{new:?}");
 }
+
+#[test]
+fn a_passthrough_to_the_old_sides_managesieve_is_warned_of_once_users_are_on_the_new_side() {
+    let platform = Platform::start("");
+    let keys = platform.doors.each_ref().map(SieveDoor::key);
+    let (to_old, to_new) = (crate::lab::ports::claim(), crate::lab::ports::claim());
+    let door = |port: u16, to: &SieveDoor| format!("listen = \"127.0.0.1:{port}\"\nto = \"127.0.0.1:{}\"\n", to.port());
+    let doors = format!(
+        "{}\n[[passthrough]]\n{}",
+        door(to_old.number, &platform.doors[0]),
+        door(to_new.number, &platform.doors[1])
+    );
+    let ferry = Ferry::start(FerrySpec {
+        auto: false,
+        extra: vec![("old", keys[0].as_str()), ("new", keys[1].as_str()), ("[passthrough]", &doors)],
+        ..FerrySpec::between(&platform.pair.old, &platform.pair.new)
+    });
+    platform.follow(&ferry);
+    let warned = || {
+        let said = shown(&ferry.run(&["check"]));
+        said.lines().filter(|line| line.starts_with("passthrough ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(warned(), [""; 0]);
+    ferry.run_ok(&["switch", "u1"]);
+    let lines = warned();
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    let from = format!("127.0.0.1:{} leads to 127.0.0.1:{}", to_old.number, platform.doors[0].port());
+    assert!(line.contains(&from) && line.contains("1 users are on the new side"), "{line}");
+}

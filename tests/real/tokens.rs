@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::copy::{Pair, assert_foreign_judge_agrees, shown};
 use crate::front::secrets::assert_silent;
 use crate::lab::porter::{End, Porter};
-use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Spec, World, nasty};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Release, Sieve, SieveDoor, Spec, World, nasty};
 use crate::uidl::maildrop;
 
 /// Far above what any of this takes on a busy machine.
@@ -79,27 +79,31 @@ impl Issuer {
 
 /// Two Dovecots that take users' passwords, and tokens with their names in them.
 fn pair(users: &[&str]) -> Pair {
+    let [old, new] =
+        [Spec::old(users), Spec { own_uidls: true, ..Spec::old(users) }].map(|spec| taking_tokens(spec, KEY));
+    Pair { old, new }
+}
+
+/// One that takes tokens that were signed with `key`.
+fn taking_tokens(spec: Spec, key: &str) -> Dovecot {
     let extra = "auth_mechanisms = plain login xoauth2 oauthbearer\n\
                  passdb {\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {dir}/oauth2.conf\n}\n\
                  auth_failure_delay = 0\n";
-    let [old, new] = [Spec::old(users), Spec { own_uidls: true, ..Spec::old(users) }].map(|spec| {
-        let mut server = Dovecot::start(spec);
-        let dir = server.dir().to_owned();
-        let keys = dir.join("keys/default/HS256");
-        fs::create_dir_all(&keys).unwrap();
-        fs::write(keys.join("default"), base64(KEY)).unwrap();
-        for folder in ["keys", "keys/default", "keys/default/HS256"] {
-            fs::set_permissions(dir.join(folder), fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        let settings = format!(
-            "introspection_mode = local\nusername_attribute = sub\nlocal_validation_key_dict = fs:posix:prefix={}/keys/\n",
-            dir.display()
-        );
-        fs::write(dir.join("oauth2.conf"), settings).unwrap();
-        server.configure(extra);
-        server
-    });
-    Pair { old, new }
+    let mut server = Dovecot::start(spec);
+    let dir = server.dir().to_owned();
+    let keys = dir.join("keys/default/HS256");
+    fs::create_dir_all(&keys).unwrap();
+    fs::write(keys.join("default"), base64(key)).unwrap();
+    for folder in ["keys", "keys/default", "keys/default/HS256"] {
+        fs::set_permissions(dir.join(folder), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let settings = format!(
+        "introspection_mode = local\nusername_attribute = sub\nlocal_validation_key_dict = fs:posix:prefix={}/keys/\n",
+        dir.display()
+    );
+    fs::write(dir.join("oauth2.conf"), settings).unwrap();
+    server.configure(extra);
+    server
 }
 
 fn base64(text: &str) -> String {
@@ -352,6 +356,91 @@ fn a_token_that_is_refused_is_refused_as_the_standard_says_and_a_token_alone_mov
     imap.login("u1", password);
     imap.ok("LOGOUT");
     ferry.wait_phase("u1", "new", LONG);
+}
+
+/// Two servers with ManageSieve, and scripts on the old one.
+fn with_scripts() -> (Pair, [String; 2], [SieveDoor; 2]) {
+    let [(old, first), (new, second)] = [Spec::old(&["u1"]), Spec { own_uidls: true, ..Spec::old(&["u1"]) }]
+        .map(|spec| SieveDoor::into(Spec { release: Release::V23, ..spec }, ""));
+    let pair = Pair { old: taking_tokens(old, KEY), new: taking_tokens(new, KEY) };
+    nasty::small(&pair.old, "u1");
+    let mut sieve = Sieve::login(first.port(), "u1", pair.old.password("u1"));
+    sieve.put("sort", "require \"fileinto\";\r\nfileinto \"Sent\";\r\n");
+    sieve.put("draft", "keep;\n");
+    sieve.set_active("sort");
+    let keys = [first.key(), second.key()];
+    (pair, keys, [first, second])
+}
+
+#[test]
+fn scripts_are_carried_over_with_tokens_by_both_mechanisms() {
+    // (A token that has no place in a quoted string, and one that has.)
+    for (kinds, more) in [(["xoauth2", "oauthbearer"], 1), (["oauthbearer", "xoauth2"], 200)] {
+        let (pair, keys, _doors) = with_scripts();
+        let issuer = Issuer::signing(KEY);
+        let script = fs::read_to_string(issuer.folder.path().join("token")).unwrap();
+        issuer.set(&script.replace("'geheim'", &format!("'geheim' * {more}")));
+        let both = kinds.map(|kind| issuer.credentials(kind, ", \"%u\""));
+        let ferry = Ferry::prepare(FerrySpec {
+            credentials: [&both[0], &both[1]],
+            extra: vec![("old", keys[0].as_str()), ("new", keys[1].as_str())],
+            env: vec![("RUST_LOG", "mailferry=trace")],
+            ..FerrySpec::between(&pair.old, &pair.new)
+        });
+        let output = ferry.run(&["sync", "u1"]);
+        assert!(output.status.success(), "{}", shown(&output));
+        assert_silent(&shown(&output), "eyJhbGciOiAiSFMyNTYiLCAidHlwIjogIkpXVCJ9");
+        let report: Value = serde_json::from_str(&ferry.run_ok(&["verify", "u1", "--json"])).unwrap();
+        assert_eq!(
+            (report["identical"].as_bool(), report["sieve"].as_str()),
+            (Some(true), Some("2 scripts, \"sort\" is active")),
+            "{report:#}"
+        );
+        assert_eq!(issuer.calls(), ["u1"; 4], "one token for all connections to a side");
+    }
+}
+
+#[test]
+fn a_managesieve_server_that_refuses_a_token_is_given_another_once_and_named_with_what_it_said() {
+    let (pair, keys, _doors) = with_scripts();
+    // (It answers each wrong login as the first one.)
+    let extra = "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}\n".to_owned();
+    let (other, other_door) = SieveDoor::into(Spec { release: Release::V23, extra, ..Spec::old(&["u1"]) }, "");
+    let _other = taking_tokens(other, "another key");
+    let good = Issuer::signing(KEY);
+    let new = good.credentials("xoauth2", ", \"%u\"");
+    let check = |old: &str, key: &str| {
+        let extra = vec![("old", key), ("new", keys[1].as_str())];
+        let between = FerrySpec::between(&pair.old, &pair.new);
+        let ferry = Ferry::prepare(FerrySpec { credentials: [old, &new], extra, ..between });
+        let output = ferry.run(&["check", "u1"]);
+        (output.status.code(), shown(&output))
+    };
+    for (kind, told) in [("xoauth2", "{\"status\":\"401\""), ("oauthbearer", "{\"status\":\"invalid_token\"")] {
+        let issuer = Issuer::signing(KEY);
+        let old = issuer.credentials(kind, ", \"%u\"");
+        let (code, said) = check(&old, &other_door.key());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("refuses the ManageSieve login of u1 with a token (old.credentials)"), "{said}");
+        assert!(said.contains(told) && !said.contains("eyJ"), "{kind}: {said}");
+        // Another one, as the first may have been over, and no third.
+        assert_eq!(issuer.calls().len(), 2, "{kind}");
+
+        // IMAP takes the first, ManageSieve only the next.
+        let first = fs::read_to_string(issuer.folder.path().join("token")).unwrap();
+        let signed = format!("{KEY:?}.encode()");
+        assert!(first.contains(&signed));
+        let next = format!(
+            "({KEY:?} if len(open(os.path.dirname(sys.argv[0]) + '/calls').readlines()) < 4 else 'another key').encode()"
+        );
+        issuer.set(&first.replace(&signed, &next));
+        let (code, said) = check(&old, &other_door.key());
+        assert_eq!((code, issuer.calls().len()), (Some(0), 4), "{kind}: {said}");
+    }
+    let (none, none_door) = SieveDoor::into(Spec { release: Release::V23, ..Spec::old(&["u1"]) }, "");
+    let _none = Dovecot::start(none);
+    let (code, said) = check(&new, &none_door.key());
+    assert!(code == Some(1) && said.contains("does not take tokens by XOAUTH2; it offers PLAIN, LOGIN"), "{said}");
 }
 
 fn unbase64(text: &str) -> String {

@@ -9,7 +9,7 @@ use super::{Exit, UsageError, load, one_user, platforms};
 use crate::admin::doveconf::Doveconf;
 use crate::admin::new_config::{self, Dialect};
 use crate::admin::text;
-use crate::config::Config;
+use crate::config::{Config, Endpoint, OldSide, Passthrough};
 use crate::mailbox::Side;
 use crate::migrate::outlook::{Holdings, Labelled, Labels, Outlook};
 use crate::migrate::{PasswordFor, Platform, SieveSides, Stop};
@@ -21,6 +21,9 @@ use crate::source::profile_of;
 use crate::store::{Phase, UserRecord};
 use crate::user::{CanonicalUser, NameRules, Realms};
 use crate::wire::imap::tracker;
+
+/// ManageSieve's port (RFC 5804 §1.8).
+const SIEVE: u16 = 4190;
 
 /// Differences of rights that are shown.
 const RIGHTS_MAX: usize = 10;
@@ -83,6 +86,9 @@ pub async fn check(config: &Path, also: Also<'_>) -> anyhow::Result<Exit> {
         let (fine, seen) = sides(platform).await;
         good &= fine;
         us = us.or_else(|| seen.iter().find(|seen| seen.side == Side::New).map(|seen| seen.us.clone()));
+    }
+    if let Some(platform) = looked_at.first() {
+        old_scripts(&config, platform).await?;
     }
     if let (Some(doveconf), Some(platform)) = (doveconf, looked_at.first()) {
         let warnings = doveconf.warnings(&platform.config, us.as_deref());
@@ -192,6 +198,35 @@ pub async fn new_config(config: &Path, dialect: Dialect, domain: Option<&str>) -
         print!("{}", new_config::lines(within, dialect, &us));
     }
     Ok(Exit::Done)
+}
+
+/// Warns of a `[[passthrough]]` to the old side's ManageSieve, once users are on the new side: what they change there has no effect
+/// on their mail any more.
+async fn old_scripts(config: &Config, platform: &Platform) -> anyhow::Result<()> {
+    let leads_there = |old: &OldSide, to: &Endpoint| {
+        old.sieve.as_ref().is_some_and(|sieve| sieve.is_same_server(to))
+            || (to.port, &to.host) == (SIEVE, &old.imap.host)
+    };
+    let olds = || config.realms.iter().map(|realm| &realm.old).chain([&config.old]);
+    let doors: Vec<_> = config.passthrough.iter().filter(|door| olds().any(|old| leads_there(old, &door.to))).collect();
+    if doors.is_empty() {
+        return Ok(());
+    }
+    let (_, phases) = platform.store.users(None).await?;
+    let moved: u64 = phases
+        .iter()
+        .filter(|(phase, _)| matches!(phase, Phase::New | Phase::Returning | Phase::Settled))
+        .map(|(_, count)| count)
+        .sum();
+    if moved > 0 {
+        for Passthrough { listen, to } in doors {
+            println!(
+                "passthrough    {listen} leads to {to}, ManageSieve of the old side, and {moved} users are on the new side: what they \
+                 change there has no effect any more; let it lead to the new side when all have moved"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn read_doveconf(path: &Path) -> anyhow::Result<Doveconf> {
@@ -416,6 +451,9 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     };
     let row = |name: &str, value: &str| println!("  {name:<10} {value}");
     row("now", &standing(outlook));
+    if let Some(mark) = &outlook.mark {
+        row("mark", &text::mark(mark.kind.as_str(), mark.at, &format!("made with {}", mark.how)));
+    }
     row("names", &names(&outlook.names));
     row("old side", &holds(&outlook.old));
     row("new side", &holds(&outlook.new));
@@ -467,6 +505,7 @@ fn show(outlook: &Outlook, config: &Config) -> bool {
     let then = match (&outlook.enrolled, outlook.blocks.is_empty(), config.switch.auto) {
         _ if moved => "nothing: the user is on the new side",
         (Some((false, _)), ..) => "nothing, until the user is enrolled",
+        _ if outlook.mark.is_some() => "nothing: the user stays where they are",
         (_, false, _) => "the mail is copied as far as it can be, and the user stays where they are",
         (_, true, true) => "the mail is copied, compared, and the user switched at a good moment",
         (_, true, false) => "the mail is copied and followed; the user is switched by `mailferry switch`",

@@ -287,7 +287,10 @@ impl ImapReader {
                 found = fingerprint(&items);
             }
         }
-        let found = found.map(Some);
+        let found = found.map(|status| {
+            let uid_validity = self.lasting_validity(status.messages, status.uid_validity);
+            Some(Status { uid_validity, ..status })
+        });
         found.ok_or_else(|| self.in_mailbox(listed, "STATUS without UIDVALIDITY, UIDNEXT or MESSAGES".to_owned()))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::mailbox::Guid;
 use crate::net::doveadm;
-use crate::wire::dsync::doveadm::{LogLine, said};
+use crate::wire::dsync::doveadm::{LogLine, is_out_of_room, said};
 use crate::wire::dsync::item::{Finish, MailboxState};
 use crate::wire::dsync::master::{MasterError, Misuse, Refusal};
 
@@ -138,7 +138,14 @@ impl fmt::Display for TargetError {
             "" => write!(f, "can't use {url}: {reason}")?,
             user => write!(f, "can't write {user} to {url}: {reason}")?,
         }
-        f.write_str(&said(log))
+        f.write_str(&said(log))?;
+        if is_out_of_room(log) {
+            f.write_str(
+                "; there is no room on the new side: free space on its disk, or raise the limit of its file system; what was \
+                 copied stays, and the copy goes on from there",
+            )?;
+        }
+        Ok(())
     }
 }
 

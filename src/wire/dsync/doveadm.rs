@@ -185,9 +185,18 @@ pub struct LogLine {
 /// What a server's log says beside an error of ours; nothing if it says nothing grave.
 #[must_use]
 pub fn said(log: &[LogLine]) -> String {
-    let lines: Vec<&str> =
-        log.iter().filter(|line| line.level >= Level::Warning).map(|line| line.text.as_str()).collect();
+    let told = |line: &&LogLine| line.level >= Level::Warning && !line.text.contains("Raw backtrace: ");
+    let lines: Vec<&str> = log.iter().filter(told).map(|line| line.text.as_str()).collect();
     if lines.is_empty() { String::new() } else { format!("; the log there says: {}", lines.join(" ")) }
+}
+
+/// Whether a server's log says that there is no room for what it was to write: its own words for a full quota, or the system's for
+/// a full disk.
+#[must_use]
+pub fn is_out_of_room(log: &[LogLine]) -> bool {
+    const WORDS: [&str; 4] =
+        ["Not enough disk quota", "Quota exceeded", "Disk quota exceeded", "No space left on device"];
+    log.iter().any(|line| line.level >= Level::Warning && WORDS.iter().any(|words| line.text.contains(words)))
 }
 
 /// Separates the packets that a server sends after the authentication: channel 0 is the command's output, channel `L`
@@ -280,6 +289,22 @@ mod tests {
 
     fn login() -> Login {
         Login::new(SecretString::from("supersecret"))
+    }
+
+    #[test]
+    fn a_log_that_tells_of_no_room_is_understood_and_shown_without_backtraces() {
+        let line = |level, text: &str| LogLine { level, text: text.to_owned() };
+        for text in [
+            "doveadm(u1)<7><s>: Mailbox INBOX: Saving failed: Not enough disk quota",
+            "write() failed for file /mail/u1/storage/m.1: No space left on device",
+        ] {
+            assert!(is_out_of_room(&[line(Level::Info, "x"), line(Level::Error, text)]), "{text}");
+            assert!(!is_out_of_room(&[line(Level::Debug, text)]), "{text}");
+        }
+        let log =
+            [line(Level::Error, "u1: Raw backtrace: #0 t_askpass[0x7f]"), line(Level::Error, "Permission denied")];
+        assert!(!is_out_of_room(&log));
+        assert_eq!(said(&log), "; the log there says: Permission denied");
     }
 
     #[test]

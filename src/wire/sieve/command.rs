@@ -26,21 +26,30 @@ pub fn with(word: &str, strings: &[&[u8]]) -> Vec<u8> {
     line
 }
 
-/// `AUTHENTICATE "PLAIN"` with its initial response, which is base64.
+/// `AUTHENTICATE` with a mechanism and its initial response, which is base64.
 #[must_use]
-pub fn authenticate_plain(base64: &[u8]) -> Zeroizing<Vec<u8>> {
-    const COMMAND: &[u8] = b"AUTHENTICATE \"PLAIN\" ";
+pub fn authenticate(mechanism: &str, base64: &[u8]) -> Zeroizing<Vec<u8>> {
+    secret(&format!("AUTHENTICATE \"{mechanism}\" "), base64)
+}
+
+/// What is said to a challenge inside AUTHENTICATE, in base64.
+#[must_use]
+pub fn response(base64: &[u8]) -> Zeroizing<Vec<u8>> {
+    secret("", base64)
+}
+
+fn secret(before: &str, base64: &[u8]) -> Zeroizing<Vec<u8>> {
     // Room for all of it from the start: growing would leave the password behind in freed memory.
-    let mut line = Zeroizing::new(Vec::with_capacity(COMMAND.len() + base64.len() + 32));
-    line.extend_from_slice(COMMAND);
+    let mut line = Zeroizing::new(Vec::with_capacity(before.len() + base64.len() + 32));
+    line.extend_from_slice(before.as_bytes());
     string(base64, &mut line);
     line.extend_from_slice(b"\r\n");
     line
 }
 
 fn string(text: &[u8], line: &mut Vec<u8>) {
-    // A backslash doubles what it stands before.
-    let plain = text.len() <= QUOTED_MAX / 2 && !text.iter().any(u8::is_ascii_control);
+    // A backslash doubles what it stands before. (Cyrus takes no quoted string with more than ASCII in it.)
+    let plain = text.len() <= QUOTED_MAX / 2 && text.is_ascii() && !text.iter().any(u8::is_ascii_control);
     if !plain {
         line.extend_from_slice(format!("{{{}+}}\r\n", text.len()).as_bytes());
         line.extend_from_slice(text);
@@ -59,7 +68,7 @@ fn string(text: &[u8], line: &mut Vec<u8>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{authenticate_plain, bare, with};
+    use super::{authenticate, bare, response, with};
     use crate::wire::sieve::scan::{self, Line};
     use proptest::prelude::*;
 
@@ -68,7 +77,9 @@ mod tests {
         assert_eq!(bare("LISTSCRIPTS"), b"LISTSCRIPTS\r\n");
         assert_eq!(with("SETACTIVE", &[b""]), b"SETACTIVE \"\"\r\n");
         assert_eq!(with("PUTSCRIPT", &[b"a\"b", b"keep;\n"]), b"PUTSCRIPT \"a\\\"b\" {6+}\r\nkeep;\n\r\n");
-        assert_eq!(authenticate_plain(b"AHRpbQB4").as_slice(), b"AUTHENTICATE \"PLAIN\" \"AHRpbQB4\"\r\n");
+        assert_eq!(with("GETSCRIPT", &["\u{f6}".as_bytes()]), b"GETSCRIPT {2+}\r\n\xc3\xb6\r\n");
+        assert_eq!(response(b"AQ==").as_slice(), b"\"AQ==\"\r\n");
+        assert_eq!(authenticate("PLAIN", b"AHRpbQB4").as_slice(), b"AUTHENTICATE \"PLAIN\" \"AHRpbQB4\"\r\n");
     }
 
     proptest! {

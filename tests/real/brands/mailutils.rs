@@ -155,3 +155,39 @@ fn mail_that_mailutils_changes_after_it_was_copied_keeps_its_user_where_they_are
     let found = World::of(&old, USER).differences(&World::of(&new, "u1"), Next::AtLeast);
     assert!(found.is_empty(), "{found:#?}");
 }
+
+#[test]
+fn a_user_of_mailutils_whose_mailbox_no_client_has_opened_is_waited_for_and_an_empty_mailbox_is_no_hindrance() {
+    if !Mailutils::is_here() {
+        return;
+    }
+    let old = Mailutils::start(&["u1"]);
+    let new = new_side(&["u1"], "\"\"", '/');
+    let mut imap = login(old.imap_port());
+    imap.ok("CREATE Empty");
+    imap.ok("LOGOUT");
+    (1..=5).for_each(|number| old.deliver("u1", &letter(number)));
+    let ferry = Ferry::start(FerrySpec { pop3: false, ..spec(&old, &new) });
+    login(ferry.imap()).ok("LOGOUT");
+    let status = ferry.wait_status(USER, LONG, |status| status["reason"].is_string());
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.contains("INBOX: its UIDVALIDITY is another one at each look"), "{reason}");
+    assert_eq!((status["phase"].as_str(), status["authority"].as_str()), (Some("copying"), Some("old")));
+    let file = ferry.password_file("pw-of-u1");
+    let checked = ferry.run(&["check", USER, "--password-file", &file]);
+    let said = shown(&checked);
+    assert!(checked.status.code() == Some(1) && said.contains("INBOX: its UIDVALIDITY is another one"), "{said}");
+    assert_eq!(World::of(&new, "u1").count(), 0);
+
+    // What every client does.
+    let mut session = login(ferry.imap());
+    session.select("INBOX");
+    session.ok("FETCH 1 BODY[]");
+    session.ok("LOGOUT");
+    ferry.wait_phase(USER, "following", LONG);
+    switch(&ferry, USER);
+    let (report, code) = verify(&ferry, &old, USER);
+    assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
+    assert_eq!(World::of(&new, "u1").mailboxes["INBOX"].mails.len(), 5);
+    assert_eq!(World::of(&new, "u1").mailboxes["Empty"].uid_validity, Some(1));
+}
