@@ -307,6 +307,9 @@ impl Dovecot {
     pub fn add_user(&mut self, user: &str, password: &str) {
         self.passwords.insert(user.to_owned(), password.to_owned());
         self.write_users();
+        // Dovecot looks at the file once in a second of the clock: whoever asked in this one keeps others from the change.
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        std::thread::sleep(Duration::from_millis(1050 - u64::from(since.subsec_millis())));
         // Forget what auth has cached of the file.
         let _ = self.doveadm(&["auth", "cache", "flush"]);
     }
