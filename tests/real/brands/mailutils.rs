@@ -1,10 +1,12 @@
 //! GNU Mailutils as old side: mail in mbox files, into which the server writes.
 
+use std::fs;
+
 use super::{LONG, new_side, spec, switch, verify};
 use crate::copy::shown;
 use crate::lab::foreign::Mbsync;
 use crate::lab::world::Next;
-use crate::lab::{Ferry, FerrySpec, Imap, Mailutils, Served, World};
+use crate::lab::{Dovecot, Ferry, FerrySpec, Imap, Mailutils, Served, Spec, World, nasty};
 use crate::uidl::maildrop::{self, Mpop, Shown};
 
 const USER: &str = "u1@example.com";
@@ -190,4 +192,46 @@ fn a_user_of_mailutils_whose_mailbox_no_client_has_opened_is_waited_for_and_an_e
     assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
     assert_eq!(World::of(&new, "u1").mailboxes["INBOX"].mails.len(), 5);
     assert_eq!(World::of(&new, "u1").mailboxes["Empty"].uid_validity, Some(1));
+}
+
+#[test]
+fn the_mail_corpus_arrives_as_mailutils_shows_it() {
+    if !Mailutils::is_here() {
+        return;
+    }
+    let maker = Dovecot::start(Spec::old(&["u1"]));
+    let Some(account) = nasty::corpus(&maker, "u1") else {
+        eprintln!("no corpus here");
+        return;
+    };
+    let old = Mailutils::start(&["u1"]);
+    let new = new_side(&["u1"], "\"\"", '/');
+    let messages: Vec<_> = account.mailboxes.values().flat_map(|mailbox| mailbox.messages.values()).collect();
+    fs::write(old.inbox("u1"), messages.iter().flat_map(|message| in_mbox(&message.raw)).collect::<Vec<_>>()).unwrap();
+    opened(&old, 1);
+    let ferry = Ferry::prepare(FerrySpec { pop3: false, ..spec(&old, &new) });
+    let file = ferry.password_file("pw-of-u1");
+    ferry.run_ok(&["sync", USER, "--password-file", &file]);
+    let (report, code) = verify(&ferry, &old, USER);
+    assert_eq!((report["identical"].as_bool(), code), (Some(true), 0), "{report:#}");
+    assert_eq!((report["bodies"].as_u64(), report["differences"].as_u64()), (report["messages"].as_u64(), Some(0)));
+    let found = World::of(&old, USER).differences(&World::of(&new, "u1"), Next::AtLeast);
+    assert_eq!(report["altered"].as_u64(), Some(found.len() as u64), "{found:#?} {report:#}");
+    // Some that it takes for parts of others: what it shows is what arrives.
+    let (shown, given) = (World::of(&old, USER).mailboxes["INBOX"].mails.len(), messages.len());
+    assert_eq!(report["messages"].as_u64(), Some(shown as u64));
+    assert!(shown > given - given / 20, "{shown} of {given}");
+    eprintln!("{shown} messages of {given}, {} of them altered by a named rule", report["altered"]);
+}
+
+/// A message as a delivery program writes it: lines that could begin another one are quoted.
+fn in_mbox(raw: &[u8]) -> Vec<u8> {
+    let mut entry = b"From sender@example.org Wed Jul 17 02:44:25 1996\n".to_vec();
+    for line in raw.split_inclusive(|octet| *octet == b'\n') {
+        entry.extend_from_slice(if line.starts_with(b"From ") { b">" } else { b"" });
+        entry.extend_from_slice(line.strip_suffix(b"\r\n").or_else(|| line.strip_suffix(b"\n")).unwrap_or(line));
+        entry.push(b'\n');
+    }
+    entry.push(b'\n');
+    entry
 }
