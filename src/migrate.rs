@@ -132,9 +132,7 @@ impl Platform {
             store,
         })
     }
-}
 
-impl Platform {
     /// Whether the user of this name carries the mailboxes of the *Shared* namespace for everybody.
     #[must_use]
     pub fn carries_shared(&self, name: &str) -> bool {

@@ -72,10 +72,7 @@ pub fn user_status(status: &UserStatus, colours: bool) -> String {
         rows.push(("shared with", shared_with(&status.shared_with)));
     }
     if let Some(mailboxes) = status.carries {
-        rows.push((
-            "carries",
-            format!("{}, for everybody", count(mailboxes, "mailbox").replace("mailbox", "shared mailbox")),
-        ));
+        rows.push(("carries", format!("{}, for everybody", count(mailboxes, "shared mailbox"))));
     }
     if let Some(mark) = &status.mark {
         rows.push(("mark", self::mark(&mark.kind, mark.since, &mark.text)));
@@ -243,7 +240,7 @@ fn late(late: LateArrivals) -> String {
 fn count(number: u64, what: &str) -> String {
     match (number, what) {
         (1, what) => format!("1 {what}"),
-        (number, "mailbox") => format!("{number} mailboxes"),
+        (number, what) if what.ends_with("mailbox") => format!("{number} {what}es"),
         (number, what) => format!("{number} {what}s"),
     }
 }

@@ -8,7 +8,7 @@ mod special_use;
 use super::account::{Account, Contents, Listed};
 use super::body::{BodyDigest, Verdict, verdict};
 use super::message::Message;
-use super::model::Uid;
+use super::model::{Side, Uid};
 use super::name::MailboxName;
 use super::report::{Class, Finding, Report};
 pub use scripts::scripts;
@@ -36,11 +36,9 @@ pub fn accounts(old: &Account, new: &Account, report: &mut Report) -> Vec<Mailbo
         report.add(finding(Class::Note, "shared", None, shared, "not moved"));
     }
     carried(old, new, report);
-    for (side, account) in [("old", old), ("new", new)] {
+    for (side, account) in [(Side::Old, old), (Side::New, new)] {
         for (raw, why) in &account.unreadable {
-            let (in_old, in_new) =
-                if side == "old" { (why.clone(), String::new()) } else { (String::new(), why.clone()) };
-            report.add(finding(Class::Difference, "name", Some(raw), in_old, in_new));
+            report.add(at_one_side(side, "name", raw, why));
         }
     }
     let mut both = Vec::new();
@@ -72,13 +70,20 @@ fn carried(old: &Account, new: &Account, report: &mut Report) {
         let old = format!("{count} shared mailboxes are carried by this account for everybody");
         report.add(finding(Class::Note, "carried", None, old, format!("{there} shared mailboxes")));
     }
-    for (side, account) in [("old", old), ("new", new)] {
+    for (side, account) in [(Side::Old, old), (Side::New, new)] {
         for (raw, why) in account.carried.iter().flat_map(|carried| &carried.closed) {
-            let (in_old, in_new) =
-                if side == "old" { (why.clone(), String::new()) } else { (String::new(), why.clone()) };
-            report.add(finding(Class::Difference, "shared", Some(raw), in_old, in_new));
+            report.add(at_one_side(side, "shared", raw, why));
         }
     }
+}
+
+/// What is wrong with a mailbox of one side.
+fn at_one_side(side: Side, rule: &'static str, raw: &str, why: &str) -> Finding {
+    let (in_old, in_new) = match side {
+        Side::Old => (why, ""),
+        Side::New => ("", why),
+    };
+    finding(Class::Difference, rule, Some(raw), in_old, in_new)
 }
 
 /// Mailboxes that others share with the user on the old side only, in words.

@@ -48,9 +48,10 @@ impl Store {
     /// If the store can't be read.
     pub async fn carried(&self, user: &str) -> Result<Option<u64>, StoreError> {
         let user = user.to_owned();
-        self.run(move |connection| {
+        // Every look at every account asks.
+        self.look(move |connection| {
             let mut query = connection.prepare_cached("SELECT mailboxes FROM carried WHERE user = ?1")?;
-            let found = query.query_row([user], |row| row.get::<_, u32>(0)).optional()?;
+            let found = query.query_row([&user], |row| row.get::<_, u32>(0)).optional()?;
             Ok(found.map(u64::from))
         })
         .await
@@ -94,6 +95,7 @@ mod tests {
             assert_eq!(store.shared_with("u1").await.unwrap(), with);
         }
     }
+
     #[tokio::test]
     async fn who_carries_what_belongs_to_nobody_is_remembered_until_they_do_not() {
         let folder = tempfile::tempdir().unwrap();
