@@ -40,8 +40,11 @@ impl Quiet {
     /// Nothing is left of anybody: no connection, here or at the server, and no session that would keep a user from being moved.
     fn assert_alone(&self) {
         wait_for("the connections to go", LONG, || (self.bench.ferry.sockets() <= self.sockets).then_some(()));
+        // (The end is told of once the connections are gone.)
         let count = |words: &str| self.bench.ferry.log().matches(words).count();
-        assert_eq!(count("POP3 session ended: "), count("logged in over POP3"));
+        wait_for("each session's end to be told of", LONG, || {
+            (count("POP3 session ended: ") == count("logged in over POP3")).then_some(())
+        });
         let log = self.bench.server.log();
         let (logins, ends) = (log.matches("pop3-login: Info: Login:").count(), log.matches("size=").count());
         assert_eq!(ends, logins, "{log}");
