@@ -29,6 +29,14 @@ pub struct Ends {
     pub server: SocketAddr,
 }
 
+impl Ends {
+    /// A proxy that listens on `::` calls a client of IPv4 `::ffff:192.0.2.7`. It is 192.0.2.7 to every network and every limit.
+    fn new(client: (IpAddr, u16), server: (IpAddr, u16)) -> Self {
+        let end = |(address, port): (IpAddr, u16)| SocketAddr::new(address.to_canonical(), port);
+        Self { client: end(client), server: end(server) }
+    }
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -100,7 +108,7 @@ fn version_1(octets: &[u8]) -> Result<Step, ProxyError> {
     let (Some(client), Some(server), Some(from), Some(to), None) = (client, server, from, to, words.next()) else {
         return Err(ProxyError::Nonsense("expected PROXY, TCP4 or TCP6, two addresses and two ports"));
     };
-    let ends = Ends { client: SocketAddr::new(client, from), server: SocketAddr::new(server, to) };
+    let ends = Ends::new((client, from), (server, to));
     match (family, client.is_ipv4(), server.is_ipv4()) {
         (Some("TCP4"), true, true) | (Some("TCP6"), false, false) => Ok(Step::Done(Some(ends))),
         _ => Err(ProxyError::Nonsense("its addresses are not of the family that it names")),
@@ -145,8 +153,8 @@ where
     let (server, rest) = rest.split_first_chunk::<N>()?;
     let (from, rest) = rest.split_first_chunk::<2>()?;
     let (to, _) = rest.split_first_chunk::<2>()?;
-    let end = |address: [u8; N], port: [u8; 2]| SocketAddr::new(address.into(), u16::from_be_bytes(port));
-    Some(Ends { client: end(*client, *from), server: end(*server, *to) })
+    let end = |address: [u8; N], port: [u8; 2]| (address.into(), u16::from_be_bytes(port));
+    Some(Ends::new(end(*client, *from), end(*server, *to)))
 }
 
 /// A header of version 2 for a client's connection; none for one of our own (LOCAL).
@@ -212,6 +220,7 @@ mod tests {
         for (line, ends) in [
             ("PROXY TCP4 192.0.2.7 198.51.100.1 56324 143", Some(both("192.0.2.7:56324", "198.51.100.1:143"))),
             ("PROXY TCP6 2001:db8::7 2001:db8::1 1 65535", Some(both("[2001:db8::7]:1", "[2001:db8::1]:65535"))),
+            ("PROXY TCP6 ::ffff:192.0.2.7 ::ffff:198.51.100.1 2 143", Some(both("192.0.2.7:2", "198.51.100.1:143"))),
             ("PROXY UNKNOWN", None),
             ("PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535", None),
         ] {
@@ -228,9 +237,12 @@ mod tests {
         };
         let v4 = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 4, 0, 143];
         let noted = [&v4[..], &[0x02, 0, 4], b"mail"].concat();
+        let mapped = |end: &[u8]| [&[0; 10][..], &[0xff; 2], end].concat();
+        let v6 = [mapped(&v4[..4]), mapped(&v4[4..8]), v4[8..].to_vec()].concat();
         let ends = Some(both("192.0.2.7:56324", "198.51.100.1:143"));
         for (stream, expected) in [
             (header(0x21, 0x11, &v4), ends),
+            (header(0x21, 0x21, &v6), ends),
             (header(0x21, 0x11, &noted), ends),
             (header(0x20, 0x11, &v4), None),
             (header(0x20, 0, &[]), None),
@@ -280,8 +292,7 @@ mod tests {
     fn mixed_families_are_written_as_the_wider_one() {
         let ends = both("192.0.2.7:1", "[2001:db8::1]:143");
         let read = read_from(&write(Some(ends))).unwrap().0.unwrap();
-        assert_eq!(read.client.ip().to_canonical(), ends.client.ip());
-        assert_eq!(read.server, ends.server);
+        assert_eq!(read, ends);
         let dual_stack = both("[::ffff:192.0.2.7]:1", "[::ffff:198.51.100.1]:143");
         assert_eq!(read_from(&write(Some(dual_stack))).unwrap().0, Some(both("192.0.2.7:1", "198.51.100.1:143")));
         assert_eq!(read_from(&write(None)), Ok((None, &b""[..])));
@@ -299,10 +310,8 @@ mod tests {
             let stream = [write(Some(ends)), b"rest".to_vec()].concat();
             let (read, rest) = read_from(&stream).unwrap();
             prop_assert_eq!(rest, b"rest");
-            let read = read.unwrap();
-            prop_assert_eq!(read.client.ip().to_canonical(), ends.client.ip().to_canonical());
-            prop_assert_eq!(read.server.ip().to_canonical(), ends.server.ip().to_canonical());
-            prop_assert_eq!((read.client.port(), read.server.port()), (client.1, server.1));
+            let plain = |end: SocketAddr| (end.ip().to_canonical(), end.port());
+            prop_assert_eq!(read, Some(Ends::new(plain(ends.client), plain(ends.server))));
         }
 
         #[test]
