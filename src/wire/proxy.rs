@@ -310,8 +310,8 @@ mod tests {
             let stream = [write(Some(ends)), b"rest".to_vec()].concat();
             let (read, rest) = read_from(&stream).unwrap();
             prop_assert_eq!(rest, b"rest");
-            let plain = |end: SocketAddr| (end.ip().to_canonical(), end.port());
-            prop_assert_eq!(read, Some(Ends::new(plain(ends.client), plain(ends.server))));
+            let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+            prop_assert_eq!(read, Some(Ends { client: plain(ends.client), server: plain(ends.server) }));
         }
 
         #[test]

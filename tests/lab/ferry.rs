@@ -307,6 +307,13 @@ impl Ferry {
         String::from_utf8_lossy(&fs::read(self.dir.join("ferry.log")).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until the log has `words` so many times; more are as wrong as fewer.
+    pub fn wait_logged_times(&self, words: &str, times: usize, limit: Duration) {
+        let count = || self.log().matches(words).count();
+        wait_for(&format!("{times} times {words:?} in the log"), limit, || (count() >= times).then_some(()));
+        assert_eq!(count(), times, "{words:?} in\n{}", self.log());
+    }
+
     pub fn config_text(&self) -> String {
         fs::read_to_string(self.config_path()).unwrap_or_default()
     }

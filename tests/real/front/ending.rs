@@ -99,9 +99,7 @@ fn a_client_that_goes_away_leaves_no_session_behind() {
     drop((sessions, torn));
     // At once, not when some patience has run out: a phone that loses its network would keep its user from being moved.
     let limit = Duration::from_secs(15);
-    wait_for("six sessions to end", limit, || {
-        (bench.ferry.log().matches("session ended: ").count() == 6).then_some(())
-    });
+    bench.ferry.wait_logged_times("session ended: ", 6, limit);
     wait_for("the backend to notice", limit, || (bench.server.log().matches("imap(u1)").count() >= 6).then_some(()));
     let mut check = bench.session("u1");
     assert_eq!(check.select("INBOX").exists, 0);

@@ -51,9 +51,7 @@ fn a_client_behind_a_trusted_proxy_is_known_by_its_own_address() {
     let logins = bench.logins("u1");
     assert_eq!(logins.iter().filter(|line| line.contains("rip=192.0.2.7,")).count(), 2, "{logins:?}");
     // A login and an end, of each.
-    wait_for("the sessions to be told of", LONG, || {
-        (bench.ferry.log().matches("peer=192.0.2.7:4242").count() == 4).then_some(())
-    });
+    bench.ferry.wait_logged_times("peer=192.0.2.7:4242", 4, LONG);
 }
 
 #[test]
@@ -100,9 +98,7 @@ fn a_trusted_proxy_that_names_nobody_gets_nothing() {
     ] {
         assert_eq!(heard(BALANCER, bench.ferry.imap(), words), "");
     }
-    wait_for("the refusals to be told of", LONG, || {
-        (bench.ferry.log().matches("connection refused: ").count() == 4).then_some(())
-    });
+    bench.ferry.wait_logged_times("connection refused: ", 4, LONG);
     // A look whether the port is open costs nothing and is nothing to complain about.
     drop(TcpStream::connect(("127.0.0.1", bench.ferry.imap())).unwrap());
     assert_eq!(bench.logins("u1"), Vec::<String>::new());

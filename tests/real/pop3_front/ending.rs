@@ -7,6 +7,9 @@ use super::*;
 /// At once, not when some patience has run out: a phone that loses its network would keep its user from being moved.
 const AT_ONCE: Duration = Duration::from_secs(15);
 
+/// What the proxy logs of each session that has ended.
+const ENDED: &str = "POP3 session ended: ";
+
 /// The last line before the end of the connection.
 fn last_words(pop3: &mut Pop3) -> String {
     let said = String::from_utf8(pop3.read_to_end()).unwrap();
@@ -18,13 +21,6 @@ fn encrypted(bench: &Bench, user: &str) -> Pop3 {
     let mut pop3 = Pop3::connect_tls(bench.ferry.pop3s(), &bench.ferry.tls().ca);
     pop3.login(user, bench.server.password(user));
     pop3
-}
-
-/// Waits for so many sessions to have ended, as the proxy logs it.
-fn wait_ended(ferry: &Ferry, count: usize, limit: Duration) {
-    wait_for(&format!("{count} sessions to end"), limit, || {
-        (ferry.log().matches("POP3 session ended: ").count() == count).then_some(())
-    });
 }
 
 /// How many messages `user` has, asked past the proxy.
@@ -48,7 +44,7 @@ fn a_backend_that_dies_ends_its_sessions_with_a_temporary_trouble() {
     for pop3 in &mut sessions {
         assert_eq!(last_words(pop3), "-ERR [SYS/TEMP] The connection to the mail server was lost, connect again.");
     }
-    wait_ended(&bench.ferry, 2, LONG);
+    bench.ferry.wait_logged_times(ENDED, 2, LONG);
     // Whoever had not logged in yet has lost nothing, and nobody has lost a message.
     bench.server.start_again();
     waiting.login("u1", "pw-of-u1");
@@ -148,7 +144,7 @@ fn only_quit_deletes() {
             }
             drop((pop3, socket));
             left += 1;
-            wait_ended(&bench.ferry, left, LONG);
+            bench.ferry.wait_logged_times(ENDED, left, LONG);
             assert_eq!(messages(&bench, "u1"), 2, "{last:?} {politely}");
         }
     }
@@ -179,7 +175,7 @@ fn a_client_that_goes_away_leaves_no_session_behind() {
         torn.push(pop3);
     }
     drop(torn);
-    wait_ended(&bench.ferry, 5, AT_ONCE);
+    bench.ferry.wait_logged_times(ENDED, 5, AT_ONCE);
     let gone = || bench.server.log().matches("pop3(u1)").count() >= 5;
     wait_for("the backend to notice", AT_ONCE, || gone().then_some(()));
     assert!(bench.session("u1").ok("STAT").starts_with("1 "));

@@ -41,10 +41,8 @@ impl Quiet {
     fn assert_alone(&self) {
         wait_for("the connections to go", LONG, || (self.bench.ferry.sockets() <= self.sockets).then_some(()));
         // (The end is told of once the connections are gone.)
-        let count = |words: &str| self.bench.ferry.log().matches(words).count();
-        wait_for("each session's end to be told of", LONG, || {
-            (count("POP3 session ended: ") == count("logged in over POP3")).then_some(())
-        });
+        let logins = self.bench.ferry.log().matches("logged in over POP3").count();
+        self.bench.ferry.wait_logged_times("POP3 session ended: ", logins, LONG);
         let log = self.bench.server.log();
         let (logins, ends) = (log.matches("pop3-login: Info: Login:").count(), log.matches("size=").count());
         assert_eq!(ends, logins, "{log}");
